@@ -1,0 +1,1 @@
+//! The room `agent`; see ARCHITECTURE.md.

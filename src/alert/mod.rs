@@ -1,0 +1,1 @@
+//! The room `alert`; see ARCHITECTURE.md.

@@ -1,0 +1,1 @@
+//! The room `config`; see ARCHITECTURE.md.

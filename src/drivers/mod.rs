@@ -1,0 +1,14 @@
+//! Ports to the systems that hold workloads, and their adapters. Each adapter stands in a room of
+//! its own; the ports are in `mover`, `router` and `provisioner`.
+
+pub mod error;
+pub mod mover;
+pub mod provisioner;
+pub mod router;
+
+pub use error::{DriverError, Retry};
+pub use mover::{
+    Action, Answer, Artifact, CanarySample, Capabilities, Evidence, Job, JobStatus, Mover, Permit, Probe,
+};
+pub use provisioner::Provisioner;
+pub use router::{Router, ServerState, Weight};

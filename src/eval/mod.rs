@@ -1,0 +1,1 @@
+//! The room `eval`; see ARCHITECTURE.md.

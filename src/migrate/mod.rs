@@ -1,0 +1,1 @@
+//! The room `migrate`; see ARCHITECTURE.md.

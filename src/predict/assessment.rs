@@ -1,0 +1,146 @@
+//! What prediction says of one partition, workload and host. Everything has its time and how far it
+//! may be trusted.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::{HealthScore, HostId, MetricName, PartitionId, Probability, Span, Timestamp, WorkloadId};
+
+/// Which model spoke, by how much data it has seen.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Maturity {
+    /// Nothing learnt yet: only the shipped model speaks, and it is shown so.
+    #[default]
+    Untrained,
+    /// The application's pooled model.
+    Pooled,
+    /// Own location and scale (after 4 hours).
+    OwnScale,
+    /// Own full model (after a day).
+    Own,
+}
+
+/// How far a probability may be taken at its word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Calibration {
+    /// A monotone mapping of instability; no failure was there to learn from.
+    #[default]
+    Uncalibrated,
+    /// Calibrated on other fleets (the shipped model).
+    Shipped,
+    /// Calibrated on held-back units of this fleet.
+    Calibrated,
+}
+
+/// One part of why a score is what it is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Contribution {
+    /// The metric or feature, canonical.
+    pub metric: MetricName,
+    /// Its part of the score, in the score's own unit; the parts sum to the score less its base.
+    pub amount: f64,
+    /// In words: `disk write latency 48 ms, own normal 6–9 ms`.
+    pub words: String,
+}
+
+/// A forecast of one metric on an even grid.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Forecast {
+    /// The metric.
+    pub metric: MetricName,
+    /// Time of the first step.
+    pub start: Timestamp,
+    /// Width of a step.
+    pub step: Span,
+    /// Median, one value a step, in the metric's unit.
+    pub median: Vec<f32>,
+    /// 50 % interval: low and high.
+    pub band50: (Vec<f32>, Vec<f32>),
+    /// 90 % interval: low and high.
+    pub band90: (Vec<f32>, Vec<f32>),
+    /// The method that was chosen by backtest, with its order: `ARIMA(2,1,1)`.
+    pub method: String,
+    /// When the metric's bound is crossed, if it is within sight.
+    pub crossing: Option<Crossing>,
+}
+
+/// When a forecast crosses a bound.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Crossing {
+    /// The bound, in the metric's unit.
+    pub bound: f32,
+    /// When the median crosses it.
+    pub at: Timestamp,
+    /// The earliest and latest of the 90 % interval; the latest may be beyond the forecast's end.
+    pub between: (Timestamp, Option<Timestamp>),
+}
+
+/// The probability of failure within a window.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct FailureForecast {
+    /// Within this span from the assessment's time.
+    pub within: Span,
+    /// The probability.
+    pub probability: Probability,
+    /// How far it may be taken at its word.
+    pub calibration: Calibration,
+}
+
+/// All that is said of one partition at one time. Expired after its time to live, it must not be
+/// acted on.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Assessment {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The time of the newest sample it rests on.
+    pub at: Timestamp,
+    /// Not to be acted on after this.
+    pub expires: Timestamp,
+    /// `None` where the data is missing or too old: unknown, never healthy.
+    pub health: Option<HealthScore>,
+    /// Distance from its own baseline in robust standard deviations.
+    pub instability: Option<f64>,
+    /// Probability per window, shortest window first; empty where unknown.
+    pub failure: Vec<FailureForecast>,
+    /// What drove the health score, greatest first; parts sum to `100 − health`.
+    pub why_health: Vec<Contribution>,
+    /// What drove the probability of the middle window, greatest first, in points of percent; parts
+    /// and the base sum to the probability.
+    pub why_failure: Vec<Contribution>,
+    /// The base of `why_failure`: what is said of a partition with nothing unusual, in points.
+    pub failure_base: f64,
+    /// Which model spoke.
+    pub maturity: Maturity,
+    /// 0 to 1: how much data, how calibrated, how far from the training range.
+    pub confidence: f64,
+}
+
+impl Assessment {
+    /// The probability for the window closest to `within`.
+    pub fn failure_within(&self, within: Span) -> Option<Probability> {
+        self.failure.iter().min_by_key(|f| (f.within.0 - within.0).abs()).map(|f| f.probability)
+    }
+}
+
+/// Health Projection Score of one workload.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WorkloadProjection {
+    /// The workload.
+    pub workload: WorkloadId,
+    /// 0–100, looking ahead; `None` = unknown.
+    pub hps: Option<HealthScore>,
+    /// What drove it.
+    pub why: Vec<Contribution>,
+}
+
+/// Failure Risk Score of one host.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HostRisk {
+    /// The host.
+    pub host: HostId,
+    /// Probability that any of its partitions fails within the planning window; `None` = unknown.
+    pub risk: Option<Probability>,
+    /// 0 to 1.
+    pub confidence: f64,
+}

@@ -1,0 +1,12 @@
+//! What crosses a process border: the [`Snapshot`] that consoles read, the [`Command`] that they
+//! send, the agent's messages. Plain data that knows only `fleet`.
+
+pub mod agent;
+pub mod command;
+pub mod link;
+pub mod snapshot;
+
+pub use agent::{AgentMessage, AgentReading, AgentState, PartitionBeat};
+pub use command::{Actor, Command, Refusal, Reply, Role};
+pub use link::Link;
+pub use snapshot::*;

@@ -1,0 +1,505 @@
+//! The immutable picture of everything that a console shows. The engine publishes one a cycle and
+//! one for each change between cycles. Lists that can be long are behind `Arc`, so that a snapshot
+//! that changes one migration shares the rest with the one before.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::{
+    ApplicationId, Bytes, Generation, HealthScore, HostId, MigrationId, PartitionId, Phase, PredictionState,
+    Probability, ProposalId, RackId, Revision, ServingState, Share, ShownState, SiteId, Span, Timestamp,
+    WorkloadId,
+};
+
+/// Whether the engine acts on its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Changes nothing, ever.
+    ReadOnly,
+    /// Proposals wait for a person.
+    #[default]
+    Advise,
+    /// Acts within the limits of the configuration.
+    Auto,
+}
+
+impl Mode {
+    /// As the header shows it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::ReadOnly => "READ-ONLY",
+            Mode::Advise => "ADVISE",
+            Mode::Auto => "AUTO",
+        }
+    }
+}
+
+/// Everything a console shows, as of one moment.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Grows with every snapshot of one engine.
+    pub sequence: u64,
+    /// The engine's time when it was made.
+    pub at: Timestamp,
+    /// Name of the installation: `prod-eu`, `demo`.
+    pub fleet_name: String,
+    /// Whether the engine acts on its own.
+    pub mode: Mode,
+    /// The leader's name; empty while there is none.
+    pub leader: String,
+    /// Everything is halted by an operator: who and since when.
+    pub stopped: Option<(String, Timestamp)>,
+    /// Automatic mode is frozen by the engine itself (storm brake), with the reason.
+    pub frozen: Option<String>,
+    /// State of the data.
+    pub data: DataStatus,
+    /// When the next cycle starts.
+    pub next_cycle: Timestamp,
+    /// How long the last cycle took, and parts of it, in milliseconds.
+    pub cycle_ms: f64,
+    /// Which models and which runtime speak.
+    pub models: ModelStatus,
+    /// Failure windows, shortest first, in the order of `PartitionView::failure`.
+    pub windows: Vec<Span>,
+    /// Hosts, sorted by site, rack, name.
+    pub hosts: Arc<Vec<HostView>>,
+    /// Partitions, sorted by name.
+    pub partitions: Arc<Vec<PartitionView>>,
+    /// Workloads, sorted by name.
+    pub workloads: Arc<Vec<WorkloadView>>,
+    /// Proposals that wait for a decision, most urgent first, then those decided of late.
+    pub proposals: Arc<Vec<ProposalView>>,
+    /// Migrations, running ones first, then the newest ended ones (at most 200).
+    pub migrations: Arc<Vec<MigrationView>>,
+    /// Open alerts, newest first.
+    pub alerts: Arc<Vec<AlertView>>,
+    /// Newest entries of the audit log, newest first (at most 200).
+    pub audit: Arc<Vec<AuditView>>,
+}
+
+/// The state of the data.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct DataStatus {
+    /// The source's name without secrets.
+    pub source: String,
+    /// Time of the newest sample; `None` = none yet.
+    pub newest: Option<Timestamp>,
+    /// Why the source cannot be read now, and when it is tried again; `None` = live.
+    pub failing: Option<(String, Timestamp)>,
+    /// Samples taken since the start.
+    pub taken: u64,
+    /// Samples dropped since the start, by reason.
+    pub dropped: Vec<(String, u64)>,
+    /// Why the last write-back failed, if it did.
+    pub sink_failing: Option<String>,
+}
+
+/// Which models speak.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ModelStatus {
+    /// `ONNX Runtime 1.31.1 (path)` or `built-in kernels`.
+    pub runtime: String,
+    /// One line a model: name, version, trained when on what, calibration.
+    pub models: Vec<String>,
+}
+
+/// A host.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HostView {
+    /// Its name.
+    pub id: HostId,
+    /// Where it stands.
+    pub site: SiteId,
+    /// Where it stands.
+    pub rack: RackId,
+    /// Failure Risk Score; `None` = unknown.
+    pub risk: Option<Probability>,
+    /// Confidence of it, 0 to 1.
+    pub confidence: f64,
+    /// Share of its capacity in use; `None` = unknown.
+    pub load: Option<Share>,
+    /// Its partitions, as indices into `Snapshot::partitions`.
+    pub partitions: Vec<u32>,
+}
+
+/// A partition, as a row.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PartitionView {
+    /// Its name.
+    pub id: PartitionId,
+    /// Its host.
+    pub host: HostId,
+    /// The kind of system.
+    pub class: String,
+    /// What it does for its users.
+    pub serving: ServingState,
+    /// What the prediction says.
+    pub prediction: PredictionState,
+    /// The one word.
+    pub shown: ShownState,
+    /// In the present prediction state since.
+    pub since: Timestamp,
+    /// Time of the newest sample; `None` = never.
+    pub seen: Option<Timestamp>,
+    /// `None` = unknown.
+    pub health: Option<HealthScore>,
+    /// Health over the last two hours, 24 values, oldest first; NaN = missing, written as null.
+    #[serde(with = "nan_as_null")]
+    pub trend: Vec<f32>,
+    /// Probability of failure per window; empty = unknown.
+    pub failure: Vec<Probability>,
+    /// Whether the probabilities are calibrated, in a word: `calibrated`, `shipped model`,
+    /// `uncalibrated`.
+    pub calibration: String,
+    /// The top reasons in a few words.
+    pub because: String,
+    /// Distance from its own baseline in robust standard deviations.
+    pub instability: Option<f64>,
+    /// How many workloads run there.
+    pub workloads: u32,
+    /// Data of these.
+    pub data: Bytes,
+}
+
+/// A workload, as a row.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WorkloadView {
+    /// Its name.
+    pub id: WorkloadId,
+    /// Its application.
+    pub application: ApplicationId,
+    /// Kind of work.
+    pub kind: String,
+    /// Class.
+    pub class: String,
+    /// Where it runs.
+    pub partition: PartitionId,
+    /// Copies elsewhere.
+    pub replicas: Vec<PartitionId>,
+    /// Data.
+    pub size: Bytes,
+    /// Health Projection Score; `None` = unknown.
+    pub hps: Option<HealthScore>,
+    /// 0–100.
+    pub disruption: f64,
+    /// How often ownership has changed.
+    pub generation: Generation,
+}
+
+/// Why a score is what it is: metric, its part, words.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Reason {
+    /// Metric or feature, for people.
+    pub what: String,
+    /// Its part, in the score's own unit.
+    pub amount: f64,
+    /// In words.
+    pub words: String,
+}
+
+/// One metric of one partition with history, normal range and forecast.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MetricDetail {
+    /// Canonical name.
+    pub metric: String,
+    /// For people.
+    pub label: String,
+    /// Unit suffix.
+    pub unit: String,
+    /// Time of the first value.
+    pub start: Timestamp,
+    /// Width of a slot.
+    pub step: Span,
+    /// History, oldest first; NaN = missing, written as null.
+    #[serde(with = "nan_as_null")]
+    pub history: Vec<f32>,
+    /// Its own normal range now.
+    pub normal: Option<(f32, f32)>,
+    /// Robust standard deviations from normal now.
+    pub deviation: Option<f64>,
+    /// The forecast, if one was made.
+    pub forecast: Option<ForecastView>,
+}
+
+/// A forecast, to be drawn.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ForecastView {
+    /// Time of the first step.
+    pub start: Timestamp,
+    /// Width of a step.
+    pub step: Span,
+    /// Median.
+    pub median: Vec<f32>,
+    /// 50 % interval.
+    pub low50: Vec<f32>,
+    /// 50 % interval.
+    pub high50: Vec<f32>,
+    /// 90 % interval.
+    pub low90: Vec<f32>,
+    /// 90 % interval.
+    pub high90: Vec<f32>,
+    /// The method with its order.
+    pub method: String,
+    /// The bound that is crossed, when, and between when and when.
+    pub crossing: Option<(f32, Timestamp, Timestamp, Option<Timestamp>)>,
+}
+
+/// Everything about one partition.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PartitionDetail {
+    /// The partition.
+    pub id: PartitionId,
+    /// As of.
+    pub at: Timestamp,
+    /// Its metrics, most unusual first.
+    pub metrics: Vec<MetricDetail>,
+    /// What drove the health score; parts sum to 100 − health.
+    pub why_health: Vec<Reason>,
+    /// What drove the probability of the middle window, in points of percent.
+    pub why_failure: Vec<Reason>,
+    /// The base of it, in points.
+    pub failure_base: f64,
+    /// How such predictions turned out: `of 41 calls between 60 and 80 %, 29 failed in time`.
+    pub track_record: String,
+    /// Which model spoke, trained when on what.
+    pub model: String,
+    /// How mature the model of this partition is, in words.
+    pub maturity: String,
+    /// 0 to 1.
+    pub confidence: f64,
+    /// Its workloads.
+    pub workloads: Vec<WorkloadId>,
+    /// What happened to it of late: time and words, newest first.
+    pub events: Vec<(Timestamp, String)>,
+}
+
+/// One move of a proposal.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MoveView {
+    /// What.
+    pub workload: WorkloadId,
+    /// From.
+    pub source: PartitionId,
+    /// To.
+    pub destination: PartitionId,
+    /// Why there.
+    pub because: String,
+    /// Data to copy.
+    pub data: Bytes,
+    /// How long it will take.
+    pub duration: Span,
+    /// How long writes are held.
+    pub blackout: Span,
+    /// 0–100.
+    pub disruption: f64,
+    /// The probability that it is off in time.
+    pub in_time: Option<Probability>,
+    /// `proved at cut`, `proved while watched`, `none`.
+    pub way_back: String,
+    /// The exact commands.
+    pub commands: Vec<String>,
+}
+
+/// A proposal.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ProposalView {
+    /// Its number.
+    pub id: ProposalId,
+    /// In a few words.
+    pub title: String,
+    /// Why, in a sentence.
+    pub trigger: String,
+    /// Hash of the plan in hex; what `Command::Approve` must carry.
+    pub plan: String,
+    /// Waits, or what was decided: `waiting`, `approved by …`, `denied: …`, `stale: …`, `expired`.
+    pub status: String,
+    /// It still waits.
+    pub open: bool,
+    /// When it was made.
+    pub made: Timestamp,
+    /// Not to be approved after this.
+    pub expires: Timestamp,
+    /// The moves.
+    pub moves: Vec<MoveView>,
+    /// Canary steps: share and duration.
+    pub canary: Vec<(Share, Span)>,
+    /// What the canary carries: `reads compared by value`, `real traffic`.
+    pub canary_carries: String,
+    /// How long it is watched afterwards.
+    pub soak: Span,
+    /// Workloads expected to be lost: before, after.
+    pub risk: (f64, f64),
+    /// Load of hosts: host, before, after; shares.
+    pub loads: Vec<(HostId, f64, f64)>,
+    /// What happens if nothing is done.
+    pub if_nothing: String,
+    /// How it is undone.
+    pub way_back: String,
+    /// Destinations not taken: candidate and reason.
+    pub rejected: Vec<(String, String)>,
+    /// Risks that are not hidden.
+    pub risks: Vec<String>,
+    /// Why it cannot be approved now.
+    pub blocked: Option<String>,
+    /// For a successor of a stale plan: what differs.
+    pub difference: Vec<String>,
+    /// The topology it rests on.
+    pub topology: Revision,
+}
+
+/// One step on the line of a migration.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct StepView {
+    /// `copy`, `verify`, `canary 25 %`.
+    pub name: String,
+    /// How far.
+    pub state: StepState,
+    /// What was seen: `14.1 GB`, `2,113,904 keys equal`.
+    pub evidence: String,
+}
+
+/// How far a step is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Not yet.
+    Ahead,
+    /// Now.
+    Running,
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+    /// Left out.
+    Skipped,
+}
+
+/// One line of the canary's comparison.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct JudgeLine {
+    /// `errors`, `latency p50 / p99`, `values compared`.
+    pub what: String,
+    /// At the source.
+    pub source: String,
+    /// At the destination.
+    pub destination: String,
+    /// `pass`, `fail`, `inconclusive`, with numbers.
+    pub verdict: String,
+}
+
+/// A migration.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct MigrationView {
+    /// Its number.
+    pub id: MigrationId,
+    /// The proposal it came from.
+    pub proposal: ProposalId,
+    /// What is moved.
+    pub workload: WorkloadId,
+    /// From.
+    pub source: PartitionId,
+    /// To.
+    pub destination: PartitionId,
+    /// Where it is.
+    pub phase: Phase,
+    /// Why it stands or waits; empty while it runs.
+    pub waiting: String,
+    /// Who approved it.
+    pub by: String,
+    /// Plan hash in hex.
+    pub plan: String,
+    /// Started.
+    pub started: Timestamp,
+    /// Ended, if so.
+    pub ended: Option<Timestamp>,
+    /// The present wait ends at the latest then.
+    pub deadline: Option<Timestamp>,
+    /// What is left, as far as known.
+    pub left: Option<Span>,
+    /// 0 to 1 within the present step; `None` = unknown.
+    pub progress: Option<Share>,
+    /// The line of steps.
+    pub steps: Vec<StepView>,
+    /// Index of the canary step and how many there are.
+    pub canary: Option<(u32, u32)>,
+    /// What the canary carries.
+    pub canary_carries: String,
+    /// The comparison of both sides.
+    pub judge: Vec<JudgeLine>,
+    /// What can be asked now; what cannot has a reason.
+    pub can: Abilities,
+    /// How it would be undone now and how long that takes; empty = it cannot, see `can`.
+    pub way_back: String,
+    /// What happened: time and words, newest first (at most 50).
+    pub log: Vec<(Timestamp, String)>,
+}
+
+/// What can be asked of a migration now: `None` = yes, else why not.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Abilities {
+    /// Next canary step.
+    pub step: Option<String>,
+    /// Skip the rest of the canary.
+    pub promote: Option<String>,
+    /// Stand still.
+    pub pause: Option<String>,
+    /// Go on.
+    pub resume: Option<String>,
+    /// Undo.
+    pub roll_back: Option<String>,
+}
+
+/// How bad an alert is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// Look soon.
+    Warning,
+    /// Look now.
+    Critical,
+}
+
+/// An open alert.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AlertView {
+    /// Since.
+    pub at: Timestamp,
+    /// How bad.
+    pub severity: Severity,
+    /// What it is about: a partition, a migration, the engine.
+    pub subject: String,
+    /// In a sentence.
+    pub text: String,
+}
+
+/// One entry of the audit log.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AuditView {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// What was asked.
+    pub act: String,
+    /// What came of it: done, refused why.
+    pub outcome: String,
+}
+
+/// NaN means missing in memory; JSON has no NaN, so it is written as null.
+mod nan_as_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(values: &[f32], s: S) -> Result<S::Ok, S::Error> {
+        let values: Vec<Option<f32>> = values.iter().map(|v| v.is_finite().then_some(*v)).collect();
+        values.serialize(s)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<f32>, D::Error> {
+        let values = Vec::<Option<f32>>::deserialize(d)?;
+        Ok(values.into_iter().map(|v| v.unwrap_or(f32::NAN)).collect())
+    }
+}
