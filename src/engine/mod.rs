@@ -5,4 +5,5 @@ pub mod audit;
 pub mod book;
 pub mod failures;
 pub mod inventory;
+pub mod observe;
 pub mod picture;
