@@ -2,6 +2,7 @@
 //! read here alone.
 
 pub mod assessment;
+pub mod models;
 
 pub use assessment::{
     Assessment, Calibration, Contribution, Crossing, FailureForecast, Forecast, HostRisk, Maturity,
