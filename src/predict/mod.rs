@@ -2,6 +2,8 @@
 //! read here alone.
 
 pub mod assessment;
+pub mod calibrate;
+pub mod failure;
 pub mod models;
 
 pub use assessment::{

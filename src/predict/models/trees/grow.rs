@@ -321,8 +321,7 @@ impl<'a> Grower<'a> {
         if self.growth.row_share >= 1.0 {
             return (0..count as u32).collect();
         }
-        let rows: Vec<u32> =
-            (0..count as u32).filter(|_| random.unit() < self.growth.row_share).collect();
+        let rows: Vec<u32> = (0..count as u32).filter(|_| random.unit() < self.growth.row_share).collect();
         if rows.is_empty() { (0..count as u32).collect() } else { rows }
     }
 
@@ -448,15 +447,7 @@ impl<'a> Grower<'a> {
 impl Leaf {
     /// The same depth, nothing else yet.
     fn shell(&self) -> Self {
-        Leaf {
-            node: 0,
-            depth: self.depth,
-            from: 0,
-            to: 0,
-            sums: [0.0; 2],
-            histogram: Vec::new(),
-            best: None,
-        }
+        Leaf { node: 0, depth: self.depth, from: 0, to: 0, sums: [0.0; 2], histogram: Vec::new(), best: None }
     }
 }
 
@@ -490,9 +481,8 @@ mod tests {
         let (test, truth) = rings(1000, 2);
         let forest = grow(&rows, &labels, &[], None, &Growth { trees: 60, ..Growth::default() });
         forest.check().unwrap();
-        let right = (0..test.rows())
-            .filter(|&r| (forest.margin(test.row(r)) > 0.0) == (truth[r] > 0.5))
-            .count();
+        let right =
+            (0..test.rows()).filter(|&r| (forest.margin(test.row(r)) > 0.0) == (truth[r] > 0.5)).count();
         assert!(right > 950, "{right} of 1000");
     }
 

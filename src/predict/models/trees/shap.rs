@@ -177,9 +177,8 @@ mod tests {
             .map(|_| if random.chance(0.05) { f32::NAN } else { random.normal() as f32 })
             .collect();
         let rows = FeatureMatrix::from_values(width, values);
-        let labels: Vec<f32> = (0..400)
-            .map(|r| f32::from(rows.row(r)[0] + rows.row(r)[1] * rows.row(r)[2] > 0.2))
-            .collect();
+        let labels: Vec<f32> =
+            (0..400).map(|r| f32::from(rows.row(r)[0] + rows.row(r)[1] * rows.row(r)[2] > 0.2)).collect();
         let growth = Growth { trees: 12, leaves: 16, depth: 7, ..Growth::default() };
         (grow(&rows, &labels, &[], None, &growth), rows)
     }
