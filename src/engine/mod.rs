@@ -7,3 +7,4 @@ pub mod failures;
 pub mod inventory;
 pub mod observe;
 pub mod picture;
+pub mod write_back;
