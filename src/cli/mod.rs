@@ -1,1 +1,3 @@
-//! The room `cli`; see ARCHITECTURE.md.
+//! The command line: one file a subcommand.
+
+pub mod logging;

@@ -4,7 +4,9 @@
 pub mod audit;
 pub mod book;
 pub mod failures;
+pub mod intake;
 pub mod inventory;
+pub mod link;
 pub mod observe;
 pub mod picture;
 pub mod write_back;

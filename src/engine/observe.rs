@@ -21,6 +21,9 @@ const MOST_BACK_OFF: Span = Span::minutes(1);
 #[derive(Debug, Default)]
 pub struct Pulled {
     step: Span,
+    /// Slots from here on are covered whole and replace what was there; earlier ones came late and
+    /// are added.
+    whole_from: Timestamp,
     names: Vec<(PartitionId, String)>,
     index: HashMap<(PartitionId, String), u32>,
     /// Per series and slot: sum, samples, newest.
@@ -30,9 +33,10 @@ pub struct Pulled {
 }
 
 impl Pulled {
-    /// An empty pull on a grid of that step.
-    pub fn on_grid(step: Span) -> Self {
-        Self { step: step.max(Span::millis(1)), ..Self::default() }
+    /// An empty pull on a grid of that step; from `since` on, which is on the grid, it will hold
+    /// everything there is.
+    pub fn on_grid(step: Span, since: Timestamp) -> Self {
+        Self { step: step.max(Span::millis(1)), whole_from: since, ..Self::default() }
     }
 
     /// Pours everything into the windows, which must stand on the same grid.
@@ -44,10 +48,10 @@ impl Pulled {
         for ((own, _), (sum, samples, newest)) in slots {
             let series = series[own as usize];
             match windows.of_series(series) {
-                Some((p, m)) => {
+                Some((p, m)) if newest >= self.whole_from => {
                     windows.replace(p, m, newest, (sum / f64::from(samples)) as f32, samples);
                 }
-                None => windows.push(series, newest, (sum / f64::from(samples)) as f32),
+                _ => windows.push(series, newest, (sum / f64::from(samples)) as f32),
             }
         }
         for _ in 0..self.not_finite {
@@ -158,7 +162,7 @@ pub async fn pull_for_ever(
     loop {
         let started = std::time::Instant::now();
         let (since, until) = watermark.next(clock.now());
-        let mut pulled = Pulled::on_grid(options.step);
+        let mut pulled = Pulled::on_grid(options.step, since);
         let pull = source.pull(since, until, &mut pulled);
         let result = tokio::time::timeout(options.deadline.to_std(), pull).await;
         let failure = match result {
@@ -205,7 +209,7 @@ mod tests {
         let config = WindowsConfig { step, len: 8, ..WindowsConfig::default() };
         let mut windows = Windows::new(config, Timestamp(600_000));
         let pull = |values: &[(i64, f32)]| {
-            let mut pulled = Pulled::on_grid(step);
+            let mut pulled = Pulled::on_grid(step, Timestamp(600_000));
             let s = pulled.series(&"h1".into(), "cpu.busy");
             for (at, value) in values {
                 pulled.push(s, Timestamp(*at), *value);
