@@ -4,9 +4,9 @@
 pub mod anomaly;
 pub mod assessment;
 pub mod calibrate;
+pub mod cholesky;
 pub mod failure;
 pub mod models;
-pub mod cholesky;
 
 pub use assessment::{
     Assessment, Calibration, Contribution, Crossing, FailureForecast, Forecast, HostRisk, Maturity,

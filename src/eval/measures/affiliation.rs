@@ -119,8 +119,7 @@ fn recall_integral(p: Interval, event: Interval, zone: Interval) -> f64 {
             }
         }
         knots.sort_unstable_by(f64::total_cmp);
-        let integral: f64 =
-            knots.windows(2).map(|k| (k[1] - k[0]) * (value(k[0]) + value(k[1])) / 2.0).sum();
+        let integral: f64 = knots.windows(2).map(|k| (k[1] - k[0]) * (value(k[0]) + value(k[1])) / 2.0).sum();
         (part.1 - part.0) - integral / (zone.1 - zone.0)
     };
     let before = cut(event, (f64::NEG_INFINITY, p.0)).map_or(0.0, |part| beside(part, p.0));

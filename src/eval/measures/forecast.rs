@@ -60,9 +60,7 @@ fn is_seasonal(x: &[f64], season: usize) -> bool {
     if variance == 0.0 {
         return false;
     }
-    let r = |lag: usize| {
-        x[lag..].iter().zip(x).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / variance
-    };
+    let r = |lag: usize| x[lag..].iter().zip(x).map(|(a, b)| (a - mean) * (b - mean)).sum::<f64>() / variance;
     let before: f64 = (1..season).map(|k| r(k).powi(2)).sum();
     r(season).abs() > 1.645 * ((1.0 + 2.0 * before) / n as f64).sqrt()
 }

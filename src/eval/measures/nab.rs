@@ -64,8 +64,7 @@ fn points(series: &[NabSeries], profile: NabProfile) -> (Vec<Point>, usize) {
                 let (a, b) = one.windows[next];
                 scaled_sigmoid(-((b - i + 1) as f64) / (b - a + 1) as f64) / best
             } else {
-                let raw = past
-                    .map_or(-1.0, |(a, b)| scaled_sigmoid((i - b) as f64 / (b - a).max(1) as f64));
+                let raw = past.map_or(-1.0, |(a, b)| scaled_sigmoid((i - b) as f64 / (b - a).max(1) as f64));
                 raw * profile.false_positive
             };
             if i >= quiet {

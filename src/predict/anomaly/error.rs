@@ -8,7 +8,9 @@ pub enum AnomalyError {
     #[error("no metric to learn from: give at least one column (permanent)")]
     NoMetric,
     /// Columns of different lengths.
-    #[error("metric {metric} has {found} rows where the first has {expected}: columns must be one grid (permanent)")]
+    #[error(
+        "metric {metric} has {found} rows where the first has {expected}: columns must be one grid (permanent)"
+    )]
     Ragged {
         /// Index of the metric.
         metric: usize,
@@ -18,7 +20,9 @@ pub enum AnomalyError {
         expected: usize,
     },
     /// Too few rows with any value.
-    #[error("{found} rows with values where {needed} are needed: use the application's pooled model until then (retryable later)")]
+    #[error(
+        "{found} rows with values where {needed} are needed: use the application's pooled model until then (retryable later)"
+    )]
     TooShort {
         /// Rows with at least one finite value.
         found: usize,

@@ -249,8 +249,7 @@ impl AnomalyModel {
             Voter::Residual if seen == 0 => return (self.norms[voter as usize].median, parts),
             Voter::Residual => {
                 let width = 3 * d + 1;
-                let y: Vec<f32> =
-                    (0..d).map(|i| dot(&self.step[i * width..(i + 1) * width], now)).collect();
+                let y: Vec<f32> = (0..d).map(|i| dot(&self.step[i * width..(i + 1) * width], now)).collect();
                 quadratic_parts(&self.step, width, &y, &mut parts);
                 dot(&y, &y) / d as f32
             }
