@@ -5,6 +5,8 @@
 pub mod build;
 pub mod graphs;
 pub mod proto;
+#[cfg(test)]
+mod tests;
 mod trees;
 
 use prost::Message;
