@@ -54,9 +54,8 @@ fn models() -> Vec<Model> {
 }
 
 fn inputs(model: &Model, rows: usize) -> Vec<Tensor> {
-    let shape = |dims: &[usize], gaps| {
-        Tensor::new(dims.to_vec(), normals(dims.iter().product(), gaps, rows as u64))
-    };
+    let shape =
+        |dims: &[usize], gaps| Tensor::new(dims.to_vec(), normals(dims.iter().product(), gaps, rows as u64));
     match model {
         Model::Autoencoder(m) => vec![shape(&[rows, m.steps, m.metrics()], 0.0)],
         Model::Predictor(m) => {

@@ -27,8 +27,8 @@ pub fn run(command: &CheckModel) -> Result<Checked, ModelError> {
 
 fn check_file(file: &Path, runtime: Option<&Path>) -> Result<Checked, ModelError> {
     let name = file.display().to_string();
-    let bytes = std::fs::read(file)
-        .map_err(|e| ModelError::File { path: name.clone(), detail: e.to_string() })?;
+    let bytes =
+        std::fs::read(file).map_err(|e| ModelError::File { path: name.clone(), detail: e.to_string() })?;
     let (runtime, unusable) = choose(runtime);
     check_here(runtime.as_ref(), &bytes, &name).map_err(|error| unusable.unwrap_or(error))
 }

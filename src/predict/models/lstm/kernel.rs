@@ -113,9 +113,8 @@ fn block<const FMA: bool, const R: usize>(
     }
     let rows: [&[f32]; R] = std::array::from_fn(|r| &a[(row + r) * k..(row + r) * k + k]);
     for at in 0..k {
-        let from: &[f32; COLUMNS] = b[at * m + column..at * m + column + COLUMNS]
-            .try_into()
-            .expect("a slice of that length");
+        let from: &[f32; COLUMNS] =
+            b[at * m + column..at * m + column + COLUMNS].try_into().expect("a slice of that length");
         for r in 0..R {
             let x = rows[r][at];
             for c in 0..COLUMNS {
@@ -131,8 +130,10 @@ fn block<const FMA: bool, const R: usize>(
 
 #[inline(always)]
 fn step_gates_body<const FMA: bool>(gates: &mut [f32], cells: &mut [f32], hidden: &mut [f32], width: usize) {
-    for ((gates, cells), hidden) in
-        gates.chunks_exact_mut(4 * width).zip(cells.chunks_exact_mut(width)).zip(hidden.chunks_exact_mut(width))
+    for ((gates, cells), hidden) in gates
+        .chunks_exact_mut(4 * width)
+        .zip(cells.chunks_exact_mut(width))
+        .zip(hidden.chunks_exact_mut(width))
     {
         let (three, cell_gate) = gates.split_at_mut(3 * width);
         for x in three.iter_mut() {
@@ -160,7 +161,7 @@ fn exp<const FMA: bool>(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
     let shifted = fused::<FMA>(x, std::f32::consts::LOG2_E, SHIFT);
     let n = shifted - SHIFT;
-    let r = fused::<FMA>(n, -0.693_359_375, x);
+    let r = fused::<FMA>(n, -355.0 / 512.0, x);
     let r = fused::<FMA>(n, 2.121_944_4e-4, r);
     let mut p = 1.0 / 720.0;
     for c in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {

@@ -93,9 +93,7 @@ fn autoencoder_step(model: &mut Autoencoder, targets: &[f32], count: usize, adam
     let (encoder, _) = encoded.back(&model.encoder, &x, &none, Some(&summary_back));
     let Autoencoder { encoder: e, decoder: d, head: h, .. } = model;
     adam.step(
-        &mut [
-            &mut e.w, &mut e.r, &mut e.b, &mut d.w, &mut d.r, &mut d.b, &mut h.weights, &mut h.bias,
-        ],
+        &mut [&mut e.w, &mut e.r, &mut e.b, &mut d.w, &mut d.r, &mut d.b, &mut h.weights, &mut h.bias],
         &[&encoder.w, &encoder.r, &encoder.b, &decoder.w, &decoder.r, &decoder.b, &head.weights, &head.bias],
     );
     loss
@@ -235,8 +233,7 @@ impl Tape {
     fn run(layer: &Layer, x: &[f32], steps: usize, count: usize, before: &State) -> Self {
         let hidden = layer.hidden;
         let (size, wide) = (count * hidden, count * 4 * hidden);
-        let (w, r) =
-            (transpose(&layer.w, 4 * hidden, layer.inputs), transpose(&layer.r, 4 * hidden, hidden));
+        let (w, r) = (transpose(&layer.w, 4 * hidden, layer.inputs), transpose(&layer.r, 4 * hidden, hidden));
         let mut gates = layer.b.repeat(steps * count);
         multiply_add(&mut gates, x, &w, (steps * count, layer.inputs, 4 * hidden));
         let mut cells = before.cells.clone();
@@ -398,7 +395,8 @@ impl Adam {
         let rate = self.rate * (0.55 + 0.45 * (std::f32::consts::PI * share).cos());
         self.done += 1;
         let (fade1, fade2) = (1.0 - 0.9f32.powi(self.done), 1.0 - 0.999f32.powi(self.done));
-        for ((weights, gradient), (first, second)) in weights.iter_mut().zip(gradients).zip(&mut self.moments) {
+        for ((weights, gradient), (first, second)) in weights.iter_mut().zip(gradients).zip(&mut self.moments)
+        {
             for (((w, &g), m), v) in
                 weights.iter_mut().zip(gradient.iter()).zip(first.iter_mut()).zip(second.iter_mut())
             {
@@ -454,8 +452,7 @@ mod tests {
         };
         let targets = waves(count, steps, metrics, 1);
         // A step of plain descent, read back from the change of the weights.
-        let encoded =
-            Tape::run(&model.encoder, &targets, steps, count, &State::zero(count, hidden));
+        let encoded = Tape::run(&model.encoder, &targets, steps, count, &State::zero(count, hidden));
         let fed = encoded.last_hidden().repeat(steps);
         let decoded = Tape::run(&model.decoder, &fed, steps, count, &State::zero(count, hidden));
         let told = dense_forward(&model.head, decoded.outputs(), steps * count);

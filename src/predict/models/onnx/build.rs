@@ -103,7 +103,8 @@ impl<'a> Reader<'a> {
         if tensor.data_type != Some(FLOAT) {
             return Err(self.foreign(format!("constant {name}: expected 32-bit floats")));
         }
-        let dims: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
+        let dims: Vec<usize> =
+            tensor.dims.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
         let raw = tensor.raw_data.as_deref().unwrap_or_default();
         let want = dims.iter().try_fold(4usize, |all, &d| all.checked_mul(d));
         if want != Some(raw.len()) {
@@ -135,7 +136,11 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| self.foreign(format!("it has no {op}")))
     }
 
-    pub(super) fn attribute(&self, node: &'a NodeProto, name: &str) -> Result<&'a AttributeProto, ModelError> {
+    pub(super) fn attribute(
+        &self,
+        node: &'a NodeProto,
+        name: &str,
+    ) -> Result<&'a AttributeProto, ModelError> {
         node.attribute
             .iter()
             .find(|a| a.name.as_deref() == Some(name))

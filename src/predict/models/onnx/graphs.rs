@@ -17,11 +17,9 @@ const CLASSIFIER: &str = "TreeEnsembleClassifier";
 /// The graph of a model.
 pub(super) fn graph_of(model: &Model) -> GraphProto {
     let graph = match model {
-        Model::Forest(forest) => margin_graph(
-            forest.width,
-            vec![ensemble(forest, REGRESSOR, "x", &["margin"])],
-            Vec::new(),
-        ),
+        Model::Forest(forest) => {
+            margin_graph(forest.width, vec![ensemble(forest, REGRESSOR, "x", &["margin"])], Vec::new())
+        }
         Model::Classifier(forest) => classifier(forest),
         Model::Linear(linear) => {
             let (nodes, constants) = linear_part(linear, "margin");

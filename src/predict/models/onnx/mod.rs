@@ -54,10 +54,8 @@ pub const MOST_BYTES: usize = 256 << 20;
 
 /// The model as the bytes of an ONNX file.
 pub fn encode(model: &Model) -> Vec<u8> {
-    let opset = |domain: &str, version| OperatorSetId {
-        domain: Some(domain.to_string()),
-        version: Some(version),
-    };
+    let opset =
+        |domain: &str, version| OperatorSetId { domain: Some(domain.to_string()), version: Some(version) };
     ModelProto {
         ir_version: Some(8),
         producer_name: Some("foreshift".into()),

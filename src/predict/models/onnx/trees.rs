@@ -8,9 +8,13 @@ use crate::predict::models::trees::{Forest, Node, Tree};
 
 /// The node `TreeEnsembleRegressor` or `TreeEnsembleClassifier` of a forest.
 pub(super) fn ensemble(forest: &Forest, op: &str, input: &str, outputs: &[&str]) -> NodeProto {
-    let all = || forest.trees.iter().enumerate().flat_map(|(t, tree)| {
-        tree.nodes.iter().enumerate().map(move |(n, node)| (t, n, node))
-    });
+    let all = || {
+        forest
+            .trees
+            .iter()
+            .enumerate()
+            .flat_map(|(t, tree)| tree.nodes.iter().enumerate().map(move |(n, node)| (t, n, node)))
+    };
     let ints = |of: &dyn Fn(usize, usize, &Node) -> i64| -> Vec<i64> {
         all().map(|(t, n, node)| of(t, n, node)).collect()
     };

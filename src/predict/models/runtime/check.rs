@@ -49,11 +49,7 @@ pub fn check_here(runtime: &dyn Runtime, bytes: &[u8], file: &str) -> Result<Che
         }
     }
     let list = |slots: &[Slot]| slots.iter().map(|s| (s.name.clone(), s.shape.clone())).collect();
-    Ok(Checked {
-        runtime: runtime.name(),
-        inputs: list(session.inputs()),
-        outputs: list(session.outputs()),
-    })
+    Ok(Checked { runtime: runtime.name(), inputs: list(session.inputs()), outputs: list(session.outputs()) })
 }
 
 /// Asks a child: `program check-model FILE`, which must answer within `patience`.

@@ -139,8 +139,7 @@ impl Session for Loaded {
                         });
                     }
                 }
-                let mut state =
-                    State { hidden: inputs[1].values.clone(), cells: inputs[2].values.clone() };
+                let mut state = State { hidden: inputs[1].values.clone(), cells: inputs[2].values.clone() };
                 let next = run.step(&first.values, &mut state);
                 let shape = inputs[1].shape.clone();
                 let width = next.len().checked_div(rows).unwrap_or(0);

@@ -96,7 +96,9 @@ mod tests {
     #[test]
     fn the_newest_library_of_a_folder_is_taken() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.31.1", "libonnxruntime_providers_shared.so"] {
+        for name in
+            ["libonnxruntime.so.1.9.0", "libonnxruntime.so.1.31.1", "libonnxruntime_providers_shared.so"]
+        {
             std::fs::write(dir.path().join(name), b"").unwrap();
         }
         let found = find(Some(dir.path())).unwrap();

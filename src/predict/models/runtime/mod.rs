@@ -125,7 +125,6 @@ pub(crate) enum Missing {
 }
 
 fn words(shape: &[Option<usize>]) -> String {
-    let dims: Vec<String> =
-        shape.iter().map(|d| d.map_or_else(|| "any".into(), |d| d.to_string())).collect();
+    let dims: Vec<String> = shape.iter().map(|d| d.map_or_else(|| "any".into(), |d| d.to_string())).collect();
     format!("[{}]", dims.join(", "))
 }
