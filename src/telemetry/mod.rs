@@ -2,6 +2,7 @@
 //! the house reads.
 
 pub mod embedded;
+pub mod influx;
 pub mod schema;
 pub mod source;
 pub mod window;
