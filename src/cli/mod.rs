@@ -1,4 +1,1 @@
-//! The command line: one file a subcommand.
-
-pub mod check_model;
-pub mod logging;
+//! The room `cli`; see ARCHITECTURE.md.

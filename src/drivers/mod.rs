@@ -4,12 +4,12 @@
 pub mod error;
 pub mod mover;
 pub mod provisioner;
+pub mod redis;
 pub mod router;
 
 pub use error::{DriverError, Retry};
 pub use mover::{
-    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Evidence, Job, JobStatus, Mover,
-    Permit, Probe,
+    Action, Answer, Artifact, CanarySample, Capabilities, Evidence, Job, JobStatus, Mover, Permit, Probe,
 };
 pub use provisioner::Provisioner;
 pub use router::{Router, ServerState, Weight};

@@ -1,3 +1,1 @@
-//! Public data sets, quality measures, and the protocols that hold predictions to them.
-
-pub mod measures;
+//! The room `eval`; see ARCHITECTURE.md.

@@ -1,0 +1,185 @@
+//! Redis Cluster: a workload is a shard, a partition is a node. A shard is evacuated by its
+//! replica: it catches up, all keys are compared, the servers themselves vote it into ownership
+//! (`CLUSTER FAILOVER`), and the old master stays behind as a replica, which is the way back.
+//!
+//! Clients cannot be steered by share, so a canary step is real reads on both sides, compared by
+//! value. What was done is always found out by asking the servers; nothing is remembered that a
+//! restart would lose, but the list of busy keys that only the cut can compare.
+
+mod canary;
+mod compare;
+mod cut;
+mod discover;
+mod fingerprint;
+mod mark;
+mod nodes;
+mod options;
+mod prepare;
+mod probe;
+mod stage;
+mod status;
+mod verify;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+
+use async_trait::async_trait;
+
+pub use options::{AfterMove, DeadSource, RedisOptions};
+
+use self::canary::Sampler;
+use self::nodes::Nodes;
+use self::verify::Running;
+use self::view::View;
+use super::error::DriverError;
+use super::mover::{
+    Action, Answer, Artifact, CanarySample, Capabilities, Evidence, Job, JobStatus, Mover, Permit, Probe,
+};
+use crate::fleet::{Timestamp, Topology};
+
+/// What the driver has under way for one job; a restart loses it and nothing else.
+#[derive(Default)]
+struct Work {
+    comparison: Option<Running>,
+    /// Keys that changed at every look; the cut compares them.
+    busy: Vec<Vec<u8>>,
+    sampler: Option<Sampler>,
+    /// When this process last asked for a failover.
+    failover_asked: Option<Instant>,
+}
+
+/// The driver of one Redis Cluster.
+pub struct RedisMover {
+    options: RedisOptions,
+    nodes: Arc<Nodes>,
+    known: Mutex<View>,
+    counters: Mutex<BTreeMap<String, discover::Counters>>,
+    writes: OnceLock<BTreeSet<String>>,
+    work: tokio::sync::Mutex<HashMap<String, Work>>,
+    started: Instant,
+}
+
+impl RedisMover {
+    /// A driver for the cluster behind `options.seeds`; connects when it is first asked something.
+    pub fn new(options: RedisOptions) -> Self {
+        Self {
+            nodes: Arc::new(Nodes::new(&options)),
+            options,
+            known: Mutex::default(),
+            counters: Mutex::default(),
+            writes: OnceLock::new(),
+            work: tokio::sync::Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// The seeds and every address that was ever seen in the newest view.
+    fn known_addresses(&self) -> Vec<String> {
+        let known = self.known.lock().map(|v| v.clone()).unwrap_or_default();
+        let seen = known.nodes.into_iter().map(|n| n.address);
+        seen.chain(self.options.seeds.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn remember(&self, view: &View) {
+        if let Ok(mut known) = self.known.lock() {
+            *known = view.clone();
+        }
+    }
+
+    /// Does something with what is under way for a job.
+    async fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
+        then(self.work.lock().await.entry(job.key("work")).or_default())
+    }
+}
+
+/// Done, with words only.
+fn done(summary: impl Into<String>) -> Answer {
+    Answer::Done(Evidence { summary: summary.into(), ..Evidence::default() })
+}
+
+/// Still at it.
+fn working(waiting_for: impl Into<String>) -> Answer {
+    Answer::Working { waiting_for: waiting_for.into() }
+}
+
+#[async_trait]
+impl Mover for RedisMover {
+    fn class(&self) -> &str {
+        "redis"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            online: true,
+            digest: true,
+            reverse_proved_before_cut: false,
+            reverse: true,
+            fence_checked_by_target: false,
+            canary_reads: true,
+            canary_traffic: false,
+            system_votes: true,
+        }
+    }
+
+    async fn discover(&self) -> Result<Topology, DriverError> {
+        self.topology().await
+    }
+
+    fn describe(&self, job: &Job) -> Vec<String> {
+        self.commands(job)
+    }
+
+    fn artifacts(&self, job: &Job, action: &Action) -> Vec<Artifact> {
+        match action {
+            Action::Prepare => {
+                vec![prepare::artifact(job, &job.source), prepare::artifact(job, &job.destination)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    async fn perform(&self, job: &Job, action: &Action, _permit: &Permit) -> Result<Answer, DriverError> {
+        match action {
+            Action::Announce => Ok(done("Redis has no notion of it; nothing was sent")),
+            Action::Prepare => self.prepare(job).await,
+            Action::Replicate => self.replicate(job).await,
+            Action::StopReplication => self.stop_replication(job).await,
+            Action::Verify => self.verify(job).await,
+            Action::ArmReverse => {
+                Ok(done("the old master becomes a replica at the cut; nothing is made before it"))
+            }
+            Action::ProbeReverse => self.probe_reverse(job).await,
+            Action::CanaryShare { share } => self.canary(job, *share).await,
+            Action::Fence { .. } => self.fence(job).await,
+            Action::Unfence => self.unfence(job).await,
+            Action::VerifyAtCut => self.verify_at_cut(job).await,
+            Action::Commit => self.commit(job).await,
+            Action::Open => self.open(job).await,
+            Action::EnableReverse => self.enable_reverse(job).await,
+            Action::Retire => self.retire(job).await,
+            Action::Cleanup { artifact } => self.cleanup(job, artifact).await,
+        }
+    }
+
+    async fn probe(&self, job: &Job, action: &Action) -> Probe {
+        self.look(job, action).await
+    }
+
+    async fn status(&self, job: &Job) -> Result<JobStatus, DriverError> {
+        self.job_status(job).await
+    }
+
+    async fn samples(
+        &self,
+        job: &Job,
+        since: Timestamp,
+    ) -> Result<(CanarySample, CanarySample), DriverError> {
+        self.measured(job, since).await
+    }
+
+    async fn leaks(&self) -> Result<Vec<Artifact>, DriverError> {
+        self.marked().await
+    }
+}

@@ -1,0 +1,390 @@
+//! A real shard of a real Redis Cluster is moved by the driver, under a client that writes all the
+//! while: nothing acknowledged is lost, nothing is left behind, corruption is named, and a node that
+//! dies at any point leaves exactly one owner.
+
+#[path = "support/redis_cluster.rs"]
+mod redis_cluster;
+mod support;
+
+use std::time::Duration;
+
+use foreshift::drivers::redis::{RedisMover, RedisOptions};
+use foreshift::drivers::{Action, Answer, Evidence, Job, Mover, Permit, Probe, Retry};
+use foreshift::fleet::{
+    Epoch, Generation, MigrationId, PartitionId, ServingState, Share, Timestamp, WorkloadId,
+};
+use redis_cluster::{RedisCluster, Writer, ask, keys_of_shard};
+use support::wait_until_async;
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn mover(cluster: &RedisCluster) -> RedisMover {
+    RedisMover::new(RedisOptions::new("cart", cluster.seeds()))
+}
+
+fn permit() -> Permit {
+    Permit::mint_for_runner(Epoch(1), "test")
+}
+
+fn partition(cluster: &RedisCluster, node: usize) -> PartitionId {
+    let address = cluster.nodes[node].address;
+    PartitionId::from(format!("{}/{}", address.ip(), address.port()))
+}
+
+/// Moves the second shard (slots 5461 and up) from its master to its replica.
+fn job(cluster: &RedisCluster, source: usize, destination: usize) -> Job {
+    Job {
+        migration: MigrationId(7),
+        workload: WorkloadId::from("cart-5461"),
+        source: partition(cluster, source),
+        destination: partition(cluster, destination),
+        generation: Generation(9),
+    }
+}
+
+/// Asks for an action until it is done.
+async fn complete(mover: &RedisMover, job: &Job, action: Action) -> Evidence {
+    let start = std::time::Instant::now();
+    loop {
+        match mover.perform(job, &action, &permit()).await {
+            Ok(Answer::Done(evidence)) => return evidence,
+            Ok(Answer::Working { waiting_for }) => {
+                assert!(start.elapsed() < LONG, "{}: waited in vain for {waiting_for}", action.name());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) if error.retry == Retry::Retryable && start.elapsed() < LONG => {
+                println!("{} again: {error}", action.name());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("{}: {error}", action.name()),
+        }
+    }
+}
+
+async fn cleanup(mover: &RedisMover, job: &Job) {
+    for artifact in mover.artifacts(job, &Action::Prepare) {
+        complete(mover, job, Action::Cleanup { artifact }).await;
+    }
+}
+
+fn fence() -> Action {
+    Action::Fence { deadline: Timestamp(i64::MAX) }
+}
+
+/// Everything up to the cut.
+async fn before_the_cut(mover: &RedisMover, job: &Job) {
+    for action in [Action::Announce, Action::Prepare, Action::Replicate] {
+        complete(mover, job, action).await;
+    }
+    let verified = complete(mover, job, Action::Verify).await;
+    assert_eq!(verified.equal, Some(true), "{verified:?}");
+    complete(mover, job, Action::ArmReverse).await;
+    complete(mover, job, Action::ProbeReverse).await;
+}
+
+async fn the_cut(mover: &RedisMover, job: &Job) {
+    complete(mover, job, fence()).await;
+    let verified = complete(mover, job, Action::VerifyAtCut).await;
+    assert_eq!(verified.equal, Some(true), "{verified:?}");
+    let evidence = complete(mover, job, Action::Commit).await;
+    println!("cut: {}", evidence.summary);
+    complete(mover, job, Action::Open).await;
+    let reverse = complete(mover, job, Action::EnableReverse).await;
+    assert_eq!(reverse.equal, Some(true), "{reverse:?}");
+}
+
+/// Sum of the counters at whoever owns the shard.
+fn sum(cluster: &RedisCluster, owner: usize, keys: &[String]) -> u64 {
+    let mut connection = cluster.nodes[owner].connect();
+    keys.iter()
+        .map(|k| {
+            redis::from_redis_value::<Option<u64>>(ask(&mut connection, &["GET", k])).unwrap().unwrap_or(0)
+        })
+        .sum()
+}
+
+fn writer(cluster: &RedisCluster, owner: usize, keys: usize) -> Writer {
+    let others = cluster.nodes.iter().map(|n| n.address).collect();
+    Writer::start(cluster.nodes[owner].address, others, keys_of_shard(1, keys, "counter:"))
+}
+
+/// Some of every type, with and without a time to live, into the second shard.
+fn fill(cluster: &RedisCluster, strings: usize) {
+    let mut connection = cluster.nodes[1].connect();
+    let mut pipe = redis::pipe();
+    for (i, key) in keys_of_shard(1, strings, "value:").iter().enumerate() {
+        pipe.cmd("SET").arg(key).arg(format!("value {i} of a key")).ignore();
+        if i % 10 == 0 {
+            pipe.cmd("PEXPIRE").arg(key).arg(3_600_000 + i).ignore();
+        }
+    }
+    for key in keys_of_shard(1, 20, "hash:") {
+        for field in 0..30 {
+            pipe.cmd("HSET").arg(&key).arg(format!("f{field}")).arg(field).ignore();
+        }
+    }
+    for key in keys_of_shard(1, 20, "set:") {
+        pipe.cmd("SADD").arg(&key).arg(&["a", "b", "c", "d"]).ignore();
+    }
+    for key in keys_of_shard(1, 20, "zset:") {
+        pipe.cmd("ZADD").arg(&key).arg(&["1.5", "a", "-2", "b"]).ignore();
+    }
+    for key in keys_of_shard(1, 20, "list:") {
+        pipe.cmd("RPUSH").arg(&key).arg(&["x", "y", "x"]).ignore();
+    }
+    for key in keys_of_shard(1, 20, "stream:") {
+        pipe.cmd("XADD").arg(&key).arg(&["*", "n", "1"]).ignore();
+        pipe.cmd("XGROUP").arg(&["CREATE", &key, "readers", "0"]).ignore();
+    }
+    for key in keys_of_shard(1, 2, "large-hash:") {
+        for field in 0..2_500 {
+            pipe.cmd("HSET").arg(&key).arg(format!("f{field}")).arg(field).ignore();
+        }
+    }
+    for key in keys_of_shard(1, 2, "large-string:") {
+        pipe.cmd("SET").arg(&key).arg("x".repeat(200_000)).ignore();
+    }
+    pipe.exec(&mut connection).expect("data");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discovery_finds_hosts_nodes_shards_sizes_and_roles() {
+    let Some(mut cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 500);
+    let mover = mover(&cluster);
+    let topology = mover.discover().await.unwrap();
+    let port = cluster.nodes[0].address.port();
+    let names: Vec<&str> = topology.workloads.iter().map(|w| w.id.as_str()).collect();
+    assert_eq!(names, ["cart-0", "cart-10923", "cart-5461"]);
+    assert_eq!(topology.hosts.len(), 6);
+    let shard = topology.workload(&WorkloadId::from("cart-5461")).unwrap();
+    assert_eq!(shard.partition.as_str(), format!("127.0.0.2/{port}"));
+    assert_eq!(shard.replicas, [partition(&cluster, 4)]);
+    assert!(shard.size.0 > 400_000, "{:?}", shard.size);
+    assert_eq!(shard.labels["slots"], "5461-10922");
+    let serving =
+        |t: &foreshift::fleet::Topology, node| t.partition(&partition(&cluster, node)).unwrap().serving;
+    assert_eq!(serving(&topology, 1), ServingState::Active);
+    assert_eq!(serving(&topology, 4), ServingState::Passive);
+
+    let mut connection = cluster.nodes[1].connect();
+    mover.discover().await.unwrap();
+    for key in keys_of_shard(1, 300, "more:") {
+        ask(&mut connection, &["SET", &key, "x"]);
+        ask(&mut connection, &["GET", &key]);
+    }
+    let again = mover.discover().await.unwrap();
+    let shard = again.workload(&WorkloadId::from("cart-5461")).unwrap();
+    assert!(shard.writes_per_s > 0.0 && shard.requests_per_s > shard.writes_per_s, "{shard:?}");
+
+    cluster.kill(4);
+    wait_until_async("the dead node is fenced and the rest is still seen", LONG, async || {
+        let t = mover.discover().await.unwrap();
+        t.workloads.len() == 3
+            && t.partition(&partition(&cluster, 4)).unwrap().serving == ServingState::Fenced
+            && t.partition(&partition(&cluster, 1)).unwrap().serving == ServingState::Active
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_moves_and_comes_back_under_writes_and_nothing_acknowledged_is_lost() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 5_000);
+    let mover = mover(&cluster);
+    let forth = job(&cluster, 1, 4);
+    let before = mover.discover().await.unwrap();
+    println!("{}", mover.describe(&forth).join("\n"));
+    let writer = writer(&cluster, 1, 50);
+
+    before_the_cut(&mover, &forth).await;
+    complete(&mover, &forth, Action::CanaryShare { share: Share::new(0.5).unwrap() }).await;
+    wait_until_async("the canary has compared", LONG, async || {
+        let (source, destination) = mover.samples(&forth, Timestamp(0)).await.unwrap();
+        assert_eq!((source.mismatches, source.errors, destination.errors), (0, 0, 0), "{source:?}");
+        destination.compared >= 20 && destination.latencies_ms.len() >= 20
+    })
+    .await;
+    complete(&mover, &forth, Action::CanaryShare { share: Share::MIN }).await;
+    the_cut(&mover, &forth).await;
+    let status = mover.status(&forth).await.unwrap();
+    assert_eq!(status.owner, Some(partition(&cluster, 4)));
+    assert!(status.streaming && status.source_alive && status.destination_alive, "{status:?}");
+    // The shard keeps its name.
+    let after = mover.discover().await.unwrap();
+    let shard = WorkloadId::from("cart-5461");
+    assert_eq!(after.workload(&shard).unwrap().partition, partition(&cluster, 4));
+    assert!(after.workload(&shard).unwrap().generation > before.workload(&shard).unwrap().generation);
+    complete(&mover, &forth, Action::Retire).await;
+
+    // The way back is the same move mirrored.
+    let back = forth.mirrored(Generation(10));
+    complete(&mover, &back, Action::Prepare).await;
+    the_cut(&mover, &back).await;
+    cleanup(&mover, &back).await;
+    cleanup(&mover, &forth).await;
+
+    let (seen, keys) = writer.finish();
+    println!("{seen:?}");
+    assert!(seen.acknowledged > 500, "{seen:?}");
+    assert_eq!((seen.unknown, sum(&cluster, 1, &keys)), (0, seen.acknowledged));
+    assert!(seen.worst < Duration::from_millis(250), "{seen:?}");
+    assert_eq!(mover.leaks().await.unwrap(), []);
+    for node in &cluster.nodes {
+        let setting: Vec<String> =
+            redis::from_redis_value(node.ask(&["CONFIG", "GET", "cluster-allow-replica-migration"])).unwrap();
+        assert_eq!(setting[1], "yes", "{}", node.address);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_action_asked_twice_is_done_once_and_every_probe_tells_what_is_true() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 300);
+    let (first, second) = (mover(&cluster), mover(&cluster));
+    let job = job(&cluster, 1, 4);
+    assert_eq!(first.probe(&job, &Action::Prepare).await, Probe::NotStarted);
+    let actions = [
+        Action::Announce,
+        Action::Prepare,
+        Action::Replicate,
+        Action::Verify,
+        Action::ArmReverse,
+        fence(),
+        Action::Unfence,
+        fence(),
+        Action::VerifyAtCut,
+        Action::Commit,
+        Action::Open,
+        Action::EnableReverse,
+        Action::ProbeReverse,
+        Action::Retire,
+    ];
+    for action in actions {
+        complete(&first, &job, action.clone()).await;
+        // Another process knows nothing but what it sees.
+        if !action.is_read_only() && !matches!(action, Action::Fence { .. }) {
+            let what = format!("{} is seen to be done", action.name());
+            wait_until_async(&what, LONG, async || match second.probe(&job, &action).await {
+                Probe::Applied { .. } => true,
+                Probe::InProgress => false,
+                other => panic!("{}: {other:?}", action.name()),
+            })
+            .await;
+        }
+        complete(&second, &job, action).await;
+    }
+    let leaks = first.leaks().await.unwrap();
+    let mut artifacts = first.artifacts(&job, &Action::Prepare);
+    artifacts.sort();
+    assert_eq!(leaks, artifacts, "a scan finds what the ledger names");
+    cleanup(&first, &job).await;
+    cleanup(&second, &job).await;
+    assert_eq!(first.leaks().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_node_becomes_a_replica_and_takes_over_or_is_empty_again() {
+    let Some(cluster) = RedisCluster::start(1) else { return };
+    fill(&cluster, 2_000);
+    let mover = mover(&cluster);
+    let job = job(&cluster, 1, 6);
+    before_the_cut(&mover, &job).await;
+    complete(&mover, &job, Action::StopReplication).await;
+    complete(&mover, &job, Action::StopReplication).await;
+    cleanup(&mover, &job).await;
+    assert_eq!(cluster.nodes[6].text(&["DBSIZE"]), "0");
+    assert_eq!(mover.leaks().await.unwrap(), []);
+
+    before_the_cut(&mover, &job).await;
+    the_cut(&mover, &job).await;
+    cleanup(&mover, &job).await;
+    assert_eq!(cluster.owner(6000, 0), Some(6));
+    assert_eq!(mover.leaks().await.unwrap(), []);
+}
+
+/// Changes bytes in a node's data on disk while it is down: bit rot.
+fn rot(cluster: &mut RedisCluster, node: usize, from: &[u8], to: &[u8]) {
+    let file = cluster.save_and_stop(node);
+    let mut data = std::fs::read(&file).unwrap();
+    let at = data.windows(from.len()).position(|w| w == from).expect("the value is in the file");
+    data[at..at + from.len()].copy_from_slice(to);
+    std::fs::write(&file, data).unwrap();
+    cluster.restart(node);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_rotted_on_the_replica_is_named_and_the_cut_refused() {
+    let Some(mut cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 1_000);
+    let victim = keys_of_shard(1, 1, "victim:").remove(0);
+    cluster.nodes[1].ask(&["SET", &victim, "the quick brown fox jumps over the lazy dog"]);
+    let dropped = keys_of_shard(1, 1, "this-key-will-be-lost:").remove(0);
+    cluster.nodes[1].ask(&["SET", &dropped, "1"]);
+    let mover = mover(&cluster);
+    let job = job(&cluster, 1, 4);
+    before_the_cut(&mover, &job).await;
+
+    rot(&mut cluster, 4, b"quick brown fox", b"quick brown fov");
+    rot(&mut cluster, 4, b"this-key-will", b"that-key-will");
+    complete(&mover, &job, Action::Replicate).await;
+    let verified = complete(&mover, &job, Action::Verify).await;
+    assert_eq!(verified.equal, Some(false), "{verified:?}");
+    let names = verified.differences.join("\n");
+    assert!(names.contains(&victim) && names.contains(&dropped), "{names}");
+    assert!(names.contains("that-key-will"), "{names}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_dies_leaves_the_source_as_owner() {
+    let Some(mut cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 500);
+    let mover = mover(&cluster);
+    let job = job(&cluster, 1, 4);
+    let writer = writer(&cluster, 1, 20);
+    before_the_cut(&mover, &job).await;
+    cluster.kill(4);
+    let error = mover.perform(&job, &Action::Commit, &permit()).await.unwrap_err();
+    assert_eq!(error.retry, Retry::Retryable, "{error}");
+    assert!(mover.perform(&job, &Action::VerifyAtCut, &permit()).await.is_err());
+    let status = mover.status(&job).await.unwrap();
+    assert_eq!((status.owner, status.destination_alive), (Some(partition(&cluster, 1)), false));
+    cluster.restart(4);
+    complete(&mover, &job, Action::Replicate).await;
+    before_the_cut(&mover, &job).await;
+    the_cut(&mover, &job).await;
+    cleanup(&mover, &job).await;
+    let (seen, keys) = writer.finish();
+    let sum = sum(&cluster, 4, &keys);
+    assert!((seen.acknowledged..=seen.acknowledged + seen.unknown).contains(&sum), "{sum}, {seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_before_the_cut_leaves_one_owner_and_the_probe_says_which() {
+    let Some(mut cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 500);
+    let mover = mover(&cluster);
+    let job = job(&cluster, 1, 4);
+    before_the_cut(&mover, &job).await;
+    cluster.kill(1);
+    // The cluster's own election moves the shard to the only replica; commit follows it.
+    let start = std::time::Instant::now();
+    loop {
+        if let Ok(Answer::Done(_)) = mover.perform(&job, &Action::Commit, &permit()).await {
+            break;
+        }
+        assert!(start.elapsed() < LONG);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    wait_until_async("a majority agrees", LONG, async || {
+        matches!(mover.probe(&job, &Action::Commit).await, Probe::Applied { .. })
+    })
+    .await;
+    let status = mover.status(&job).await.unwrap();
+    assert_eq!((status.owner, status.source_alive), (Some(partition(&cluster, 4)), false));
+    // It comes back as a replica: the way back is there again.
+    cluster.restart(1);
+    complete(&mover, &job, Action::EnableReverse).await;
+    cleanup(&mover, &job).await;
+    assert_eq!(mover.leaks().await.unwrap(), []);
+}
