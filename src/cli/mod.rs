@@ -1,1 +1,4 @@
-//! The room `cli`; see ARCHITECTURE.md.
+//! The command line: one file a subcommand.
+
+pub mod check_model;
+pub mod logging;

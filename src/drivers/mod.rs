@@ -9,7 +9,8 @@ pub mod router;
 
 pub use error::{DriverError, Retry};
 pub use mover::{
-    Action, Answer, Artifact, CanarySample, Capabilities, Evidence, Job, JobStatus, Mover, Permit, Probe,
+    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Evidence, Job, JobStatus, Mover,
+    Permit, Probe,
 };
 pub use provisioner::Provisioner;
 pub use router::{Router, ServerState, Weight};

@@ -146,6 +146,18 @@ pub struct Artifact {
     pub partition: PartitionId,
 }
 
+/// When the ledger removes an artifact.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CleanupPolicy {
+    /// At the end, however the migration ends: a slot, a publication, a temporary file.
+    Always,
+    /// Only where the migration is undone: on success it is the workload's new home.
+    OnFailure,
+    /// Where it is undone, and on success once the source is retired: the way back's parts.
+    DeferredOnSuccess,
+}
+
 /// The right to change something in a system. It is minted in `migrate` alone, from an approval
 /// and the leader's epoch; a read-only engine has no way to make one.
 #[derive(Clone, PartialEq, Debug)]
@@ -305,6 +317,14 @@ pub trait Mover: Send + Sync {
 
     /// The artifacts that an action will make, so that the ledger can name them beforehand.
     fn artifacts(&self, job: &Job, action: &Action) -> Vec<Artifact>;
+
+    /// When an artifact is to be removed. The default keeps it on success, because losing the new
+    /// home is worse than a leak; a driver that makes slots, publications or temporary files says
+    /// so here.
+    fn cleanup_policy(&self, artifact: &Artifact) -> CleanupPolicy {
+        let _ = artifact;
+        CleanupPolicy::OnFailure
+    }
 
     /// Does one action, or goes on with it.
     ///

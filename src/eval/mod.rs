@@ -1,1 +1,3 @@
-//! The room `eval`; see ARCHITECTURE.md.
+//! Public data sets, quality measures, and the protocols that hold predictions to them.
+
+pub mod measures;

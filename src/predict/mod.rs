@@ -1,9 +1,36 @@
 //! Samples → scores, forecasts, probabilities. Pure: no clock, no network, no lock; model files are
 //! read here alone.
 
+pub mod anomaly;
+pub mod assess;
 pub mod assessment;
+pub mod baseline;
+pub mod breach;
+pub mod calibrate;
+pub mod cholesky;
+mod column;
+pub mod context;
+mod detail;
+pub mod failure;
+pub mod gap;
+pub mod health;
+pub mod hysteresis;
+mod level;
+pub mod models;
+pub mod options;
+mod peers;
+pub mod project;
 
+pub use assess::Assessor;
 pub use assessment::{
     Assessment, Calibration, Contribution, Crossing, FailureForecast, Forecast, HostRisk, Maturity,
     WorkloadProjection,
 };
+pub use context::{Context, Outcome, PastFailure, Subject};
+pub use detail::{MetricInsight, PartitionInsight};
+pub use gap::Gap;
+pub use hysteresis::{Evacuation, HysteresisOptions, PredictionMachine, Reading, WindowThreshold};
+pub use options::{AssessOptions, ForecastOptions, MetricWeight};
+
+#[cfg(test)]
+mod assess_tests;

@@ -1,6 +1,16 @@
 //! The revisioned key-value port and what is built on it: leadership, claims, the journal's
 //! storage.
 
+pub mod claims;
+mod history;
+pub mod leadership;
+pub mod memory;
+pub mod redb;
 pub mod store;
 
+pub use claims::{Claim, ClaimError, Claims, HostEntry};
+pub use history::{HISTORY_CAPACITY, WATCH_CAPACITY};
+pub use leadership::{Leader, Leadership, Single};
+pub use memory::MemoryStore;
+pub use redb::RedbStore;
 pub use store::{Change, Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};

@@ -35,6 +35,29 @@ pub enum Compare {
     Value(String, Vec<u8>),
 }
 
+impl Compare {
+    /// The key it looks at.
+    pub fn key(&self) -> &str {
+        match self {
+            Compare::Absent(key)
+            | Compare::Modified(key, _)
+            | Compare::Created(key, _)
+            | Compare::Value(key, _) => key,
+        }
+    }
+
+    /// Whether it holds for the entry of its key.
+    pub fn holds(&self, found: Option<&Entry>) -> bool {
+        match (self, found) {
+            (Compare::Absent(_), found) => found.is_none(),
+            (Compare::Modified(_, revision), Some(entry)) => entry.modified == *revision,
+            (Compare::Created(_, revision), Some(entry)) => entry.created == *revision,
+            (Compare::Value(_, value), Some(entry)) => entry.value == *value,
+            (_, None) => false,
+        }
+    }
+}
+
 /// A change that a transaction makes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {

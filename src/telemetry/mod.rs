@@ -1,10 +1,13 @@
 //! Time series: the ports to where they are kept, the adapters, and the windows that the rest of
 //! the house reads.
 
+pub mod embedded;
+pub mod influx;
 pub mod schema;
 pub mod source;
 pub mod window;
 
+pub use embedded::{Batch, EmbeddedOptions, EmbeddedStore, StoreError};
 pub use schema::{CANONICAL, Metric, Unit};
 pub use source::{Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, SourceStatus, Written};
 pub use window::{MetricIx, PartitionIx, WindowCounters, Windows, WindowsConfig};

@@ -211,3 +211,30 @@ impl Drop for Server {
         }
     }
 }
+
+/// What `telegraf::lines` wrote for host 1, in canonical metrics.
+///
+/// # Panics
+/// Where a metric is something else.
+pub fn expect_telegraf(last: impl Fn(&str) -> Option<f32>) {
+    let expected = [
+        ("cpu.busy", 11.0),
+        ("cpu.iowait", 0.5),
+        ("mem.used", 41.0),
+        ("disk.used", 61.0),
+        ("disk.read_latency", 2.0),
+        ("disk.write_latency", 5.0),
+        // sda and sdb, 4,000 bytes a second each; sda1 is a part of sda, loop0 is none.
+        ("disk.throughput", 8_000.0),
+        ("net.throughput", 15_000.0),
+        ("load", 0.75),
+        ("temp", 51.0),
+        ("net.latency", 1.0),
+        ("net.loss", 2.0),
+        ("processes.blocked", 2.0),
+    ];
+    for (metric, value) in expected {
+        let got = last(metric);
+        assert!(got.is_some_and(|got| (got - value).abs() <= value * 1e-3), "{metric}: {got:?}, not {value}");
+    }
+}

@@ -1,0 +1,56 @@
+//! Where the log goes: JSON lines on standard output without a terminal, the console's log screen
+//! with one; a subcommand that prints a report logs to standard error.
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// Who reads the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogTo {
+    /// JSON lines on standard output.
+    JsonLines,
+    /// The console's log screen.
+    Console,
+    /// Text on standard error, warnings and worse.
+    StandardError,
+}
+
+/// Sets the log up for the whole process; `RUST_LOG` overrides the level. A second call changes
+/// nothing.
+pub fn start(to: LogTo) {
+    let filter = |default: LevelFilter| {
+        EnvFilter::builder()
+            .with_default_directive(default.into())
+            .from_env_lossy()
+            .add_directive("hyper=warn".parse().unwrap_or_else(|_| default.into()))
+            .add_directive("ort=warn".parse().unwrap_or_else(|_| default.into()))
+    };
+    let registry = tracing_subscriber::registry();
+    let done = match to {
+        LogTo::JsonLines => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stdout)
+                    .with_filter(filter(LevelFilter::INFO)),
+            )
+            .try_init(),
+        LogTo::Console => {
+            let _ = tui_logger::init_logger(tui_logger::LevelFilter::Info);
+            registry
+                .with(tui_logger::TuiTracingSubscriberLayer.with_filter(filter(LevelFilter::INFO)))
+                .try_init()
+        }
+        LogTo::StandardError => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_writer(std::io::stderr)
+                    .with_filter(filter(LevelFilter::WARN)),
+            )
+            .try_init(),
+    };
+    let _ = done;
+}

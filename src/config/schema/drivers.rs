@@ -1,0 +1,81 @@
+//! Section `drivers`: the systems that hold workloads or send traffic, by a name of your choice.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Secret, quantity};
+use crate::fleet::Span;
+
+/// The kind of a system.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DriverClass {
+    /// Redis or Valkey Cluster: moves shards.
+    Redis,
+    /// HAProxy: sends traffic.
+    Haproxy,
+    /// Directories of files: moves them.
+    Files,
+}
+
+impl DriverClass {
+    /// The class as it is written in the file.
+    pub fn word(self) -> &'static str {
+        match self {
+            DriverClass::Redis => "redis",
+            DriverClass::Haproxy => "haproxy",
+            DriverClass::Files => "files",
+        }
+    }
+
+    /// Whether it moves workloads; else it sends traffic.
+    pub fn is_mover(self) -> bool {
+        !matches!(self, DriverClass::Haproxy)
+    }
+
+    /// The keys that this class understands beside `class`.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            DriverClass::Redis => &["router", "seeds", "username", "password", "timeout", "application"],
+            DriverClass::Haproxy => &["sockets", "timeout"],
+            DriverClass::Files => &["router", "roots", "timeout", "application"],
+        }
+    }
+}
+
+/// One system: `[drivers.NAME]`. A workload's class names the driver that moves it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Driver {
+    /// The kind of the system: `redis`, `haproxy` or `files`.
+    pub class: DriverClass,
+    /// Name of the driver that sends traffic to its workloads; without it nothing is redirected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<String>,
+    /// Application that its workloads belong to, where nothing else says; empty = the driver's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub application: String,
+    /// `redis`: addresses of some nodes; the others are found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seeds: Vec<String>,
+    /// `redis`: user; empty = the default user.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub username: String,
+    /// `redis`: password of the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// `haproxy`: runtime sockets of every HAProxy, as a path or `host:port`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<String>,
+    /// `files`: directories, one a partition; each directory below one is a workload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<PathBuf>,
+    /// How long one call may take.
+    #[serde(default = "call_timeout", with = "quantity::span")]
+    pub timeout: Span,
+}
+
+fn call_timeout() -> Span {
+    Span::seconds(5)
+}

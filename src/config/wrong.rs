@@ -1,0 +1,68 @@
+//! What people see of a wrong configuration: a table of texts, each with its message.
+
+use std::path::Path;
+
+use super::Config;
+
+const WRONG: [(&str, &str); 29] = [
+    ("misspelt key", "[engine]\nintervall = \"15s\"\n"),
+    ("key of another section", "[plan]\ndata_dir = \"/tmp/x\"\n"),
+    ("unknown key without neighbour", "[console]\nzebra = true\n"),
+    ("unknown section", "[engines]\ninterval = \"15s\"\n"),
+    ("span without unit", "[engine]\ninterval = 15\n"),
+    ("span with an unknown unit", "[engine]\n\ninterval = \"15 parsecs\"\n"),
+    ("share over the whole", "[plan]\nrisk_tolerance = 1.5\n"),
+    ("share over the whole in percent", "[limits]\nfleet_share = \"130%\"\n"),
+    ("amount that is none", "[limits]\nbytes_per_second = \"fast\"\n"),
+    ("misspelt word", "[engine]\nmode = \"advice\"\n"),
+    ("number for a word", "[engine]\nmode = 3\n"),
+    ("wrong kind", "[console]\nmouse = \"yes\"\n"),
+    ("secret in the file", "[telemetry]\ntoken = \"hunter2hunter2\"\n"),
+    ("secret number in the file", "[drivers.c]\nclass = \"redis\"\nseeds = [\"a:1\"]\npassword = 123456\n"),
+    ("secret in two places", "[agent]\ntoken = { file = \"a\", env = \"B\" }\n"),
+    ("misspelt place of a secret", "[agent]\ntoken = { fiel = \"a\" }\n"),
+    ("no TOML", "[engine\ninterval = \"15s\"\n"),
+    ("key written twice", "[engine]\nlog = \"info\"\nlog = \"debug\"\n"),
+    ("address without port", "[engine]\nlisten = \"localhost\"\n"),
+    ("off over on", "[[plan.thresholds]]\nwithin = \"1h\"\non = \"50%\"\noff = 0.6\n"),
+    ("missing key in a list", "[[plan.thresholds]]\nwithin = \"1h\"\non = 0.5\n"),
+    ("windows out of order", "[predict]\nwindows = [\"1h\", \"15m\", \"24h\"]\n[plan]\nthresholds = []\n"),
+    (
+        "canary that shrinks",
+        "[migration]\ncanary = [{ share = \"50%\", hold = \"30s\" }, { share = \"25%\", hold = \"30s\" }]\n",
+    ),
+    (
+        "influxdb2 without anything",
+        "[telemetry]\nsource = \"influxdb2\"\nurl = \"https://me:secret@influx\"\n",
+    ),
+    (
+        "driver with another class' key",
+        "[drivers.cache]\nclass = \"redis\"\nsockets = [\"/run/haproxy.sock\"]\nrouter = \"lb\"\n",
+    ),
+    ("one key for two actions", "[console.keys]\napprove = [\"a\", \"y\"]\nreject = \"y\"\n"),
+    ("limits upside down", "[limits.moves]\nfleet = 2\nsite = 3\nhost = 0\n"),
+    ("time of day", "[[limits.windows]]\ndays = [\"mon\"]\nfrom = \"22:00\"\nto = \"25:00\"\n"),
+    ("day of the week", "[[limits.windows]]\ndays = [\"monday\"]\nfrom = \"22:00\"\nto = \"23:00\"\n"),
+];
+
+#[test]
+fn every_wrong_configuration_is_told_with_its_place_and_how_to_mend_it() {
+    let mut told = String::new();
+    for (name, text) in WRONG {
+        let error = match Config::parse(text, Path::new("config.toml")) {
+            Ok(_) => panic!("{name}: was taken"),
+            Err(error) => error.to_string(),
+        };
+        assert!(!error.contains("hunter2") && !error.contains("123456") && !error.contains("me:secret"));
+        assert!(error.lines().all(|line| line.starts_with("config.toml:")), "{name}: {error}");
+        told.push_str(&format!("{name}\n    {}\n", error.replace('\n', "\n    ")));
+    }
+    insta::assert_snapshot!("wrong_configurations", told);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics(text in "[a-z\\[\\]=\"\n .0-9#{}]{0,80}") {
+        let _ = Config::parse(&text, Path::new("config.toml"));
+    }
+}

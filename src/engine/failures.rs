@@ -1,0 +1,145 @@
+//! The failure history: every failure with time, subject, cause and label. The label of what was
+//! moved away in time is `mitigated`: nobody knows what would have been, and it is never learnt
+//! from as if it had survived.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::Timestamp;
+use crate::state::{Compare, Op, Store, StoreError, Txn, TxnOutcome};
+
+/// Where the records stand in the store.
+pub const PREFIX: &str = "/failures/";
+
+/// What became of the subject.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Label {
+    /// It failed.
+    Failed,
+    /// It was predicted to fail, nothing was done, and it did not.
+    Survived,
+    /// Its work was moved away; what would have been is unknown.
+    Mitigated,
+}
+
+/// How it became known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The agent's heartbeat was lost or reported the partition absent.
+    Heartbeat,
+    /// The driver says that it is down.
+    Driver,
+    /// A person said so.
+    Operator,
+    /// Imported from elsewhere.
+    Import,
+    /// Written by the engine after a migration.
+    Engine,
+}
+
+/// One record.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its number, from 1.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Partition, workload or host.
+    pub subject: String,
+    /// Why, in words.
+    pub cause: String,
+    /// What became of it.
+    pub label: Label,
+    /// How it became known.
+    pub origin: Origin,
+}
+
+/// The history.
+#[derive(Clone, Debug, Default)]
+pub struct Failures {
+    records: Vec<Failure>,
+}
+
+impl Failures {
+    /// Reads the history.
+    ///
+    /// # Errors
+    /// As every call of the store; a record that cannot be read is named by its key.
+    pub async fn load(store: &dyn Store) -> Result<Self, StoreError> {
+        let mut records = Vec::new();
+        for entry in store.list(PREFIX).await? {
+            let record = serde_json::from_slice(&entry.value).map_err(|e| StoreError::Corrupt {
+                place: store.place(),
+                key: entry.key.clone(),
+                detail: e.to_string(),
+            })?;
+            records.push(record);
+        }
+        Ok(Self { records })
+    }
+
+    /// All records, oldest number first.
+    pub fn records(&self) -> &[Failure] {
+        &self.records
+    }
+
+    /// Records that name the subject.
+    pub fn of<'a>(&'a self, subject: &'a str) -> impl Iterator<Item = &'a Failure> {
+        self.records.iter().filter(move |f| f.subject == subject)
+    }
+
+    /// Adds a record, numbered by the history.
+    ///
+    /// # Errors
+    /// As every call of the store.
+    pub async fn add(&mut self, store: &dyn Store, mut failure: Failure) -> Result<u64, StoreError> {
+        failure.number = self.records.last().map_or(0, |f| f.number) + 1;
+        let key = key(failure.number);
+        let txn = Txn {
+            compares: vec![Compare::Absent(key.clone())],
+            ops: vec![Op::Put(key.clone(), serde_json::to_vec(&failure).expect("plain data serialises"))],
+        };
+        match store.txn(txn).await? {
+            TxnOutcome::Committed(_) => {
+                let number = failure.number;
+                self.records.push(failure);
+                Ok(number)
+            }
+            TxnOutcome::Conflict { .. } => Err(StoreError::Unavailable {
+                place: store.place(),
+                detail: format!("{key} exists already: another process writes to this store"),
+            }),
+        }
+    }
+
+    /// Changes the label and, where given, the cause of a record; `false` where there is none of
+    /// that number.
+    ///
+    /// # Errors
+    /// As every call of the store.
+    pub async fn correct(
+        &mut self,
+        store: &dyn Store,
+        number: u64,
+        label: Label,
+        cause: Option<String>,
+    ) -> Result<bool, StoreError> {
+        let Some(record) = self.records.iter_mut().find(|f| f.number == number) else {
+            return Ok(false);
+        };
+        let mut changed = record.clone();
+        changed.label = label;
+        if let Some(cause) = cause {
+            changed.cause = cause;
+        }
+        let value = serde_json::to_vec(&changed).expect("plain data serialises");
+        store.txn(Txn { compares: Vec::new(), ops: vec![Op::Put(key(number), value)] }).await?;
+        *record = changed;
+        Ok(true)
+    }
+}
+
+fn key(number: u64) -> String {
+    format!("{PREFIX}{number:010}")
+}

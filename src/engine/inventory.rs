@@ -1,0 +1,209 @@
+//! What stands where, put together from drivers, configuration, and the labels that sources
+//! report. The revision grows when a placement changes, not when a size does, so that a plan does
+//! not go stale because a shard grew by a row.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::fleet::{Host, HostId, Partition, PartitionId, Revision, ServingState, Topology};
+
+/// What the configuration says of a host.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Place {
+    /// The site; empty = not said.
+    pub site: String,
+    /// The rack; empty = not said.
+    pub rack: String,
+    /// Other labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Sources of the inventory.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// What the configuration says.
+    pub places: BTreeMap<HostId, Place>,
+    /// What each driver saw last, by class.
+    pub discovered: BTreeMap<String, Topology>,
+    current: Topology,
+    structure: Option<blake3::Hash>,
+}
+
+/// Words under which sources report where a host stands.
+const SITE_KEYS: [&str; 5] = ["site", "dc", "datacenter", "region", "zone"];
+const RACK_KEYS: [&str; 2] = ["rack", "chassis"];
+
+fn first_label(labels: Option<&HashMap<String, String>>, keys: &[&str]) -> Option<String> {
+    let labels = labels?;
+    keys.iter().find_map(|k| labels.get(*k)).filter(|v| !v.is_empty()).cloned()
+}
+
+impl Inventory {
+    /// The topology as it was put together last.
+    pub fn topology(&self) -> &Topology {
+        &self.current
+    }
+
+    /// Puts the topology together anew. `seen` are the partitions that telemetry knows, `labels`
+    /// what sources reported for hosts. Returns whether a placement changed.
+    pub fn rebuild(
+        &mut self,
+        seen: &[PartitionId],
+        labels: &HashMap<HostId, HashMap<String, String>>,
+    ) -> bool {
+        let mut topology = Topology { revision: self.current.revision, ..Topology::default() };
+        let mut hosts: BTreeMap<HostId, Host> = BTreeMap::new();
+        for found in self.discovered.values() {
+            for host in &found.hosts {
+                hosts.entry(host.id.clone()).or_insert_with(|| host.clone());
+            }
+            topology.partitions.extend(found.partitions.iter().cloned());
+            topology.workloads.extend(found.workloads.iter().cloned());
+        }
+        let known: std::collections::HashSet<&PartitionId> =
+            topology.partitions.iter().map(|p| &p.id).collect();
+        let hosts_with_partitions: std::collections::HashSet<HostId> =
+            topology.partitions.iter().map(|p| p.host.clone()).collect();
+        let extra: Vec<Partition> = seen
+            .iter()
+            .filter(|id| !known.contains(id))
+            .filter(|id| id.as_str().contains('/') || !hosts_with_partitions.contains(&id.host()))
+            .map(|id| Partition {
+                id: id.clone(),
+                host: id.host(),
+                class: "host".into(),
+                serving: ServingState::Active,
+                address: String::new(),
+            })
+            .collect();
+        topology.partitions.extend(extra);
+        for host in topology.partitions.iter().map(|p| &p.host).chain(self.places.keys()) {
+            hosts.entry(host.clone()).or_insert_with(|| Host {
+                id: host.clone(),
+                site: "unknown".into(),
+                rack: "unknown".into(),
+                capacity: None,
+                labels: BTreeMap::new(),
+            });
+        }
+        for (id, host) in &mut hosts {
+            let reported = labels.get(id);
+            if let Some(site) = first_label(reported, &SITE_KEYS) {
+                host.site = site.into();
+            }
+            if let Some(rack) = first_label(reported, &RACK_KEYS) {
+                host.rack = rack.into();
+            }
+            for (key, value) in reported.into_iter().flatten() {
+                host.labels.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+            if let Some(place) = self.places.get(id) {
+                if !place.site.is_empty() {
+                    host.site = place.site.as_str().into();
+                }
+                if !place.rack.is_empty() {
+                    host.rack = place.rack.as_str().into();
+                }
+                host.labels.extend(place.labels.clone());
+            }
+        }
+        topology.hosts = hosts.into_values().collect();
+        topology.normalise();
+        let structure = structure_of(&topology);
+        let changed = self.structure != Some(structure);
+        if changed {
+            topology.revision = Revision(topology.revision.0 + 1);
+            self.structure = Some(structure);
+        }
+        self.current = topology;
+        changed
+    }
+}
+
+/// A hash over what a plan rests on: who stands where, in which state, at which generation.
+fn structure_of(topology: &Topology) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |text: &str| {
+        hasher.update(text.as_bytes());
+        hasher.update(&[0]);
+    };
+    for host in &topology.hosts {
+        add(host.id.as_str());
+        add(host.site.as_str());
+        add(host.rack.as_str());
+    }
+    for partition in &topology.partitions {
+        add(partition.id.as_str());
+        add(partition.host.as_str());
+        add(&format!("{:?}", partition.serving));
+    }
+    for workload in &topology.workloads {
+        add(workload.id.as_str());
+        add(workload.partition.as_str());
+        add(&workload.generation.to_string());
+        for replica in &workload.replicas {
+            add(replica.as_str());
+        }
+    }
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Bytes, Generation, Workload};
+
+    fn shard(on: &str, size: u64) -> Topology {
+        let partition = |id: &str| Partition {
+            id: id.into(),
+            host: PartitionId::from(id).host(),
+            class: "redis".into(),
+            serving: ServingState::Active,
+            address: String::new(),
+        };
+        Topology {
+            partitions: vec![partition("h1/a"), partition("h2/b")],
+            workloads: vec![Workload {
+                id: "w".into(),
+                application: "app".into(),
+                class: "redis".into(),
+                kind: "cache".into(),
+                partition: on.into(),
+                replicas: Vec::new(),
+                size: Bytes(size),
+                writes_per_s: 0.0,
+                requests_per_s: 0.0,
+                depends_on: Vec::new(),
+                stateless: false,
+                generation: Generation(1),
+                labels: BTreeMap::new(),
+            }],
+            ..Topology::default()
+        }
+    }
+
+    #[test]
+    fn the_revision_grows_with_placement_and_not_with_size() {
+        let mut inventory = Inventory::default();
+        inventory.discovered.insert("redis".into(), shard("h1/a", 1));
+        assert!(inventory.rebuild(&[], &HashMap::new()));
+        let first = inventory.topology().revision;
+        inventory.discovered.insert("redis".into(), shard("h1/a", 2));
+        assert!(!inventory.rebuild(&[], &HashMap::new()));
+        inventory.discovered.insert("redis".into(), shard("h2/b", 2));
+        assert!(inventory.rebuild(&[], &HashMap::new()));
+        assert_eq!(inventory.topology().revision.0, first.0 + 1);
+    }
+
+    #[test]
+    fn hosts_known_by_telemetry_alone_are_shown_and_placed_by_their_labels() {
+        let mut inventory = Inventory::default();
+        let labels = HashMap::from([(
+            HostId::from("web-1"),
+            HashMap::from([("dc".to_string(), "fra".to_string()), ("rack".to_string(), "r7".to_string())]),
+        )]);
+        inventory.rebuild(&["web-1".into()], &labels);
+        let host = inventory.topology().host(&"web-1".into()).unwrap();
+        assert_eq!((host.site.as_str(), host.rack.as_str()), ("fra", "r7"));
+        assert!(inventory.topology().partition(&"web-1".into()).is_some());
+    }
+}

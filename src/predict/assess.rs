@@ -1,0 +1,710 @@
+//! The assessor: windows in, one [`Assessment`] for every partition out, each cycle.
+//!
+//! It owns what was learnt (baselines, forecasts) in dense arrays in the order of the windows'
+//! partitions. A cycle is a few passes over these, each parallel over partitions and the same
+//! whatever the number of threads: levels → deviations from the own (or, while there is none, the
+//! peers') baseline → evidence → scores with attribution; then baselines learn, unless the
+//! partition is anomalous, and the forecasts that are due are made.
+
+use rayon::prelude::*;
+
+use super::assessment::{Assessment, Calibration, Contribution, FailureForecast, Forecast, Maturity};
+use super::baseline::{Baseline, Pace, Season};
+use super::column::Column;
+use super::context::{Context, Derived};
+use super::gap::Gap;
+use super::health::{self, Evidence};
+use super::hysteresis::Reading;
+use super::level::{level, mean_back, stands_still};
+use super::options::AssessOptions;
+use super::peers::Peers;
+use crate::fleet::{HealthScore, MetricName, PartitionId, Probability, Span, Timestamp};
+use crate::telemetry::{MetricIx, PartitionIx, Windows};
+
+/// Partitions handed to a thread at once.
+pub(super) const BATCH: usize = 64;
+/// Learning stops for a partition that is further off than this.
+const FREEZE_ABOVE: f32 = 8.0;
+/// Contributions smaller than this are put together.
+const SMALLEST: f64 = 0.05;
+
+/// What the assessor keeps of one partition beside its baselines.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    pub(super) gap: Option<Gap>,
+    pub(super) seen: Option<Timestamp>,
+    /// Share of the metrics it usually has that have data now.
+    pub(super) coverage: f32,
+    pub(super) maturity: Maturity,
+    pub(super) regime: u64,
+    pub(super) seeded: bool,
+    pub(super) instability: f32,
+    /// The same after what its peers do at the same time was taken off.
+    pub(super) beside_peers: f32,
+    /// Forecasts, most unusual metric first.
+    pub(super) forecasts: Vec<Forecast>,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Row {
+            gap: Some(Gap::Never),
+            seen: None,
+            coverage: 0.0,
+            maturity: Maturity::Untrained,
+            regime: 0,
+            seeded: false,
+            instability: 0.0,
+            beside_peers: 0.0,
+            forecasts: Vec::new(),
+        }
+    }
+}
+
+/// Assesses the whole fleet, cycle by cycle. Pure: it is given the time.
+#[derive(Debug)]
+pub struct Assessor {
+    pub(super) options: AssessOptions,
+    pub(super) pace: Pace,
+    pub(super) partitions: Vec<PartitionId>,
+    pub(super) columns: Vec<Column>,
+    pub(super) derived: Derived,
+    /// `[partition][metric]`
+    pub(super) baselines: Vec<Baseline>,
+    /// Present levels in the metric's unit, `[partition][metric]`; NaN = missing.
+    pub(super) levels: Vec<f32>,
+    /// Single-slot noise of the present window, in the metric's unit.
+    noises: Vec<f32>,
+    /// Slots behind each level.
+    slots: Vec<u8>,
+    /// Levels on the scale of judgement, for the peers' statistics.
+    judged: Vec<f32>,
+    /// What is normal, on the scale of judgement: location and standard deviation.
+    pub(super) normal: Vec<(f32, f32)>,
+    /// Robust standard deviations from normal; NaN = missing or no baseline.
+    pub(super) deviations: Vec<f32>,
+    pub(super) rows: Vec<Row>,
+    assessments: Vec<Assessment>,
+    last_learnt: Option<i64>,
+    pub(super) cycle: u64,
+}
+
+impl Assessor {
+    /// An assessor that has learnt nothing.
+    pub fn new(options: AssessOptions) -> Self {
+        let every = options.learn_every.max(Span::seconds(1));
+        let steps = |span: Span| (span.0 / every.0).clamp(1, 20_000) as u16;
+        let pace = Pace {
+            own_scale: steps(options.own_scale_after),
+            day: steps(options.own_after),
+            memory: steps(options.memory),
+            freeze: steps(options.freeze_at_most),
+            step: every,
+        };
+        Assessor {
+            options: AssessOptions { learn_every: every, ..options },
+            pace,
+            partitions: Vec::new(),
+            columns: Vec::new(),
+            derived: Derived::default(),
+            baselines: Vec::new(),
+            levels: Vec::new(),
+            noises: Vec::new(),
+            slots: Vec::new(),
+            judged: Vec::new(),
+            normal: Vec::new(),
+            deviations: Vec::new(),
+            rows: Vec::new(),
+            assessments: Vec::new(),
+            last_learnt: None,
+            cycle: 0,
+        }
+    }
+
+    /// The options in force.
+    pub fn options(&self) -> &AssessOptions {
+        &self.options
+    }
+
+    /// The assessments of the last cycle, in the order of the windows' partitions.
+    pub fn assessments(&self) -> &[Assessment] {
+        &self.assessments
+    }
+
+    /// Why nothing can be said of a partition; `None` where something can.
+    pub fn gap(&self, partition: PartitionIx) -> Option<Gap> {
+        self.rows.get(partition.0 as usize).map_or(Some(Gap::Never), |r| r.gap)
+    }
+
+    /// What the state machine of a partition ([`super::hysteresis`]) reads of the last cycle.
+    pub fn reading(&self, partition: PartitionIx) -> Reading<'_> {
+        match (self.rows.get(partition.0 as usize), self.assessments.get(partition.0 as usize)) {
+            (Some(row), Some(assessment)) if row.gap.is_none() => Reading::Known {
+                instability: f64::from(row.instability),
+                beside_peers: f64::from(row.beside_peers),
+                failure: &assessment.failure,
+            },
+            _ => Reading::Unknown,
+        }
+    }
+
+    /// Forecasts of a partition, most unusual metric first; made on the rolling schedule.
+    pub fn forecasts(&self, partition: PartitionIx) -> &[Forecast] {
+        self.rows.get(partition.0 as usize).map_or(&[], |r| &r.forecasts)
+    }
+
+    /// Warms the baselines from days of history at coarse spacing. `history` is a window of its
+    /// own, filled by the same sources with a wide step (for example 5 minutes × 864); it may hold
+    /// a part of the fleet, so that a big fleet is warmed in parts. Call it before or between
+    /// cycles; what is learnt later goes on from there.
+    pub fn observe_history(&mut self, history: &Windows) {
+        self.intern(history.partitions(), history.metrics());
+        let (pace, width) = (self.pace, self.columns.len());
+        let columns = &self.columns;
+        let row_of: std::collections::HashMap<&PartitionId, u32> =
+            history.partitions().iter().enumerate().map(|(i, p)| (p, i as u32)).collect();
+        let metric_of: Vec<Option<MetricIx>> =
+            columns.iter().map(|c| history.metric(c.name.as_str())).collect();
+        let (start, step) = (history.tail(), history.config().step);
+        self.baselines.par_chunks_mut(width.max(1)).zip(&self.partitions).with_min_len(BATCH).for_each(
+            |(baselines, id)| {
+                let Some(&row) = row_of.get(id) else { return };
+                let mut values = vec![f32::NAN; history.config().len];
+                for ((baseline, column), metric) in baselines.iter_mut().zip(columns).zip(&metric_of) {
+                    let Some(metric) = metric else { continue };
+                    history.copy_row(PartitionIx(row), *metric, &mut values);
+                    baseline.learn_row(&values, start, step, column.shape, pace);
+                }
+            },
+        );
+    }
+
+    /// Assesses every partition of `windows` at `now`. The answer is in the order of
+    /// `windows.partitions()` and stays readable with [`Assessor::assessments`].
+    pub fn assess(&mut self, windows: &Windows, context: &Context, now: Timestamp) -> &[Assessment] {
+        self.cycle += 1;
+        self.align(windows);
+        let count = windows.partitions().len();
+        if self.derived.refresh(context, &self.partitions[..count], now) {
+            for column in &mut self.columns {
+                column.weigh(&self.derived.kinds, &self.options);
+            }
+            self.notice_regimes();
+        }
+        self.read_levels(windows, now);
+        self.seed(windows);
+        self.deviate(now);
+        self.conclude(now);
+        self.learn(windows);
+        &self.assessments
+    }
+
+    /// Puts the rows into the windows' order; partitions known from history alone stay behind them.
+    fn align(&mut self, windows: &Windows) {
+        self.intern(windows.partitions(), windows.metrics());
+        let (count, width) = (windows.partitions().len(), self.columns.len());
+        let cells = self.partitions.len() * width;
+        self.levels.resize(cells, f32::NAN);
+        self.noises.resize(cells, f32::NAN);
+        self.slots.resize(cells, 0);
+        self.judged.resize(cells, f32::NAN);
+        self.normal.resize(cells, (f32::NAN, f32::NAN));
+        self.deviations.resize(cells, f32::NAN);
+        self.assessments.truncate(count);
+        for id in &self.partitions[self.assessments.len()..count] {
+            self.assessments.push(Assessment {
+                partition: id.clone(),
+                at: Timestamp(0),
+                expires: Timestamp(0),
+                health: None,
+                instability: None,
+                failure: Vec::new(),
+                why_health: Vec::new(),
+                why_failure: Vec::new(),
+                failure_base: 0.0,
+                maturity: Maturity::Untrained,
+                confidence: 0.0,
+            });
+        }
+    }
+
+    /// Makes `partitions` and `metrics` the first rows and columns, in their order.
+    fn intern(&mut self, partitions: &[PartitionId], metrics: &[MetricName]) {
+        let same_rows = self.partitions.get(..partitions.len()) == Some(partitions);
+        let same_columns = self.columns.len() >= metrics.len()
+            && self.columns.iter().zip(metrics).all(|(c, m)| &c.name == m);
+        if same_rows && same_columns {
+            return;
+        }
+        let old_width = self.columns.len();
+        let mut columns: Vec<Column> = metrics.iter().map(|m| Column::new(m)).collect();
+        let known: std::collections::HashSet<&MetricName> = metrics.iter().collect();
+        columns.extend(self.columns.iter().filter(|c| !known.contains(&c.name)).cloned());
+        let old_column: Vec<Option<usize>> =
+            columns.iter().map(|c| self.columns.iter().position(|o| o.name == c.name)).collect();
+        for column in &mut columns {
+            column.weigh(&self.derived.kinds, &self.options);
+        }
+        let listed: std::collections::HashSet<&PartitionId> = partitions.iter().collect();
+        let mut order: Vec<PartitionId> = partitions.to_vec();
+        order.extend(self.partitions.iter().filter(|p| !listed.contains(p)).cloned());
+        let old_row: std::collections::HashMap<&PartitionId, usize> =
+            self.partitions.iter().enumerate().map(|(i, p)| (p, i)).collect();
+        let mut baselines = Vec::with_capacity(order.len() * columns.len());
+        let mut rows = Vec::with_capacity(order.len());
+        for id in &order {
+            let from = old_row.get(id).copied();
+            for column in &old_column {
+                let cell = from.zip(*column).map(|(row, column)| row * old_width + column);
+                baselines.push(cell.map_or_else(Baseline::default, |cell| self.baselines[cell]));
+            }
+            rows.push(from.map_or_else(Row::default, |row| std::mem::take(&mut self.rows[row])));
+        }
+        self.partitions = order;
+        self.columns = columns;
+        self.baselines = baselines;
+        self.rows = rows;
+        self.assessments.clear();
+        for array in [&mut self.levels, &mut self.noises, &mut self.judged, &mut self.deviations] {
+            array.clear();
+        }
+        self.slots.clear();
+        self.normal.clear();
+    }
+
+    /// A partition that got other work has a new normal to find, unless it is anomalous now.
+    fn notice_regimes(&mut self) {
+        let width = self.columns.len();
+        for (ix, &regime) in self.derived.regime.iter().enumerate() {
+            let row = &mut self.rows[ix];
+            let changed = row.regime != 0 && row.regime != regime;
+            row.regime = regime;
+            if changed && row.instability < FREEZE_ABOVE {
+                for baseline in &mut self.baselines[ix * width..(ix + 1) * width] {
+                    baseline.loosen(self.pace);
+                }
+            }
+        }
+    }
+
+    /// Present levels, and whether anything can be said at all.
+    fn read_levels(&mut self, windows: &Windows, now: Timestamp) {
+        let width = self.columns.len();
+        let measured = windows.metrics().len();
+        let options = &self.options;
+        let step = windows.config().step;
+        let in_slots = |span: Span| (span.0 / step.0).clamp(1, windows.config().len as i64) as usize;
+        let reach = in_slots(options.max_age).max(options.level_slots) + 1;
+        let flat = in_slots(options.flat_line);
+        let metric_age = Span(options.max_age.0.saturating_mul(2));
+        let columns = &self.columns;
+        (self.levels.par_chunks_mut(width), self.noises.par_chunks_mut(width))
+            .into_par_iter()
+            .zip(self.slots.par_chunks_mut(width))
+            .zip(self.judged.par_chunks_mut(width))
+            .zip(self.rows.par_iter_mut())
+            .zip(self.baselines.par_chunks(width))
+            .take(windows.partitions().len())
+            .enumerate()
+            .with_min_len(BATCH)
+            .for_each(|(p, (((((levels, noises), slots), judged), row), baselines))| {
+                let p = PartitionIx(p as u32);
+                let (mut usual, mut fresh, mut still, mut most) = (0u32, 0u32, 0u32, 0u32);
+                for m in 0..width {
+                    (levels[m], noises[m], judged[m]) = (f32::NAN, f32::NAN, f32::NAN);
+                    slots[m] = 0;
+                    usual += u32::from(baselines[m].count() > 0);
+                    if m >= measured {
+                        continue;
+                    }
+                    let metric = MetricIx(m as u16);
+                    let recent = windows.newest(p, metric).is_some_and(|at| at.age(now).0 <= metric_age.0);
+                    if !recent {
+                        continue;
+                    }
+                    let cells = windows.row(p, metric);
+                    let seen = level(cells, options.level_slots, reach);
+                    if seen.slots == 0 {
+                        continue;
+                    }
+                    (levels[m], noises[m]) = (seen.value, seen.noise);
+                    slots[m] = seen.slots.min(255) as u8;
+                    judged[m] = columns[m].shape.to(seen.value);
+                    fresh += 1;
+                    most = most.max(seen.slots);
+                    still += u32::from(stands_still(cells, flat));
+                }
+                row.seen = windows.last_seen(p);
+                row.coverage = fresh as f32 / usual.max(fresh).max(1) as f32;
+                row.gap = match row.seen {
+                    None => Some(Gap::Never),
+                    Some(seen) if (seen - now).0 > options.max_age.0 => Some(Gap::ClockWentBack),
+                    Some(seen) if seen.age(now) > options.max_age => Some(Gap::Stale),
+                    Some(_) if fresh == 0 || (most as usize) < options.least_slots => Some(Gap::TooFew),
+                    Some(_) if row.coverage < 0.3 => Some(Gap::MostMissing),
+                    Some(_) if still == fresh => Some(Gap::StandsStill),
+                    Some(_) => None,
+                };
+            });
+    }
+
+    /// A partition seen for the first time learns from the window that is there already, less its
+    /// newest part, which is to be judged.
+    fn seed(&mut self, windows: &Windows) {
+        let (width, pace) = (self.columns.len(), self.pace);
+        let columns = &self.columns;
+        let measured = windows.metrics().len();
+        let len = windows.config().len;
+        let step = windows.config().step;
+        let slots = (pace.step.0 / step.0).max(1) as usize;
+        let start = windows.tail();
+        self.baselines
+            .par_chunks_mut(width)
+            .zip(self.rows.par_iter_mut())
+            .take(windows.partitions().len())
+            .enumerate()
+            .with_min_len(BATCH)
+            .filter(|(_, (_, row))| !row.seeded && row.gap.is_none())
+            .for_each(|(p, (baselines, row))| {
+                row.seeded = true;
+                let blocks = len / slots;
+                let mut means = vec![f32::NAN; blocks.saturating_sub(2)];
+                for m in 0..measured {
+                    let cells = windows.row(PartitionIx(p as u32), MetricIx(m as u16));
+                    for (b, mean) in means.iter_mut().enumerate() {
+                        let newest = len - (b + 1) * slots;
+                        *mean = mean_back(cells, newest, newest + slots);
+                    }
+                    baselines[m].learn_row(&means, start, pace.step, columns[m].shape, pace);
+                }
+            });
+    }
+
+    /// Normal and deviation of every metric, and how unstable each partition is by itself and
+    /// beside its peers.
+    fn deviate(&mut self, now: Timestamp) {
+        let count = self.derived.group.len();
+        let width = self.columns.len();
+        let (pace, options) = (self.pace, &self.options);
+        let season = Season::at(now);
+        let judged = &self.judged;
+        let peers = Peers::of(judged, width, &self.derived.members, options.least_peers);
+        let (columns, derived) = (&self.columns, &self.derived);
+        let (noises, slots, levels) = (&self.noises, &self.slots, &self.levels);
+        (self.normal.par_chunks_mut(width), self.deviations.par_chunks_mut(width))
+            .into_par_iter()
+            .zip(self.baselines.par_chunks_mut(width))
+            .zip(self.rows.par_iter_mut())
+            .take(count)
+            .enumerate()
+            .with_min_len(BATCH)
+            .for_each(|(p, (((normal, deviations), baselines), row))| {
+                let groups = [derived.group[p], derived.class[p], 0];
+                let (mut own, mut pooled, mut judged_metrics) = (0u16, 0u32, 0u32);
+                for m in 0..width {
+                    let cell = p * width + m;
+                    let (column, baseline) = (&columns[m], &mut baselines[m]);
+                    own = own.max(baseline.count());
+                    (normal[m], deviations[m]) = ((f32::NAN, f32::NAN), f32::NAN);
+                    if levels[cell].is_nan() {
+                        continue;
+                    }
+                    let noise = column.shape.spread(levels[cell], noises[cell]);
+                    baseline.first_noise(noise);
+                    let noise = if baseline.noise().is_finite() { baseline.noise() } else { 0.0 };
+                    let n = baseline.count();
+                    let found = if n >= pace.own_scale {
+                        // A young scale is uncertain: widened by what is not known yet.
+                        Some((baseline.expected(season, pace), baseline.scale() * (1.0 + 8.0 / f32::from(n))))
+                    } else if let Some(found) = peers.normal(groups, m) {
+                        pooled += 1;
+                        Some(found)
+                    } else if n >= 6 {
+                        Some((baseline.expected(season, pace), 2.0 * baseline.scale()))
+                    } else {
+                        column.prior
+                    };
+                    let Some((location, scale)) = found else { continue };
+                    let scale = scale.max(column.shape.floor(location));
+                    let sd = (scale * scale + noise * noise / f32::from(slots[cell].max(1))).sqrt();
+                    let z = (judged[cell] - location) / sd;
+                    let clip = health::CLIP as f32;
+                    normal[m] = (location, sd);
+                    deviations[m] = if z.is_nan() { clip } else { z.clamp(-clip, clip) };
+                    judged_metrics += 1;
+                }
+                row.maturity = match own {
+                    n if n >= pace.day => Maturity::Own,
+                    n if n >= pace.own_scale => Maturity::OwnScale,
+                    _ if pooled > 0 => Maturity::Pooled,
+                    _ => Maturity::Untrained,
+                };
+                if row.gap.is_none() && judged_metrics == 0 {
+                    row.gap = Some(Gap::NoBaseline);
+                }
+            });
+        let common = Peers::of(&self.deviations, width, &self.derived.members, options.least_peers);
+        let deviations = &self.deviations;
+        self.rows.par_iter_mut().take(count).enumerate().with_min_len(BATCH).for_each(|(p, row)| {
+            let z = &deviations[p * width..(p + 1) * width];
+            let bad = |m: usize, z: f32| health::bad_deviation(f64::from(z), columns[m].bad_direction);
+            let groups = [derived.group[p], derived.class[p], derived.class[p]];
+            row.instability = health::instability((0..width).map(|m| bad(m, z[m]))) as f32;
+            row.beside_peers = health::instability((0..width).map(|m| {
+                let beside = common.normal(groups, m).map_or(z[m], |(middle, sigma)| {
+                    let rest = if middle * z[m] > 0.0 {
+                        z[m].signum() * (z[m].abs() - middle.abs()).max(0.0)
+                    } else {
+                        z[m]
+                    };
+                    rest / sigma.max(1.0)
+                });
+                bad(m, beside)
+            })) as f32;
+        });
+    }
+
+    /// Scores, probabilities and their reasons.
+    fn conclude(&mut self, now: Timestamp) {
+        let width = self.columns.len();
+        let (columns, derived, options) = (&self.columns, &self.derived, &self.options);
+        let (rows, normal, levels) = (&self.rows, &self.normal, &self.levels);
+        let deviations = &self.deviations;
+        let bases: Vec<f64> = options.windows.iter().map(|w| health::base_odds(*w)).collect();
+        self.assessments.par_iter_mut().enumerate().with_min_len(BATCH).for_each(|(p, out)| {
+            let row = &rows[p];
+            let cells = p * width..(p + 1) * width;
+            let scene = Scene {
+                columns,
+                row,
+                options,
+                bases: &bases,
+                normal: &normal[cells.clone()],
+                levels: &levels[cells.clone()],
+                deviations: &deviations[cells],
+                kind: usize::from(derived.kind[p]),
+                past: f64::from(derived.failures[p]),
+                now,
+            };
+            scene.write(out);
+        });
+    }
+
+    /// Baselines take one step for each learning step that has ended since the last cycle.
+    fn learn(&mut self, windows: &Windows) {
+        let (width, pace) = (self.columns.len(), self.pace);
+        let ended = windows.head().0.div_euclid(pace.step.0);
+        let last = self.last_learnt.replace(ended);
+        // What lies further back than a few steps was a gap or is in the seed already.
+        let Some(first) = last.filter(|l| *l < ended).map(|l| l.max(ended - 6)) else { return };
+        let step = windows.config().step;
+        let columns = &self.columns;
+        let measured = windows.metrics().len();
+        let head = windows.head();
+        self.baselines
+            .par_chunks_mut(width)
+            .zip(self.rows.par_iter())
+            .take(windows.partitions().len())
+            .enumerate()
+            .with_min_len(BATCH)
+            .for_each(|(p, (baselines, row))| {
+                for block in first..ended {
+                    let start = Timestamp(block * pace.step.0);
+                    let to = ((head - start).0 / step.0 + 1).max(0) as usize;
+                    let from = to.saturating_sub((pace.step.0 / step.0).max(1) as usize);
+                    let season = Season::at(start + Span(pace.step.0 / 2));
+                    for m in 0..measured {
+                        let cells = windows.row(PartitionIx(p as u32), MetricIx(m as u16));
+                        let mean = mean_back(cells, from, to);
+                        if mean.is_nan() {
+                            continue;
+                        }
+                        let (shape, baseline) = (columns[m].shape, &mut baselines[m]);
+                        let y = shape.to(mean);
+                        let expected = baseline.expected(season, pace);
+                        let z = (y - expected) / baseline.scale().max(shape.floor(expected));
+                        if row.instability >= FREEZE_ABOVE && z.abs() <= 6.0 {
+                            continue;
+                        }
+                        let noise = shape.spread(mean, level(cells, 1, 12).noise);
+                        baseline.learn(y, noise, z, season, shape, pace);
+                    }
+                }
+            });
+    }
+}
+
+/// All that goes into one assessment.
+struct Scene<'a> {
+    columns: &'a [Column],
+    row: &'a Row,
+    options: &'a AssessOptions,
+    bases: &'a [f64],
+    normal: &'a [(f32, f32)],
+    levels: &'a [f32],
+    deviations: &'a [f32],
+    kind: usize,
+    past: f64,
+    now: Timestamp,
+}
+
+impl Scene<'_> {
+    fn write(&self, out: &mut Assessment) {
+        out.failure.clear();
+        out.why_health.clear();
+        out.why_failure.clear();
+        out.at = self.row.seen.unwrap_or(Timestamp(0));
+        out.expires = out.at + self.options.time_to_live;
+        out.maturity = self.row.maturity;
+        if self.row.gap.is_some() {
+            (out.health, out.instability, out.failure_base, out.confidence) = (None, None, 0.0, 0.0);
+            return;
+        }
+        let middle = self.options.middle();
+        let evidence: Vec<Evidence> = (0..self.columns.len()).map(|m| self.evidence(m, middle)).collect();
+        let own: f64 = evidence.iter().map(Evidence::points).sum();
+        let points = own + health::past_points(self.past);
+        out.health = HealthScore::clamped(100.0 - points);
+        out.instability = Some(f64::from(self.row.instability));
+        self.why_health(out, &evidence, points);
+        self.probabilities(out, &evidence, middle);
+        let known = match self.row.maturity {
+            Maturity::Untrained => 0.15,
+            Maturity::Pooled => 0.4,
+            Maturity::OwnScale => 0.7,
+            Maturity::Own => 0.9,
+        };
+        out.confidence = known * f64::from(self.row.coverage) * 0.8;
+    }
+
+    fn evidence(&self, m: usize, window: usize) -> Evidence {
+        let column = &self.columns[m];
+        let deviation = health::bad_deviation(f64::from(self.deviations[m]), column.bad_direction);
+        let weight = column.weights.get(self.kind).copied().unwrap_or(1.0);
+        Evidence { deviation, breach: self.breach(m, self.options.windows[window]), weight }
+    }
+
+    /// Probability that the bound of metric `m` is crossed within `window`, from the forecast's
+    /// median crossing and its 90 % interval, read as a piecewise linear distribution.
+    fn breach(&self, m: usize, window: Span) -> f64 {
+        let name = &self.columns[m].name;
+        if self.levels[m].is_nan() {
+            return 0.0;
+        }
+        let crossing = self.row.forecasts.iter().find(|f| &f.metric == name).and_then(|f| f.crossing);
+        crossing.map_or(0.0, |c| super::breach::within(&c, self.now, window))
+    }
+
+    fn why_health(&self, out: &mut Assessment, evidence: &[Evidence], points: f64) {
+        let mut rest = out.health.map_or(0.0, |h| 100.0 - h.get());
+        for (m, e) in evidence.iter().enumerate() {
+            let amount = health::worth(e.points(), points);
+            if amount >= SMALLEST {
+                out.why_health.push(Contribution {
+                    metric: self.columns[m].name.clone(),
+                    amount,
+                    words: self.words(m),
+                });
+                rest -= amount;
+            }
+        }
+        let past = health::worth(health::past_points(self.past), points);
+        if past >= SMALLEST {
+            out.why_health.push(past_failures(past));
+            rest -= past;
+        }
+        out.why_health.sort_by(|a, b| b.amount.total_cmp(&a.amount));
+        if rest.abs() > 1e-9 {
+            let words = if points > 100.0 {
+                "several at once: no single one is enough to explain it"
+            } else {
+                "all else, each too small to name"
+            };
+            out.why_health.push(Contribution {
+                metric: MetricName::from("all else"),
+                amount: rest,
+                words: words.to_string(),
+            });
+        }
+    }
+
+    fn probabilities(&self, out: &mut Assessment, evidence: &[Evidence], middle: usize) {
+        let past = health::past_odds(self.past);
+        let mut floor = 0.0f64;
+        for (w, (&window, &base)) in self.options.windows.iter().zip(self.bases).enumerate() {
+            let odds: f64 = evidence
+                .iter()
+                .enumerate()
+                .map(|(m, e)| e.odds(if w == middle { e.breach } else { self.breach(m, window) }))
+                .sum();
+            // Longer windows never show less, whatever the order in which windows were configured.
+            let p = health::probability(base + odds + past).get().max(floor);
+            floor = p;
+            out.failure.push(FailureForecast {
+                within: window,
+                probability: Probability::clamped(p).unwrap_or(Probability::MIN),
+                calibration: Calibration::Uncalibrated,
+            });
+        }
+        out.failure_base = 100.0 * health::probability(self.bases[middle]).get();
+        let total: f64 = evidence.iter().map(|e| e.odds(e.breach)).sum::<f64>() + past;
+        let gained = 100.0 * out.failure[middle].probability.get() - out.failure_base;
+        if total <= 0.0 {
+            return;
+        }
+        // f(Σ s) − f(0) shared by s_m / Σ s: the Aumann–Shapley value of a function of a sum.
+        let mut rest = gained;
+        for (m, e) in evidence.iter().enumerate() {
+            let amount = gained * e.odds(e.breach) / total;
+            if amount >= SMALLEST {
+                let metric = self.columns[m].name.clone();
+                out.why_failure.push(Contribution { metric, amount, words: self.words(m) });
+                rest -= amount;
+            }
+        }
+        if gained * past / total >= SMALLEST {
+            out.why_failure.push(past_failures(gained * past / total));
+            rest -= gained * past / total;
+        }
+        out.why_failure.sort_by(|a, b| b.amount.total_cmp(&a.amount));
+        if rest.abs() > 1e-9 {
+            out.why_failure.push(Contribution {
+                metric: MetricName::from("all else"),
+                amount: rest,
+                words: "all else, each too small to name".to_string(),
+            });
+        }
+    }
+
+    /// `disk write latency 48 ms, own normal 6–9 ms, reaches 95 ms in 40 m 00`.
+    fn words(&self, m: usize) -> String {
+        let column = &self.columns[m];
+        let whose = match self.row.maturity {
+            Maturity::Untrained => "usual elsewhere",
+            Maturity::Pooled => "normal of its like",
+            Maturity::OwnScale | Maturity::Own => "own normal",
+        };
+        let (location, sd) = self.normal[m];
+        let mut words = format!("{} {}", column.label, column.value(self.levels[m]));
+        if location.is_finite() {
+            let (low, high) =
+                (column.shape.from(location - 2.0 * sd), column.shape.from(location + 2.0 * sd));
+            let low = if column.unit.is_some() { low.max(0.0) } else { low };
+            words.push_str(&format!(", {whose} {}", column.range(low, high)));
+        }
+        let forecast = self.row.forecasts.iter().find(|f| f.metric == column.name);
+        if let Some(crossing) = forecast.and_then(|f| f.crossing) {
+            let left = Span((crossing.at - self.now).0.max(0));
+            words.push_str(&format!(", reaches {} in {left}", column.value(crossing.bound)));
+        }
+        words
+    }
+}
+
+fn past_failures(amount: f64) -> Contribution {
+    Contribution {
+        metric: MetricName::from("past failures"),
+        amount,
+        words: "it failed before, of late".to_string(),
+    }
+}

@@ -1,0 +1,352 @@
+//! What a person may rely on from the assessor.
+
+use super::*;
+use crate::fleet::rng::Random;
+use crate::fleet::{PartitionId, Span, Timestamp, Topology};
+use crate::telemetry::{CANONICAL, Ingest, MetricIx, PartitionIx, Windows, WindowsConfig};
+
+const NORMAL: [f32; 16] =
+    [35.0, 2.0, 55.0, 1.0, 48.0, 2.0, 7.0, 4e7, 2e7, 0.8, 0.1, 2.0, 41.0, 12.0, 8.0, 15.0];
+
+/// A fleet whose metrics wander around their normal.
+struct Fleet {
+    windows: Windows,
+    topology: Topology,
+    ids: Vec<PartitionId>,
+    now: Timestamp,
+    random: Random,
+}
+
+impl Fleet {
+    fn new(partitions: usize) -> Self {
+        let now = Timestamp(Span::days(20_000).0);
+        Fleet {
+            windows: Windows::new(WindowsConfig::default(), now),
+            topology: Topology::default(),
+            ids: (0..partitions).map(|i| PartitionId::from(format!("h{i:04}/p1"))).collect(),
+            now,
+            random: Random::new(11),
+        }
+    }
+
+    fn history(&mut self, days: i64) -> Windows {
+        let step = Span::minutes(5);
+        let len = (Span::days(days).0 / step.0) as usize;
+        let config = WindowsConfig { step, len, ..WindowsConfig::default() };
+        let mut history = Windows::new(config, self.now);
+        for slot in 0..len {
+            let at = history.tail() + Span(step.0 * slot as i64);
+            for id in &self.ids {
+                for (m, metric) in CANONICAL.iter().enumerate() {
+                    let series = history.series(id, metric.name);
+                    history.push(series, at, value(m, &mut self.random));
+                }
+            }
+        }
+        history
+    }
+
+    /// Time goes on by `span`; `change` may change what is measured.
+    fn run(&mut self, span: Span, mut change: impl FnMut(usize, usize, f32) -> f32) {
+        let step = self.windows.config().step;
+        for _ in 0..span.0 / step.0 {
+            self.now += step;
+            self.windows.advance(self.now);
+            for (p, id) in self.ids.iter().enumerate() {
+                for (m, metric) in CANONICAL.iter().enumerate() {
+                    let series = self.windows.series(id, metric.name);
+                    let v = change(p, m, value(m, &mut self.random));
+                    self.windows.push(series, self.now, v);
+                }
+            }
+        }
+    }
+
+    fn assess(&self, assessor: &mut Assessor) -> Vec<Assessment> {
+        let context = Context { topology: &self.topology, failures: &[] };
+        assessor.assess(&self.windows, &context, self.now).to_vec()
+    }
+}
+
+fn value(metric: usize, random: &mut Random) -> f32 {
+    NORMAL[metric] * (1.0 + 0.05 * random.normal() as f32)
+}
+
+fn as_it_is(_: usize, _: usize, v: f32) -> f32 {
+    v
+}
+
+fn metric(name: &str) -> usize {
+    CANONICAL.iter().position(|m| m.name == name).unwrap()
+}
+
+fn warmed(partitions: usize) -> (Fleet, Assessor) {
+    let mut fleet = Fleet::new(partitions);
+    let mut assessor = Assessor::new(AssessOptions::default());
+    assessor.observe_history(&fleet.history(3));
+    fleet.run(Span::hours(1), as_it_is);
+    (fleet, assessor)
+}
+
+#[test]
+fn a_calm_fleet_is_healthy_and_a_sick_partition_is_not_and_says_why() {
+    let (mut fleet, mut assessor) = warmed(12);
+    let calm = fleet.assess(&mut assessor);
+    for a in &calm {
+        assert!(a.health.unwrap().get() > 90.0, "{a:?}");
+        assert_eq!(a.maturity, Maturity::Own);
+        assert!(a.failure_within(Span::hours(1)).unwrap().get() < 0.01);
+    }
+    let (latency, errors) = (metric("disk.write_latency"), metric("log.errors"));
+    fleet.run(Span::minutes(5), |p, m, v| match (p, m) {
+        (3, m) if m == latency => v * 7.0,
+        (3, m) if m == errors => v * 20.0,
+        _ => v,
+    });
+    let sick = fleet.assess(&mut assessor);
+    let a = &sick[3];
+    assert!(a.health.unwrap().get() < 60.0, "{a:?}");
+    assert!(a.failure_within(Span::hours(1)).unwrap().get() > 0.2, "{a:?}");
+    let named: Vec<&str> = a.why_health.iter().take(2).map(|c| c.metric.as_str()).collect();
+    assert!(named.contains(&"disk.write_latency") && named.contains(&"log.errors"), "{named:?}");
+    assert!(a.why_health[0].words.contains("own normal"), "{}", a.why_health[0].words);
+    assert!(sick[4].health.unwrap().get() > 90.0);
+}
+
+#[test]
+fn reasons_sum_to_the_scores() {
+    let (mut fleet, mut assessor) = warmed(8);
+    for factor in [1.0f32, 1.3, 2.0, 8.0, 100.0] {
+        fleet.run(Span::minutes(3), |p, m, v| if m < 2 * p { v * factor } else { v });
+        for a in fleet.assess(&mut assessor) {
+            let health: f64 = a.why_health.iter().map(|c| c.amount).sum();
+            assert!((health - (100.0 - a.health.unwrap().get())).abs() < 1e-6, "{a:?}");
+            let p = 100.0 * a.failure_within(Span::hours(1)).unwrap().get();
+            let failure: f64 = a.why_failure.iter().map(|c| c.amount).sum::<f64>() + a.failure_base;
+            assert!((failure - p).abs() < 1e-6, "{failure} {p}");
+            assert!(a.failure.windows(2).all(|w| w[0].probability <= w[1].probability));
+        }
+    }
+}
+
+#[test]
+fn putting_a_metric_back_to_its_baseline_gives_back_what_was_shown() {
+    let sick = |latency: f32, temp: f32| {
+        let (mut fleet, mut assessor) = warmed(6);
+        fleet.run(Span::minutes(5), |p, m, v| match (p, CANONICAL[m].name) {
+            (2, "disk.write_latency") => v * latency,
+            (2, "temp") => v * temp,
+            _ => v,
+        });
+        fleet.assess(&mut assessor)[2].clone()
+    };
+    let both = sick(6.0, 1.4);
+    let without = sick(1.0, 1.4);
+    let shown = both.why_health.iter().find(|c| c.metric.as_str() == "disk.write_latency").unwrap().amount;
+    let gained = without.health.unwrap().get() - both.health.unwrap().get();
+    assert!((gained - shown).abs() < 0.5, "shown {shown}, gained {gained}");
+}
+
+#[test]
+fn a_partition_whose_data_stops_is_unknown_and_never_healthy() {
+    let (mut fleet, mut assessor) = warmed(6);
+    fleet.assess(&mut assessor);
+    fleet.now += Span::minutes(4);
+    fleet.windows.advance(fleet.now);
+    for (i, a) in fleet.assess(&mut assessor).iter().enumerate() {
+        assert!(a.health.is_none() && a.instability.is_none() && a.failure.is_empty());
+        assert!(a.expires < fleet.now, "nothing may act on it");
+        assert_eq!(assessor.reading(PartitionIx(i as u32)), Reading::Unknown);
+        assert_eq!(assessor.gap(PartitionIx(i as u32)), Some(Gap::Stale));
+    }
+}
+
+#[test]
+fn a_partition_that_repeats_itself_is_unknown() {
+    let (mut fleet, mut assessor) = warmed(6);
+    fleet.run(Span::minutes(40), |p, m, v| if p == 1 { NORMAL[m] } else { v });
+    let all = fleet.assess(&mut assessor);
+    assert_eq!(all[1].health, None);
+    assert_eq!(assessor.gap(PartitionIx(1)), Some(Gap::StandsStill));
+    assert!(all[0].health.is_some());
+}
+
+#[test]
+fn without_history_the_peers_are_the_baseline_and_it_is_shown() {
+    let mut fleet = Fleet::new(10);
+    let mut assessor = Assessor::new(AssessOptions::default());
+    let latency = metric("disk.write_latency");
+    fleet.run(Span::minutes(5), |p, m, v| if p == 7 && m == latency { v * 9.0 } else { v });
+    let all = fleet.assess(&mut assessor);
+    assert!(all.iter().all(|a| a.maturity == Maturity::Pooled));
+    let worst = all.iter().min_by(|a, b| a.health.partial_cmp(&b.health).unwrap()).unwrap();
+    assert_eq!(worst.partition, fleet.ids[7]);
+    assert!(worst.why_health[0].words.contains("normal of its like"));
+}
+
+#[test]
+fn a_lone_partition_without_history_is_untrained_and_says_so() {
+    let mut fleet = Fleet::new(1);
+    let mut assessor = Assessor::new(AssessOptions::default());
+    fleet.run(Span::minutes(3), as_it_is);
+    let a = &fleet.assess(&mut assessor)[0];
+    assert_eq!(a.maturity, Maturity::Untrained);
+    assert!(a.confidence < 0.2);
+    assert!(a.failure.iter().all(|f| f.calibration == Calibration::Uncalibrated));
+}
+
+#[test]
+fn load_that_rises_everywhere_is_seen_but_does_not_stand_out_beside_peers() {
+    let (mut fleet, mut assessor) = warmed(10);
+    fleet.run(Span::minutes(5), |_, m, v| if m == 15 { v * 4.0 } else { v });
+    fleet.assess(&mut assessor);
+    let Reading::Known { instability, beside_peers, .. } = assessor.reading(PartitionIx(0)) else {
+        panic!("known")
+    };
+    assert!(instability > 6.0 && beside_peers < 5.0, "{instability} {beside_peers}");
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (mut fleet, mut assessor) = warmed(200);
+            fleet.run(Span::minutes(2), |p, m, v| if p % 7 == m { v * 3.0 } else { v });
+            fleet.assess(&mut assessor)
+        })
+    };
+    assert_eq!(run(1), run(3));
+}
+
+#[test]
+fn a_failure_recorded_of_late_lowers_the_score() {
+    let (fleet, mut assessor) = warmed(6);
+    let id = fleet.ids[0].clone();
+    let failures = [PastFailure {
+        subject: Subject::Partition(id),
+        at: fleet.now - Span::days(2),
+        outcome: Outcome::Failed,
+    }];
+    let context = Context { topology: &fleet.topology, failures: &failures };
+    let all = assessor.assess(&fleet.windows, &context, fleet.now);
+    assert!(all[0].health < all[1].health);
+    assert!(all[0].why_health.iter().any(|c| c.metric.as_str() == "past failures"));
+}
+
+#[test]
+fn detail_shows_the_most_unusual_metric_first_with_history_and_normal_range() {
+    let (mut fleet, mut assessor) = warmed(6);
+    let latency = metric("disk.write_latency");
+    fleet.run(Span::minutes(5), |p, m, v| if p == 2 && m == latency { v * 7.0 } else { v });
+    fleet.assess(&mut assessor);
+    let detail = assessor.detail(&fleet.windows, PartitionIx(2)).unwrap();
+    let first = &detail.metrics[0];
+    assert_eq!(first.metric.as_str(), "disk.write_latency");
+    let (low, high) = first.normal.unwrap();
+    assert!(low < 7.0 && 7.0 < high && high < 20.0, "{low}–{high}");
+    assert_eq!(first.history.len(), fleet.windows.config().len);
+    assert!(first.deviation.unwrap() > 8.0);
+}
+
+/// Whatever is measured, nothing panics, and what is odd never looks better than what is normal.
+mod odd_input {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn odd_value() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            any::<f32>(),
+            Just(f32::NAN),
+            Just(f32::INFINITY),
+            Just(f32::NEG_INFINITY),
+            Just(f32::MAX),
+            Just(f32::MIN_POSITIVE),
+            Just(-0.0),
+            0.0f32..100.0
+        ]
+    }
+
+    fn sane(a: &Assessment) -> bool {
+        let sum: f64 = a.why_health.iter().map(|c| c.amount).sum();
+        a.instability.is_none_or(f64::is_finite)
+            && a.confidence.is_finite()
+            && a.health.is_none_or(|h| (sum - (100.0 - h.get())).abs() < 1e-6)
+            && (a.health.is_some() || a.failure.is_empty())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #[test]
+        fn nothing_panics_and_scores_stay_scores(
+            samples in proptest::collection::vec((0usize..3, 0usize..18, -400i64..400, odd_value()), 0..300),
+            jumps in proptest::collection::vec(-100_000_000i64..100_000_000, 1..6),
+        ) {
+            let mut fleet = Fleet::new(3);
+            let mut assessor = Assessor::new(AssessOptions::default());
+            for (i, jump) in jumps.iter().enumerate() {
+                for (p, m, back, v) in samples.iter().skip(i * 50).take(120) {
+                    let name = CANONICAL.get(*m).map_or("own.metric", |c| c.name);
+                    let series = fleet.windows.series(&fleet.ids[*p].clone(), name);
+                    let at = Timestamp(fleet.now.0 + back * 20_000);
+                    fleet.windows.push(series, at, *v);
+                }
+                for a in fleet.assess(&mut assessor) {
+                    prop_assert!(sane(&a), "{a:?}");
+                }
+                fleet.now = Timestamp(fleet.now.0 + jump);
+                fleet.windows.advance(fleet.now);
+            }
+        }
+
+        #[test]
+        fn a_broken_metric_never_raises_the_score(m in 0usize..16, v in odd_value()) {
+            let (mut fleet, mut assessor) = warmed(5);
+            let before = fleet.assess(&mut assessor)[1].health.unwrap().get();
+            fleet.run(Span::minutes(3), |p, metric, x| if p == 1 && metric == m { v } else { x });
+            let a = &fleet.assess(&mut assessor)[1];
+            prop_assert!(a.health.is_none_or(|h| h.get() <= before.max(97.0)));
+        }
+    }
+
+    #[test]
+    fn one_sample_is_not_health() {
+        let mut fleet = Fleet::new(2);
+        let mut assessor = Assessor::new(AssessOptions::default());
+        let series = fleet.windows.series(&fleet.ids[0].clone(), "cpu.busy");
+        fleet.windows.push(series, fleet.now, 30.0);
+        fleet.windows.intern(&fleet.ids[1].clone());
+        let all = fleet.assess(&mut assessor);
+        assert!(all.iter().all(|a| a.health.is_none()));
+        assert_eq!(assessor.gap(PartitionIx(0)), Some(Gap::TooFew));
+        assert_eq!(assessor.gap(PartitionIx(1)), Some(Gap::Never));
+    }
+
+    #[test]
+    fn time_going_backwards_is_never_health() {
+        let (mut fleet, mut assessor) = warmed(4);
+        fleet.assess(&mut assessor);
+        fleet.now = fleet.now - Span::hours(3);
+        let all = fleet.assess(&mut assessor);
+        assert!(all.iter().all(|a| a.health.is_none()), "data from the future is no data");
+    }
+
+    #[test]
+    fn new_partitions_and_metrics_take_nothing_from_the_old() {
+        let (mut fleet, mut assessor) = warmed(4);
+        fleet.assess(&mut assessor);
+        fleet.ids.insert(0, PartitionId::from("a-new-one"));
+        let series = fleet.windows.series(&fleet.ids[2].clone(), "own.metric");
+        fleet.windows.push(series, fleet.now, 1.0);
+        fleet.run(Span::minutes(3), as_it_is);
+        let all = fleet.assess(&mut assessor);
+        assert_eq!(all.len(), 5);
+        let old = all.iter().find(|a| a.partition.as_str() == "h0002/p1").unwrap();
+        assert_eq!(old.maturity, Maturity::Own);
+        assert!(old.health.unwrap().get() > 90.0);
+        let new = fleet.windows.partition(&PartitionId::from("a-new-one")).unwrap();
+        assert_eq!(all[new.0 as usize].maturity, Maturity::Pooled);
+        let _ = MetricIx(0);
+    }
+}

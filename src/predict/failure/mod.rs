@@ -1,0 +1,14 @@
+//! The probability that a partition fails within 15 minutes, an hour, a day: features of its recent
+//! past ([`features`]), a boosted forest or logistic regression or both ([`model`]), calibrated on
+//! units held back ([`super::calibrate`]), raised at once by failures like it ([`signature`]), with
+//! contributions that sum to what is shown. Labels say what happened ([`labels`]).
+
+pub mod features;
+pub mod labels;
+pub mod model;
+pub mod signature;
+
+pub use features::{FeatureSpec, PartitionContext, compute};
+pub use labels::{Event, Outcome, label_rows};
+pub use model::{Explanation, FailureModel, Head, Predictions, Scorer};
+pub use signature::SignatureMemory;

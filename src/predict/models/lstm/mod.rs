@@ -1,0 +1,73 @@
+//! Long short-term memory (Hochreiter and Schmidhuber 1997; the equations of ONNX's LSTM operator):
+//! an autoencoder over windows and a stateful one-step predictor. [`kernel`] is the arithmetic,
+//! [`forward`] runs a batch of partitions, [`train`] fits by back-propagation through time. The
+//! weights stand as ONNX keeps them: gates in the order input, output, forget, cell.
+
+pub mod forward;
+pub mod kernel;
+pub mod train;
+
+/// One layer: `w` is `[4 hidden][inputs]`, `r` is `[4 hidden][hidden]`, `b` is `[4 hidden]`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Layer {
+    /// Numbers of one step.
+    pub inputs: usize,
+    /// Cells.
+    pub hidden: usize,
+    /// Weights of the inputs.
+    pub w: Vec<f32>,
+    /// Weights of the last step's output.
+    pub r: Vec<f32>,
+    /// Biases, those of inputs and of the last step summed.
+    pub b: Vec<f32>,
+}
+
+/// `y = x · weights + bias`; `weights` is `[inputs][outputs]`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Dense {
+    /// Numbers in.
+    pub inputs: usize,
+    /// Numbers out.
+    pub outputs: usize,
+    /// `[inputs][outputs]`.
+    pub weights: Vec<f32>,
+    /// `[outputs]`.
+    pub bias: Vec<f32>,
+}
+
+/// Rebuilds a window from its own summary: what it can't rebuild is unlike what it was trained on.
+/// Encoder over the window, its last output fed to every step of the decoder, a dense layer a step.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Autoencoder {
+    /// Steps of a window.
+    pub steps: usize,
+    /// Reads the window.
+    pub encoder: Layer,
+    /// Writes it again.
+    pub decoder: Layer,
+    /// From the decoder's cells to the metrics.
+    pub head: Dense,
+}
+
+/// Says the next row from all before it, whose memory it carries.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Predictor {
+    /// The memory.
+    pub layer: Layer,
+    /// From the cells to the metrics.
+    pub head: Dense,
+}
+
+impl Autoencoder {
+    /// Metrics of a row.
+    pub fn metrics(&self) -> usize {
+        self.head.outputs
+    }
+}
+
+impl Predictor {
+    /// Metrics of a row.
+    pub fn metrics(&self) -> usize {
+        self.head.outputs
+    }
+}

@@ -1,0 +1,536 @@
+//! Training by back-propagation through time (Werbos 1990) and Adam (Kingma and Ba 2015), on one
+//! thread, deterministic by seed. Losses are mean squares over the numbers that are there: a target
+//! that is NaN counts nothing, an input that is NaN is fed as 0, the normal.
+
+use super::forward::transpose;
+use super::kernel::{multiply_add, step_gates};
+use super::{Autoencoder, Dense, Layer, Predictor};
+use crate::fleet::rng::Random;
+
+/// How a network is trained.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Training {
+    /// Cells of a layer.
+    pub hidden: usize,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Windows or streams that are learnt from together.
+    pub batch: usize,
+    /// Steps of a window; of the predictor, steps that an error is traced back.
+    pub steps: usize,
+    /// Adam's rate at the start; it falls to a tenth along half a cosine.
+    pub rate: f32,
+    /// Seed of weights and order.
+    pub seed: u64,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self { hidden: 32, epochs: 5, batch: 64, steps: 32, rate: 1e-2, seed: 0 }
+    }
+}
+
+/// What is called after each epoch: its number from 1, of how many, and the mean loss.
+pub type Progress<'a> = &'a mut dyn FnMut(usize, usize, f32);
+
+/// Trains an autoencoder on windows, `[window][step][metric]`.
+pub fn train_autoencoder(
+    windows: &[f32],
+    metrics: usize,
+    training: &Training,
+    progress: Progress<'_>,
+) -> Autoencoder {
+    let mut random = Random::new(training.seed);
+    let (steps, hidden) = (training.steps.max(1), training.hidden.max(1));
+    let mut model = Autoencoder {
+        steps,
+        encoder: new_layer(metrics, hidden, &mut random),
+        decoder: new_layer(hidden, hidden, &mut random),
+        head: new_dense(hidden, metrics, &mut random),
+    };
+    let size = steps * metrics;
+    let count = windows.len().checked_div(size).unwrap_or(0);
+    if count == 0 {
+        return model;
+    }
+    let mut order: Vec<usize> = (0..count).collect();
+    let per_epoch = count.div_ceil(training.batch.max(1));
+    let mut adam = Adam::new(training, per_epoch);
+    for epoch in 0..training.epochs {
+        shuffle(&mut order, &mut random);
+        let (mut loss, mut batches) = (0.0, 0);
+        for batch in order.chunks(training.batch.max(1)) {
+            let targets = by_time(windows, batch, steps, metrics);
+            loss += autoencoder_step(&mut model, &targets, batch.len(), &mut adam);
+            batches += 1;
+        }
+        progress(epoch + 1, training.epochs, loss / batches.max(1) as f32);
+    }
+    model
+}
+
+fn autoencoder_step(model: &mut Autoencoder, targets: &[f32], count: usize, adam: &mut Adam) -> f32 {
+    let steps = model.steps;
+    let x: Vec<f32> = targets.iter().map(|v| if v.is_nan() { 0.0 } else { *v }).collect();
+    let zero_e = State::zero(count, model.encoder.hidden);
+    let zero_d = State::zero(count, model.decoder.hidden);
+    let encoded = Tape::run(&model.encoder, &x, steps, count, &zero_e);
+    let summary = encoded.last_hidden().to_vec();
+    let fed = summary.repeat(steps);
+    let decoded = Tape::run(&model.decoder, &fed, steps, count, &zero_d);
+    let told = dense_forward(&model.head, decoded.outputs(), steps * count);
+    let (loss, error) = squares(&told, targets);
+    let (head, told_back) = dense_backward(&model.head, decoded.outputs(), &error, steps * count);
+    let (decoder, fed_back) = decoded.back(&model.decoder, &fed, &told_back, None);
+    // Every step of the decoder was fed the same summary.
+    let mut summary_back = vec![0f32; summary.len()];
+    for part in fed_back.chunks_exact(summary.len()) {
+        for (sum, p) in summary_back.iter_mut().zip(part) {
+            *sum += p;
+        }
+    }
+    let none = vec![0f32; steps * summary.len()];
+    let (encoder, _) = encoded.back(&model.encoder, &x, &none, Some(&summary_back));
+    let Autoencoder { encoder: e, decoder: d, head: h, .. } = model;
+    adam.step(
+        &mut [&mut e.w, &mut e.r, &mut e.b, &mut d.w, &mut d.r, &mut d.b, &mut h.weights, &mut h.bias],
+        &[&encoder.w, &encoder.r, &encoder.b, &decoder.w, &decoder.r, &decoder.b, &head.weights, &head.bias],
+    );
+    loss
+}
+
+/// Trains a one-step predictor on rows, `[time][metric]`: the series is cut into as many streams as
+/// a batch holds, each carries its memory on, and errors are traced back over `steps` steps.
+pub fn train_predictor(
+    rows: &[f32],
+    metrics: usize,
+    training: &Training,
+    progress: Progress<'_>,
+) -> Predictor {
+    let mut random = Random::new(training.seed);
+    let hidden = training.hidden.max(1);
+    let mut model = Predictor {
+        layer: new_layer(metrics, hidden, &mut random),
+        head: new_dense(hidden, metrics, &mut random),
+    };
+    let count = rows.len().checked_div(metrics).unwrap_or(0);
+    let steps = training.steps.max(1);
+    let streams = training.batch.max(1).min((count / (steps + 1)).max(1));
+    let length = count / streams;
+    if length < 2 {
+        return model;
+    }
+    let chunks = (length - 1).div_ceil(steps);
+    let mut adam = Adam::new(training, chunks);
+    for epoch in 0..training.epochs {
+        // Other cuts in every epoch, so that no row is always the first.
+        let slack = count - streams * length;
+        let offset = random.below(slack + 1);
+        let mut state = State::zero(streams, hidden);
+        let mut loss = 0.0;
+        for chunk in 0..chunks {
+            let from = chunk * steps;
+            let taken = steps.min(length - 1 - from);
+            let at = |t: usize, stream: usize| {
+                let row = offset + stream * length + from + t;
+                &rows[row * metrics..(row + 1) * metrics]
+            };
+            let gather = |shift: usize| -> Vec<f32> {
+                (0..taken).flat_map(|t| (0..streams).flat_map(move |s| at(t + shift, s))).copied().collect()
+            };
+            let x: Vec<f32> = gather(0).iter().map(|v| if v.is_nan() { 0.0 } else { *v }).collect();
+            let targets = gather(1);
+            let tape = Tape::run(&model.layer, &x, taken, streams, &state);
+            let told = dense_forward(&model.head, tape.outputs(), taken * streams);
+            let (part, error) = squares(&told, &targets);
+            loss += part;
+            let (head, back) = dense_backward(&model.head, tape.outputs(), &error, taken * streams);
+            let (layer, _) = tape.back(&model.layer, &x, &back, None);
+            state = tape.last_state();
+            let Predictor { layer: l, head: h } = &mut model;
+            adam.step(
+                &mut [&mut l.w, &mut l.r, &mut l.b, &mut h.weights, &mut h.bias],
+                &[&layer.w, &layer.r, &layer.b, &head.weights, &head.bias],
+            );
+        }
+        progress(epoch + 1, training.epochs, loss / chunks as f32);
+    }
+    model
+}
+
+fn shuffle(order: &mut [usize], random: &mut Random) {
+    for at in (1..order.len()).rev() {
+        order.swap(at, random.below(at + 1));
+    }
+}
+
+fn by_time(windows: &[f32], batch: &[usize], steps: usize, metrics: usize) -> Vec<f32> {
+    let size = steps * metrics;
+    let mut out = Vec::with_capacity(batch.len() * size);
+    for t in 0..steps {
+        for &window in batch {
+            let start = window * size + t * metrics;
+            out.extend_from_slice(&windows[start..start + metrics]);
+        }
+    }
+    out
+}
+
+/// Uniform within `1 / √hidden`, as PyTorch begins; the forget gate's bias at 1 (Jozefowicz et al.
+/// 2015).
+fn new_layer(inputs: usize, hidden: usize, random: &mut Random) -> Layer {
+    let bound = 1.0 / (hidden as f64).sqrt();
+    let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| random.between(-bound, bound) as f32).collect() };
+    let (w, r, mut b) = (draw(4 * hidden * inputs), draw(4 * hidden * hidden), draw(4 * hidden));
+    b[2 * hidden..3 * hidden].fill(1.0);
+    Layer { inputs, hidden, w, r, b }
+}
+
+fn new_dense(inputs: usize, outputs: usize, random: &mut Random) -> Dense {
+    let bound = 1.0 / (inputs as f64).sqrt();
+    let weights = (0..inputs * outputs).map(|_| random.between(-bound, bound) as f32).collect();
+    Dense { inputs, outputs, weights, bias: vec![0.0; outputs] }
+}
+
+/// Mean square over the targets that are there, and its derivative.
+fn squares(told: &[f32], targets: &[f32]) -> (f32, Vec<f32>) {
+    let there = targets.iter().filter(|t| !t.is_nan()).count().max(1) as f32;
+    let mut loss = 0f32;
+    let error = told
+        .iter()
+        .zip(targets)
+        .map(|(y, t)| {
+            let e = if t.is_nan() { 0.0 } else { y - t };
+            loss += e * e;
+            2.0 * e / there
+        })
+        .collect();
+    (loss / there, error)
+}
+
+struct State {
+    cells: Vec<f32>,
+    hidden: Vec<f32>,
+}
+
+impl State {
+    fn zero(count: usize, hidden: usize) -> Self {
+        Self { cells: vec![0.0; count * hidden], hidden: vec![0.0; count * hidden] }
+    }
+}
+
+/// What a forward pass leaves for the way back: activations of the gates `[step][row][4 hidden]`,
+/// cells and outputs `[step + 1][row][hidden]`, the state before at 0.
+struct Tape {
+    count: usize,
+    hidden: usize,
+    gates: Vec<f32>,
+    cells: Vec<f32>,
+    states: Vec<f32>,
+}
+
+impl Tape {
+    fn run(layer: &Layer, x: &[f32], steps: usize, count: usize, before: &State) -> Self {
+        let hidden = layer.hidden;
+        let (size, wide) = (count * hidden, count * 4 * hidden);
+        let (w, r) = (transpose(&layer.w, 4 * hidden, layer.inputs), transpose(&layer.r, 4 * hidden, hidden));
+        let mut gates = layer.b.repeat(steps * count);
+        multiply_add(&mut gates, x, &w, (steps * count, layer.inputs, 4 * hidden));
+        let mut cells = before.cells.clone();
+        let mut states = before.hidden.clone();
+        cells.resize((steps + 1) * size, 0.0);
+        states.resize((steps + 1) * size, 0.0);
+        for t in 0..steps {
+            let gates = &mut gates[t * wide..(t + 1) * wide];
+            let (old, new) = states.split_at_mut((t + 1) * size);
+            multiply_add(gates, &old[t * size..], &r, (count, hidden, 4 * hidden));
+            let (old_cells, new_cells) = cells.split_at_mut((t + 1) * size);
+            new_cells[..size].copy_from_slice(&old_cells[t * size..]);
+            step_gates(gates, &mut new_cells[..size], &mut new[..size], hidden);
+        }
+        Self { count, hidden, gates, cells, states }
+    }
+
+    fn size(&self) -> usize {
+        self.count * self.hidden
+    }
+
+    fn outputs(&self) -> &[f32] {
+        &self.states[self.size()..]
+    }
+
+    fn last_hidden(&self) -> &[f32] {
+        &self.states[self.states.len() - self.size()..]
+    }
+
+    fn last_state(&self) -> State {
+        let cells = self.cells[self.cells.len() - self.size()..].to_vec();
+        State { cells, hidden: self.last_hidden().to_vec() }
+    }
+
+    /// Derivatives of the weights and of the inputs, from those of the outputs and of the last one.
+    fn back(&self, layer: &Layer, x: &[f32], outputs: &[f32], last: Option<&[f32]>) -> (Layer, Vec<f32>) {
+        let (size, hidden, count) = (self.size(), self.hidden, self.count);
+        let wide = 4 * hidden;
+        let steps = self.gates.len() / (count * wide);
+        let mut slopes = vec![0f32; self.gates.len()];
+        let mut hidden_back = last.map_or_else(|| vec![0.0; size], <[f32]>::to_vec);
+        let mut cells_back = vec![0f32; size];
+        for t in (0..steps).rev() {
+            for (h, o) in hidden_back.iter_mut().zip(&outputs[t * size..(t + 1) * size]) {
+                *h += o;
+            }
+            let gates = &self.gates[t * count * wide..(t + 1) * count * wide];
+            let slopes = &mut slopes[t * count * wide..(t + 1) * count * wide];
+            let before = &self.cells[t * size..(t + 1) * size];
+            let after = &self.cells[(t + 1) * size..(t + 2) * size];
+            for row in 0..count {
+                let g = &gates[row * wide..(row + 1) * wide];
+                let s = &mut slopes[row * wide..(row + 1) * wide];
+                let span = row * hidden..(row + 1) * hidden;
+                step_back(
+                    g,
+                    s,
+                    (&before[span.clone()], &after[span.clone()]),
+                    (&mut cells_back[span.clone()], &hidden_back[span]),
+                );
+            }
+            hidden_back.fill(0.0);
+            multiply_add(&mut hidden_back, slopes, &layer.r, (count, wide, hidden));
+        }
+        let mut grown = Layer {
+            inputs: layer.inputs,
+            hidden,
+            w: vec![0.0; layer.w.len()],
+            r: vec![0.0; layer.r.len()],
+            b: vec![0.0; wide],
+        };
+        let turned = transpose(&slopes, steps * count, wide);
+        multiply_add(&mut grown.w, &turned, x, (wide, steps * count, layer.inputs));
+        multiply_add(&mut grown.r, &turned, &self.states[..steps * size], (wide, steps * count, hidden));
+        for row in slopes.chunks_exact(wide) {
+            for (b, s) in grown.b.iter_mut().zip(row) {
+                *b += s;
+            }
+        }
+        let mut inputs = vec![0f32; x.len()];
+        multiply_add(&mut inputs, &slopes, &layer.w, (steps * count, wide, layer.inputs));
+        (grown, inputs)
+    }
+}
+
+/// One row's way back through a cell: `gates` are activations, `slopes` become derivatives of the
+/// sums before them; `cells_back` is carried on to the step before.
+fn step_back(
+    gates: &[f32],
+    slopes: &mut [f32],
+    (before, after): (&[f32], &[f32]),
+    (cells_back, hidden_back): (&mut [f32], &[f32]),
+) {
+    let n = before.len();
+    let (i, rest) = gates.split_at(n);
+    let (o, rest) = rest.split_at(n);
+    let (f, g) = rest.split_at(n);
+    let (si, rest) = slopes.split_at_mut(n);
+    let (so, rest) = rest.split_at_mut(n);
+    let (sf, sg) = rest.split_at_mut(n);
+    for h in 0..n {
+        // The output's activation is at hand: tanh(c) anew is dearer than it looks, so by parts.
+        let squashed = after[h].tanh();
+        let cell = cells_back[h] + hidden_back[h] * o[h] * (1.0 - squashed * squashed);
+        si[h] = cell * g[h] * i[h] * (1.0 - i[h]);
+        so[h] = hidden_back[h] * squashed * o[h] * (1.0 - o[h]);
+        sf[h] = cell * before[h] * f[h] * (1.0 - f[h]);
+        sg[h] = cell * i[h] * (1.0 - g[h] * g[h]);
+        cells_back[h] = cell * f[h];
+    }
+}
+
+fn dense_forward(layer: &Dense, x: &[f32], rows: usize) -> Vec<f32> {
+    let mut out = layer.bias.repeat(rows);
+    multiply_add(&mut out, x, &layer.weights, (rows, layer.inputs, layer.outputs));
+    out
+}
+
+fn dense_backward(layer: &Dense, x: &[f32], error: &[f32], rows: usize) -> (Dense, Vec<f32>) {
+    let (inputs, outputs) = (layer.inputs, layer.outputs);
+    let mut grown = Dense { inputs, outputs, weights: vec![0.0; inputs * outputs], bias: vec![0.0; outputs] };
+    let turned = transpose(x, rows, inputs);
+    multiply_add(&mut grown.weights, &turned, error, (inputs, rows, outputs));
+    for row in error.chunks_exact(outputs) {
+        for (b, e) in grown.bias.iter_mut().zip(row) {
+            *b += e;
+        }
+    }
+    let mut back = vec![0f32; x.len()];
+    let turned = transpose(&layer.weights, inputs, outputs);
+    multiply_add(&mut back, error, &turned, (rows, outputs, inputs));
+    (grown, back)
+}
+
+/// Adam with clipped gradients (norm 1) and a rate that falls.
+struct Adam {
+    rate: f32,
+    total: f32,
+    done: i32,
+    moments: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+impl Adam {
+    fn new(training: &Training, steps_per_epoch: usize) -> Self {
+        let total = (training.epochs * steps_per_epoch).max(1) as f32;
+        Self { rate: training.rate, total, done: 0, moments: Vec::new() }
+    }
+
+    fn step(&mut self, weights: &mut [&mut Vec<f32>], gradients: &[&Vec<f32>]) {
+        if self.moments.is_empty() {
+            self.moments = gradients.iter().map(|g| (vec![0.0; g.len()], vec![0.0; g.len()])).collect();
+        }
+        let norm: f32 = gradients.iter().flat_map(|g| g.iter()).map(|g| g * g).sum::<f32>().sqrt();
+        if !norm.is_finite() {
+            return;
+        }
+        let clip = 1.0 / norm.max(1.0);
+        let share = (self.done as f32 / self.total).min(1.0);
+        let rate = self.rate * (0.55 + 0.45 * (std::f32::consts::PI * share).cos());
+        self.done += 1;
+        let (fade1, fade2) = (1.0 - 0.9f32.powi(self.done), 1.0 - 0.999f32.powi(self.done));
+        for ((weights, gradient), (first, second)) in weights.iter_mut().zip(gradients).zip(&mut self.moments)
+        {
+            for (((w, &g), m), v) in
+                weights.iter_mut().zip(gradient.iter()).zip(first.iter_mut()).zip(second.iter_mut())
+            {
+                let g = g * clip;
+                *m = 0.9 * *m + 0.1 * g;
+                *v = 0.999 * *v + 0.001 * g * g;
+                *w -= rate * (*m / fade1) / ((*v / fade2).sqrt() + 1e-8);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::models::lstm::forward::{AutoencoderRun, PredictorRun};
+
+    fn waves(count: usize, steps: usize, metrics: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random::new(seed);
+        let mut out = Vec::new();
+        for _ in 0..count {
+            let phase = random.unit() * 6.28;
+            for t in 0..steps {
+                for m in 0..metrics {
+                    let x = (phase + t as f64 * 0.4 + m as f64).sin();
+                    out.push((x + 0.05 * random.normal()) as f32);
+                }
+            }
+        }
+        out
+    }
+
+    /// The loss of a batch, by the very pass that training runs.
+    fn loss_of(model: &Autoencoder, targets: &[f32], count: usize) -> f64 {
+        let zero = |h| State::zero(count, h);
+        let encoded = Tape::run(&model.encoder, targets, model.steps, count, &zero(model.encoder.hidden));
+        let fed = encoded.last_hidden().repeat(model.steps);
+        let decoded = Tape::run(&model.decoder, &fed, model.steps, count, &zero(model.decoder.hidden));
+        let told = dense_forward(&model.head, decoded.outputs(), model.steps * count);
+        let n = targets.len() as f64;
+        told.iter().zip(targets).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>() / n
+    }
+
+    #[test]
+    fn derivatives_agree_with_differences() {
+        let mut random = Random::new(3);
+        let (steps, metrics, hidden, count) = (5, 3, 4, 2);
+        let model = Autoencoder {
+            steps,
+            encoder: new_layer(metrics, hidden, &mut random),
+            decoder: new_layer(hidden, hidden, &mut random),
+            head: new_dense(hidden, metrics, &mut random),
+        };
+        let targets = waves(count, steps, metrics, 1);
+        // A step of plain descent, read back from the change of the weights.
+        let encoded = Tape::run(&model.encoder, &targets, steps, count, &State::zero(count, hidden));
+        let fed = encoded.last_hidden().repeat(steps);
+        let decoded = Tape::run(&model.decoder, &fed, steps, count, &State::zero(count, hidden));
+        let told = dense_forward(&model.head, decoded.outputs(), steps * count);
+        let (_, error) = squares(&told, &targets);
+        let (_, back) = dense_backward(&model.head, decoded.outputs(), &error, steps * count);
+        let (decoder, fed_back) = decoded.back(&model.decoder, &fed, &back, None);
+        let mut summary = vec![0f32; count * hidden];
+        for part in fed_back.chunks_exact(count * hidden) {
+            summary.iter_mut().zip(part).for_each(|(s, p)| *s += p);
+        }
+        let none = vec![0f32; steps * count * hidden];
+        let (encoder, _) = encoded.back(&model.encoder, &targets, &none, Some(&summary));
+        let differ = |change: &dyn Fn(&mut Autoencoder, f32)| {
+            let (mut up, mut down) = (model.clone(), model.clone());
+            change(&mut up, 1e-2);
+            change(&mut down, -1e-2);
+            (loss_of(&up, &targets, count) - loss_of(&down, &targets, count)) / 2e-2
+        };
+        for at in [0, 7, 20, 40] {
+            let checks = [
+                (differ(&|m, e| m.encoder.w[at] += e), encoder.w[at]),
+                (differ(&|m, e| m.encoder.r[at] += e), encoder.r[at]),
+                (differ(&|m, e| m.decoder.w[at] += e), decoder.w[at]),
+                (differ(&|m, e| m.decoder.r[at] += e), decoder.r[at]),
+                (differ(&|m, e| m.decoder.b[at % 16] += e), decoder.b[at % 16]),
+            ];
+            for (want, got) in checks {
+                assert!((want - f64::from(got)).abs() < 2e-4, "{want} and {got}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_autoencoder_rebuilds_what_it_was_trained_on_and_not_what_is_unlike() {
+        let windows = waves(600, 16, 2, 1);
+        let training = Training { hidden: 16, epochs: 30, steps: 16, ..Training::default() };
+        let mut losses = Vec::new();
+        let model = train_autoencoder(&windows, 2, &training, &mut |_, _, loss| losses.push(loss));
+        assert!(losses[29] < losses[0] / 5.0, "{losses:?}");
+        let run = AutoencoderRun::new(&model);
+        let error = |x: &[f32]| {
+            run.rebuild(x).iter().zip(x).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / x.len() as f32
+        };
+        let mut odd = waves(10, 16, 2, 7);
+        odd.iter_mut().skip(5).step_by(7).for_each(|x| *x = -*x + 1.0);
+        assert!(error(&odd) > 4.0 * error(&waves(10, 16, 2, 8)));
+        let again = train_autoencoder(&windows, 2, &training, &mut |_, _, _| {});
+        assert_eq!(again, model, "the same seed trains the same model");
+    }
+
+    #[test]
+    fn a_predictor_says_the_next_row_better_than_the_last_one_does() {
+        let rows = waves(1, 4000, 3, 5);
+        let training = Training { hidden: 16, epochs: 12, batch: 16, ..Training::default() };
+        let model = train_predictor(&rows, 3, &training, &mut |_, _, _| {});
+        let run = PredictorRun::new(&model);
+        let fresh = waves(1, 400, 3, 6);
+        let mut state = run.start(1);
+        let (mut ours, mut naive) = (0.0, 0.0);
+        for pair in fresh.windows(6).step_by(3) {
+            let next = run.step(&pair[..3], &mut state);
+            for m in 0..3 {
+                ours += (next[m] - pair[3 + m]).powi(2);
+                naive += (pair[m] - pair[3 + m]).powi(2);
+            }
+        }
+        assert!(ours < naive / 3.0, "{ours} and {naive}");
+    }
+
+    #[test]
+    fn gaps_and_too_little_data_are_borne() {
+        let mut windows = waves(70, 16, 2, 1);
+        windows.iter_mut().step_by(9).for_each(|x| *x = f32::NAN);
+        let training = Training { hidden: 4, epochs: 2, steps: 16, ..Training::default() };
+        let model = train_autoencoder(&windows, 2, &training, &mut |_, _, _| {});
+        assert!(model.encoder.w.iter().all(|w| w.is_finite()));
+        train_autoencoder(&[], 2, &training, &mut |_, _, _| {});
+        train_predictor(&[1.0], 1, &training, &mut |_, _, _| {});
+        train_predictor(&windows, 2, &training, &mut |_, _, _| {});
+    }
+}

@@ -1,0 +1,176 @@
+//! The store in memory, for simulation and tests: the same rules as the real ones, the same answers
+//! for the same calls, and faults where a test asks for them. It keeps nothing when the process
+//! ends, so no engine runs on it outside a simulation.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::history::History;
+use super::store::{Change, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};
+use crate::fleet::Revision;
+
+/// Which call of the store a fault may hit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreCall {
+    /// `get`, `list`, `revision` or `watch`.
+    Read,
+    /// `txn`.
+    Transaction,
+}
+
+/// A fault of one call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreFault {
+    /// The call never arrives: `Unavailable`, certainly not done.
+    BeforeSend,
+    /// The call is lost on the way: `Ambiguous`, not done.
+    Lost,
+    /// It is done, the answer is lost: `Ambiguous`.
+    AnswerLost,
+}
+
+/// What a test hangs into a store: decides on faults before each call, sees each durable change.
+pub trait StoreHook: Send + Sync {
+    /// The fault of the call that comes now, if any.
+    fn fault(&self, call: StoreCall) -> Option<StoreFault>;
+
+    /// Changes became durable as one.
+    fn committed(&self, changes: &[Change]);
+}
+
+/// The store in memory.
+#[derive(Default)]
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
+    hook: Option<Box<dyn StoreHook>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: BTreeMap<String, Entry>,
+    revision: u64,
+    history: History,
+}
+
+impl MemoryStore {
+    /// An empty store that never fails.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty store with a hook.
+    pub fn with_hook(hook: Box<dyn StoreHook>) -> Self {
+        Self { hook: Some(hook), ..Self::default() }
+    }
+
+    fn fault(&self, call: StoreCall) -> Option<StoreFault> {
+        self.hook.as_ref().and_then(|h| h.fault(call))
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&mut Inner) -> T) -> Result<T, StoreError> {
+        if self.fault(StoreCall::Read).is_some() {
+            return Err(StoreError::Unavailable {
+                place: self.place(),
+                detail: "injected: the read never arrived".to_string(),
+            });
+        }
+        Ok(read(&mut self.inner.lock().unwrap_or_else(|e| e.into_inner())))
+    }
+}
+
+impl Inner {
+    fn apply(&mut self, txn: Txn) -> (TxnOutcome, Vec<Change>) {
+        for compare in txn.compares {
+            let found = self.entries.get(compare.key());
+            if !compare.holds(found) {
+                let found = found.cloned();
+                return (TxnOutcome::Conflict { compare, found }, Vec::new());
+            }
+        }
+        let next = Revision(self.revision + 1);
+        let mut changes = Vec::with_capacity(txn.ops.len());
+        for op in txn.ops {
+            match op {
+                Op::Put(key, value) => {
+                    let created = self.entries.get(&key).map_or(next, |e| e.created);
+                    let entry = Entry { key: key.clone(), value, created, modified: next };
+                    self.entries.insert(key.clone(), entry.clone());
+                    changes.push(Change { key, entry: Some(entry), revision: next });
+                }
+                Op::Delete(key) => {
+                    if self.entries.remove(&key).is_some() {
+                        changes.push(Change { key, entry: None, revision: next });
+                    }
+                }
+            }
+        }
+        if !changes.is_empty() {
+            self.revision = next.0;
+        }
+        (TxnOutcome::Committed(Revision(self.revision)), changes)
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn place(&self) -> String {
+        "memory".to_string()
+    }
+
+    async fn revision(&self) -> Result<Revision, StoreError> {
+        self.read(|inner| Revision(inner.revision))
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.read(|inner| inner.entries.get(key).cloned())
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        self.read(|inner| {
+            inner
+                .entries
+                .range(prefix.to_string()..)
+                .take_while(|(key, _)| key.starts_with(prefix))
+                .map(|(_, entry)| entry.clone())
+                .collect()
+        })
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
+        let fault = self.fault(StoreCall::Transaction);
+        let ambiguous = || StoreError::Ambiguous {
+            place: "memory".to_string(),
+            detail: "injected: the answer never came".to_string(),
+        };
+        match fault {
+            Some(StoreFault::BeforeSend) => {
+                return Err(StoreError::Unavailable {
+                    place: self.place(),
+                    detail: "injected: the call never arrived".to_string(),
+                });
+            }
+            Some(StoreFault::Lost) => return Err(ambiguous()),
+            Some(StoreFault::AnswerLost) | None => {}
+        }
+        let outcome = {
+            let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+            let (outcome, changes) = inner.apply(txn);
+            if let Some(hook) = self.hook.as_ref().filter(|_| !changes.is_empty()) {
+                hook.committed(&changes);
+            }
+            for change in changes {
+                inner.history.push(change);
+            }
+            outcome
+        };
+        if fault.is_some() { Err(ambiguous()) } else { Ok(outcome) }
+    }
+
+    async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
+        let place = self.place();
+        self.read(|inner| inner.history.watch(prefix, after))?
+            .map_err(|detail| StoreError::Unavailable { place, detail })
+    }
+}

@@ -1,0 +1,117 @@
+//! The embedded store behind the ports that every time-series database stands behind.
+
+use async_trait::async_trait;
+use std::sync::atomic::Ordering;
+use tsink::{DataPoint, Label, Row};
+
+use super::{EmbeddedStore, StoreError, nanos, written_name};
+use crate::fleet::{Span, Timestamp};
+use crate::telemetry::source::{Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, Written};
+
+#[async_trait]
+impl Source for EmbeddedStore {
+    fn name(&self) -> String {
+        format!("embedded {}", self.0.place)
+    }
+
+    /// Besides `[since, until)` it gives what was appended behind the last watermark since the last
+    /// pull, so that the gap of an agent that was cut off is filled.
+    async fn pull(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        into: &mut dyn Ingest,
+    ) -> Result<PullReport, SourceError> {
+        let store = self.clone();
+        let scan = tokio::task::spawn_blocking(move || store.scan(since, until))
+            .await
+            .map_err(|e| self.failed(e.to_string()))
+            .flatten()
+            .map_err(|e| SourceError::Unreachable {
+                source_name: Source::name(self),
+                detail: e.to_string(),
+            })?;
+        let mut report = PullReport { rejected: scan.rejected, bytes: scan.bytes, ..Default::default() };
+        for row in &scan.rows {
+            let series = into.series(&scan.partitions[row.partition as usize], row.metric.as_str());
+            for &(at, value) in &row.samples {
+                into.push(series, at, value);
+                report.newest = report.newest.max(Some(at));
+            }
+            report.points += row.samples.len() as u64;
+        }
+        for (host, labels) in self.labels() {
+            labels.iter().for_each(|(key, value)| into.label(&host, key, value));
+        }
+        if let Some(newest) = report.newest {
+            self.0.reported.fetch_max(newest.0, Ordering::AcqRel);
+        }
+        Ok(report)
+    }
+
+    async fn check(&self) -> Result<String, SourceError> {
+        let store = self.clone();
+        let partitions = tokio::task::spawn_blocking(move || store.partitions())
+            .await
+            .map_err(|e| self.failed(e.to_string()))
+            .flatten()
+            .map_err(|e| SourceError::Unreachable {
+                source_name: Source::name(self),
+                detail: e.to_string(),
+            })?;
+        let kept = match self.0.retention {
+            Some(kept) if kept < Span::days(30) => {
+                format!("{kept} kept (WARNING: baselines and training want 30 days)")
+            }
+            Some(kept) => format!("{kept} kept"),
+            None => "everything kept".to_string(),
+        };
+        Ok(format!("embedded store at {}: {} partitions, {kept}", self.0.place, partitions.len()))
+    }
+}
+
+#[async_trait]
+impl Sink for EmbeddedStore {
+    fn name(&self) -> String {
+        format!("embedded {}", self.0.place)
+    }
+
+    async fn write(&self, readings: &[Reading]) -> Result<Written, SinkError> {
+        let mut written = Written::default();
+        let mut rows = Vec::new();
+        for reading in readings {
+            let labels: Vec<Label> = reading
+                .tags
+                .iter()
+                .filter(|(key, _)| !key.is_empty())
+                .map(|(key, value)| Label::new(key.as_str(), value.as_str()))
+                .collect();
+            let before = rows.len();
+            for (field, value) in reading.fields.iter().filter(|(_, value)| value.is_finite()) {
+                rows.push(Row::with_labels(
+                    written_name(&reading.measurement, field),
+                    labels.clone(),
+                    DataPoint::new(nanos(reading.at), *value),
+                ));
+            }
+            if rows.len() > before {
+                written.accepted += 1;
+            } else {
+                written.left_out += 1;
+            }
+        }
+        let store = self.clone();
+        let sink = Sink::name(self);
+        tokio::task::spawn_blocking(move || store.insert_rows(&mut rows))
+            .await
+            .map_err(|e| self.failed(e.to_string()))
+            .flatten()
+            .map(|()| written)
+            .map_err(|e| SinkError {
+                sink,
+                retryable: !matches!(e, StoreError::Full { .. }),
+                detail: e.to_string(),
+                wait: None,
+            })
+    }
+}
