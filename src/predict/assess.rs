@@ -237,7 +237,7 @@ impl Assessor {
             return;
         }
         let old_width = self.columns.len();
-        let mut columns: Vec<Column> = metrics.iter().map(|m| Column::new(m)).collect();
+        let mut columns: Vec<Column> = metrics.iter().map(Column::new).collect();
         let known: std::collections::HashSet<&MetricName> = metrics.iter().collect();
         columns.extend(self.columns.iter().filter(|c| !known.contains(&c.name)).cloned());
         let old_column: Vec<Option<usize>> =
