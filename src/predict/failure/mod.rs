@@ -4,8 +4,10 @@
 //! contributions that sum to what is shown. Labels say what happened ([`labels`]).
 
 pub mod features;
+pub mod fit;
 pub mod labels;
 pub mod model;
+pub mod quality;
 pub mod signature;
 
 pub use features::{FeatureSpec, PartitionContext, compute};

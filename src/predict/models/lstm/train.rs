@@ -418,7 +418,7 @@ mod tests {
         let mut random = Random::new(seed);
         let mut out = Vec::new();
         for _ in 0..count {
-            let phase = random.unit() * 6.28;
+            let phase = random.unit() * std::f64::consts::TAU;
             for t in 0..steps {
                 for m in 0..metrics {
                     let x = (phase + t as f64 * 0.4 + m as f64).sin();

@@ -1,0 +1,124 @@
+//! What a console would have done with the probabilities: act where they stay over the threshold in
+//! three of four rows, once an episode. Judged by what became of the unit.
+
+/// One unit's rows in order of time: probability, and how long it had left (`None` = it was not seen
+/// to fail, and lived at least `seen` longer).
+#[derive(Clone, Debug, Default)]
+pub struct Track {
+    /// One a row.
+    pub probabilities: Vec<f64>,
+    /// Rows left until it failed, one a row, where it failed or its end is known.
+    pub left: Vec<Option<usize>>,
+    /// Rows that it is known to have lived on from each row, where it was not seen to fail.
+    pub seen: Vec<usize>,
+}
+
+/// What acting did.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Actions {
+    /// Units that failed within the horizon of a row that was seen.
+    pub units: usize,
+    /// Of them, acted on before they failed.
+    pub units_caught: usize,
+    /// All actions.
+    pub actions: usize,
+    /// Actions with no failure within two horizons.
+    pub false_actions: usize,
+    /// Actions between one and two horizons before the failure.
+    pub early_actions: usize,
+    /// Rows from the first action to the failure, one a caught unit.
+    pub leads: Vec<f64>,
+}
+
+impl Actions {
+    /// The lead below which a share of the caught units lies (nearest rank).
+    pub fn lead_quantile(&self, share: f64) -> f64 {
+        let mut leads = self.leads.clone();
+        leads.sort_by(f64::total_cmp);
+        if leads.is_empty() {
+            return 0.0;
+        }
+        let at = share * (leads.len() - 1) as f64;
+        let (low, high) = (leads[at.floor() as usize], leads[at.ceil() as usize]);
+        low + (high - low) * at.fract()
+    }
+}
+
+/// Acts on all tracks at one threshold.
+pub fn act(tracks: &[Track], threshold: f64, horizon: usize) -> Actions {
+    let mut out = Actions::default();
+    for track in tracks {
+        let failing = track.left.iter().any(|left| left.is_some_and(|l| l <= horizon));
+        out.units += usize::from(failing);
+        let mut caught = false;
+        let mut armed = true;
+        for row in 0..track.probabilities.len() {
+            let last = &track.probabilities[row.saturating_sub(3)..=row];
+            let over = last.iter().filter(|&&p| p >= threshold).count();
+            if armed && over >= 3 {
+                armed = false;
+                out.actions += 1;
+                match track.left[row] {
+                    Some(left) => {
+                        out.false_actions += usize::from(left > 2 * horizon);
+                        out.early_actions += usize::from(left > horizon && left <= 2 * horizon);
+                        if failing && !caught && left <= 2 * horizon {
+                            caught = true;
+                            out.leads.push(left as f64);
+                        }
+                    }
+                    // Not known to have failed: false where it was seen to live two horizons.
+                    None => out.false_actions += usize::from(track.seen[row] > 2 * horizon),
+                }
+            } else if !armed && last.iter().all(|&p| p < threshold / 2.0) {
+                armed = true;
+            }
+        }
+        out.units_caught += usize::from(caught);
+    }
+    out
+}
+
+/// The threshold that costs least on validation units, where a missed failure costs ten moves, a move
+/// in vain one more than a move, and a move made early a tenth of one.
+pub fn choose(tracks: &[Track], horizon: usize) -> f64 {
+    let mut best = (f64::INFINITY, 0.5);
+    for step in 1..=19 {
+        let threshold = f64::from(step) * 0.05;
+        let done = act(tracks, threshold, horizon);
+        let missed = (done.units - done.units_caught) as f64;
+        let short = done.leads.iter().map(|lead| (1.0 - lead / horizon as f64).max(0.0)).sum::<f64>();
+        let cost = 10.0 * missed
+            + 2.0 * done.false_actions as f64
+            + 0.1 * done.early_actions as f64
+            + done.actions as f64 * 0.01
+            + short;
+        if cost < best.0 {
+            best = (cost, threshold);
+        }
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_episode_is_acted_on_once_and_judged_by_what_came() {
+        let track = |from: usize, to: usize, end: usize| Track {
+            probabilities: (0..end).map(|t| if (from..to).contains(&t) { 0.9 } else { 0.0 }).collect(),
+            left: (0..end).map(|t| Some(end - t)).collect(),
+            seen: vec![0; end],
+        };
+        let done = act(&[track(180, 200, 200)], 0.5, 30);
+        assert_eq!((done.units, done.units_caught, done.actions, done.false_actions), (1, 1, 1, 0));
+        assert_eq!(done.leads, [18.0]);
+        let blip = act(&[track(20, 22, 200)], 0.5, 30);
+        assert_eq!((blip.actions, blip.units_caught), (0, 0), "two rows are no episode");
+        let wrong = act(&[track(20, 40, 200)], 0.5, 30);
+        assert_eq!((wrong.actions, wrong.false_actions, wrong.units_caught), (1, 1, 0));
+        let early = act(&[track(150, 200, 200)], 0.5, 30);
+        assert_eq!((early.early_actions, early.units_caught, early.lead_quantile(0.5)), (1, 1, 48.0));
+    }
+}

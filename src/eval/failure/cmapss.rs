@@ -1,0 +1,332 @@
+//! C-MAPSS (Saxena et al. 2008): engines that run until they fail. Units are split by number into
+//! training (60 %), validation (15 %) and test (25 %); the `test_*` engines, cut off before they fail,
+//! with `RUL_*` are a second test. Sensors are standardised within the flight regime, by training
+//! rows alone.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::actions::{Track, choose};
+use super::judge::{Thresholds, best_row_threshold, judge};
+use super::{FailureEvalError, Series, read_text};
+use crate::predict::failure::features::{CLIP, FeatureSpec, PartitionContext, compute};
+use crate::predict::failure::fit::{Candidates, Sample, fit};
+use crate::predict::models::FeatureMatrix;
+
+const SENSORS: usize = 21;
+/// Spreads of the three settings over all data sets; they say how alike two regimes are.
+const SETTINGS: [f64; 3] = [42.0, 0.84, 40.0];
+/// Settings closer than this are one regime.
+const REGIME: f64 = 0.1;
+/// Cycles that tell what is normal for an engine.
+const RUN_IN: usize = 20;
+
+/// One engine: its rows, and cycles left after the last one.
+struct Engine {
+    settings: Vec<[f64; 3]>,
+    /// `[sensor][cycle]`.
+    sensors: Vec<Vec<f32>>,
+    left: usize,
+}
+
+impl Engine {
+    fn cycles(&self) -> usize {
+        self.settings.len()
+    }
+}
+
+/// All data sets that are found in the folder.
+pub(super) fn run(data: &Path, horizon: usize, seed: u64) -> Result<Vec<Series>, FailureEvalError> {
+    let mut series = Vec::new();
+    for set in ["FD001", "FD002", "FD003", "FD004"] {
+        let Some(text) = read_text(data, &format!("train_{set}.txt"))? else { continue };
+        let engines = parse(&text, &format!("train_{set}.txt"))?;
+        let mut second = Vec::new();
+        if let (Some(text), Some(rul)) =
+            (read_text(data, &format!("test_{set}.txt"))?, read_text(data, &format!("RUL_{set}.txt"))?)
+        {
+            second = parse(&text, &format!("test_{set}.txt"))?;
+            let left = parse_rul(&rul, &format!("RUL_{set}.txt"), second.len())?;
+            second.iter_mut().zip(left).for_each(|(engine, left)| engine.left = left);
+        }
+        series.extend(run_set(set, engines, second, horizon, seed)?);
+    }
+    if series.is_empty() {
+        let detail = "no train_FD001.txt … train_FD004.txt (or .gz)".into();
+        return Err(FailureEvalError::TooLittle { path: data.display().to_string(), detail });
+    }
+    Ok(series)
+}
+
+fn run_set(
+    set: &str,
+    mut engines: Vec<Engine>,
+    second: Vec<Engine>,
+    horizon: usize,
+    seed: u64,
+) -> Result<Vec<Series>, FailureEvalError> {
+    let count = engines.len();
+    let train_end = (count as f64 * 0.6).round() as usize;
+    let validation_end = train_end + (count as f64 * 0.15).round() as usize;
+    if count < 20 {
+        let detail = format!("{count} engines, at least 20 are needed");
+        return Err(FailureEvalError::TooLittle { path: format!("train_{set}"), detail });
+    }
+    let test_size = count - validation_end;
+    engines.extend(second);
+    let begun = Instant::now();
+    let regimes = Regimes::of(&engines[..train_end]);
+    let parts = [0..train_end, train_end..validation_end, validation_end..count, count..engines.len()];
+    let [train, validation, test, second] =
+        parts.map(|range| Rows::of(&engines[range.clone()], range.start, &regimes, horizon));
+    let sample = |rows: &'_ Rows| -> (FeatureMatrix, Vec<bool>, Vec<u32>) {
+        (rows.features.clone(), rows.labels.clone(), rows.units.clone())
+    };
+    let (a, b) = (sample(&train), sample(&validation));
+    let fitted = fit(
+        &Sample { rows: &a.0, labels: &a.1, units: &a.2 },
+        &Sample { rows: &b.0, labels: &b.1, units: &b.2 },
+        &Candidates::thorough(seed),
+    )
+    .ok_or_else(|| FailureEvalError::TooLittle {
+        path: format!("train_{set}"),
+        detail: format!("no failure within {horizon} cycles among the training or validation engines"),
+    })?;
+    let train_s = begun.elapsed().as_secs_f64();
+    let probabilities = |rows: &Rows| -> Vec<f64> {
+        fitted.scorer.margins(&rows.features).into_iter().map(|m| fitted.calibrator.probability(m)).collect()
+    };
+    let shown = probabilities(&validation);
+    let thresholds = Thresholds {
+        row: best_row_threshold(&shown, &validation.labels),
+        act: choose(&validation.tracks(&shown), horizon),
+    };
+    let mut out = Vec::new();
+    for (name, rows) in [(set.to_string(), &test), (format!("{set} test"), &second)] {
+        if rows.labels.is_empty() {
+            continue;
+        }
+        let begun = Instant::now();
+        let shown = probabilities(rows);
+        let seconds = begun.elapsed().as_secs_f64().max(1e-9);
+        let mut measures = judge(&shown, &rows.labels, &rows.tracks(&shown), thresholds, horizon);
+        measures.insert("train_s".into(), train_s);
+        measures.insert("score_points_per_s".into(), (shown.len() * SENSORS) as f64 / seconds);
+        measures.insert("validation_auprc".into(), fitted.validation.auprc);
+        out.push(Series { name, measures, model: fitted.chosen.clone() });
+    }
+    debug_assert!(test_size > 0);
+    Ok(out)
+}
+
+/// Flight regimes and the location and scale of each sensor within them, from training engines.
+struct Regimes {
+    centres: Vec<[f64; 3]>,
+    /// `[regime][sensor]`: location and 1 / scale; 0 where the sensor says nothing there.
+    scales: Vec<Vec<(f64, f64)>>,
+}
+
+impl Regimes {
+    fn of(engines: &[Engine]) -> Self {
+        let mut regimes = Self { centres: Vec::new(), scales: Vec::new() };
+        for engine in engines {
+            for settings in &engine.settings {
+                if regimes.nearest(settings).is_none_or(|(_, distance)| distance > REGIME) {
+                    regimes.centres.push(*settings);
+                }
+            }
+        }
+        let mut sums = vec![vec![(0f64, 0f64, 0f64); SENSORS]; regimes.centres.len()];
+        for engine in engines {
+            for (cycle, settings) in engine.settings.iter().enumerate() {
+                let Some((regime, _)) = regimes.nearest(settings) else { continue };
+                for (sensor, cell) in sums[regime].iter_mut().enumerate() {
+                    let x = f64::from(engine.sensors[sensor][cycle]);
+                    *cell = (cell.0 + 1.0, cell.1 + x, cell.2 + x * x);
+                }
+            }
+        }
+        regimes.scales = sums
+            .into_iter()
+            .map(|row| {
+                row.into_iter()
+                    .map(|(n, sum, squares)| {
+                        let mean = sum / n;
+                        let deviation = (squares / n - mean * mean).max(0.0).sqrt();
+                        let says = deviation > 1e-5 * (1.0 + mean.abs());
+                        (mean, if says { 1.0 / deviation } else { 0.0 })
+                    })
+                    .collect()
+            })
+            .collect();
+        regimes
+    }
+
+    fn nearest(&self, settings: &[f64; 3]) -> Option<(usize, f64)> {
+        self.centres
+            .iter()
+            .map(|c| (0..3).map(|k| ((c[k] - settings[k]) / SETTINGS[k]).powi(2)).sum::<f64>().sqrt())
+            .enumerate()
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    /// `[sensor][cycle]`, in standard deviations of the regime that each cycle was flown in.
+    fn standardise(&self, engine: &Engine) -> Vec<Vec<f32>> {
+        let flown: Vec<Option<usize>> =
+            engine.settings.iter().map(|s| self.nearest(s).map(|n| n.0)).collect();
+        (0..SENSORS)
+            .map(|sensor| {
+                let row = &engine.sensors[sensor];
+                row.iter()
+                    .zip(&flown)
+                    .map(|(&x, regime)| match regime.map(|r| self.scales[r][sensor]) {
+                        Some((mean, inverse)) => {
+                            (((f64::from(x) - mean) * inverse) as f32).clamp(-CLIP, CLIP)
+                        }
+                        None => f32::NAN,
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+}
+
+/// Rows of some engines.
+struct Rows {
+    features: FeatureMatrix,
+    labels: Vec<bool>,
+    units: Vec<u32>,
+    left: Vec<usize>,
+}
+
+impl Rows {
+    fn of(engines: &[Engine], first: usize, regimes: &Regimes, horizon: usize) -> Self {
+        let spec = spec();
+        let (mut labels, mut units, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        let mut features = FeatureMatrix::empty(spec.width());
+        for (at, engine) in engines.iter().enumerate() {
+            let z = regimes.standardise(engine);
+            let cycles = engine.cycles();
+            let extras: Vec<Vec<f32>> = (0..cycles).map(|cycle| wear(&z, cycle)).collect();
+            let rows = compute(
+                &spec,
+                cycles,
+                |cycle| PartitionContext {
+                    location: &[0.0; SENSORS],
+                    scale: &[1.0; SENSORS],
+                    extras: &extras[cycle],
+                    kind: None,
+                },
+                |cycle, sensor| (&z[sensor][..=cycle], &[]),
+            );
+            for cycle in 0..cycles {
+                features.push(rows.row(cycle));
+                let rest = cycles - 1 - cycle + engine.left;
+                labels.push(rest <= horizon);
+                left.push(rest);
+                units.push((first + at) as u32);
+            }
+        }
+        Self { features, labels, units, left }
+    }
+
+    fn tracks(&self, probabilities: &[f64]) -> Vec<Track> {
+        let mut tracks: Vec<(u32, Track)> = Vec::new();
+        for (row, &p) in probabilities.iter().enumerate() {
+            if tracks.last().is_none_or(|t| t.0 != self.units[row]) {
+                tracks.push((self.units[row], Track::default()));
+            }
+            if let Some((_, track)) = tracks.last_mut() {
+                track.probabilities.push(p);
+                track.left.push(Some(self.left[row]));
+                track.seen.push(0);
+            }
+        }
+        tracks.into_iter().map(|t| t.1).collect()
+    }
+}
+
+/// Sensors, how far each has come from the engine's own first cycles, and its age.
+fn spec() -> FeatureSpec {
+    let names = |part: &str| (1..=SENSORS).map(|s| format!("s{s}{part}")).collect::<Vec<String>>();
+    let mut extras = names(".wear");
+    extras.push("age".into());
+    FeatureSpec { metrics: names(""), extras, ..FeatureSpec::default() }
+}
+
+/// The weighted mean over the last ten cycles less the mean of the engine's first ones, by sensor;
+/// then its age in hundreds of cycles.
+fn wear(z: &[Vec<f32>], cycle: usize) -> Vec<f32> {
+    let fade = 1.0 - 2.0 / 11.0f32;
+    let mut out: Vec<f32> = z
+        .iter()
+        .map(|row| {
+            let first = &row[..(cycle + 1).min(RUN_IN)];
+            let normal = first.iter().sum::<f32>() / first.len() as f32;
+            let (mut sum, mut weight) = (0f32, 0f32);
+            for &x in &row[(cycle + 1).saturating_sub(64)..=cycle] {
+                sum = sum * fade + x;
+                weight = weight * fade + 1.0;
+            }
+            sum / weight - normal
+        })
+        .collect();
+    out.push(cycle as f32 / 100.0);
+    out
+}
+
+fn parse(text: &str, file: &str) -> Result<Vec<Engine>, FailureEvalError> {
+    let mut engines: Vec<(u32, Engine)> = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let fields: Vec<f64> = line.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+        if line.trim().is_empty() {
+            continue;
+        }
+        if fields.len() != 5 + SENSORS || fields.iter().any(|f| !f.is_finite()) {
+            return Err(FailureEvalError::Malformed {
+                path: file.into(),
+                line: at + 1,
+                expected: "26 numbers: unit, cycle, 3 settings, 21 sensors".into(),
+                got: line.chars().take(80).collect(),
+            });
+        }
+        let unit = fields[0] as u32;
+        if engines.last().is_none_or(|e| e.0 != unit) {
+            let sensors = vec![Vec::new(); SENSORS];
+            engines.push((unit, Engine { settings: Vec::new(), sensors, left: 0 }));
+        }
+        if let Some((_, engine)) = engines.last_mut() {
+            engine.settings.push([fields[2], fields[3], fields[4]]);
+            for (sensor, &x) in engine.sensors.iter_mut().zip(&fields[5..]) {
+                sensor.push(x as f32);
+            }
+        }
+    }
+    engines.sort_by_key(|e| e.0);
+    Ok(engines.into_iter().map(|e| e.1).collect())
+}
+
+fn parse_rul(text: &str, file: &str, engines: usize) -> Result<Vec<usize>, FailureEvalError> {
+    let left: Vec<usize> = text.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+    if left.len() != engines {
+        return Err(FailureEvalError::Malformed {
+            path: file.into(),
+            line: left.len() + 1,
+            expected: format!("{engines} whole numbers, one an engine"),
+            got: format!("{} of them", left.len()),
+        });
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_cut_short_is_named() {
+        let error = parse("1 1 0 0 100\n", "train_FD001.txt").err().unwrap().to_string();
+        assert!(error.starts_with("train_FD001.txt:1: expected 26 numbers"), "{error}");
+        assert!(parse_rul("1 2 x", "RUL_FD001.txt", 3).is_err());
+    }
+}

@@ -1,0 +1,134 @@
+//! How well failures are predicted, on public data: C-MAPSS engines ([`cmapss`]) and Backblaze drives
+//! ([`backblaze`]), through the very features, models and calibration that the product uses.
+
+pub mod actions;
+pub mod backblaze;
+pub mod cmapss;
+pub mod judge;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Serialize;
+use thiserror::Error;
+
+/// Which data set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    /// NASA's turbofan engines: fails within a number of cycles.
+    Cmapss,
+    /// Backblaze's drives: fails within a number of days.
+    Backblaze,
+}
+
+/// Why there is no report.
+#[derive(Clone, Debug, Error)]
+pub enum FailureEvalError {
+    /// A file or folder can't be read.
+    #[error("{path}: {detail}; --data names the folder that holds the data set's files")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// What the system said.
+        detail: String,
+    },
+    /// A line is not what the format says.
+    #[error("{path}:{line}: expected {expected}, got {got:?}")]
+    Malformed {
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: usize,
+        /// What the format says.
+        expected: String,
+        /// What stands there.
+        got: String,
+    },
+    /// There is too little to train and test on.
+    #[error("{path}: {detail}")]
+    TooLittle {
+        /// Where.
+        path: String,
+        /// What is missing.
+        detail: String,
+    },
+}
+
+/// One series of the report.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Series {
+    /// `FD001`, or `FD001 test` for the second test, or `drives`.
+    pub name: String,
+    /// By name; see the `eval` page of the documentation.
+    #[serde(flatten)]
+    pub measures: BTreeMap<String, f64>,
+    /// What was chosen on validation, in words.
+    pub model: String,
+}
+
+/// The whole report.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct FailureReport {
+    /// `failure`.
+    pub task: String,
+    /// `cmapss` or `backblaze`.
+    pub format: String,
+    /// How the data was split.
+    pub protocol: String,
+    /// One a test.
+    pub series: Vec<Series>,
+    /// Means over the first tests (not the second ones).
+    pub mean: BTreeMap<String, f64>,
+}
+
+/// Runs the protocol of a format over whatever it finds in `data`; `horizon` in cycles or days (30
+/// and 7 are what published figures use). Deterministic by `seed`.
+///
+/// # Errors
+/// Files that can't be read or understood, too little data.
+pub fn run(
+    format: Format,
+    data: &Path,
+    horizon: usize,
+    seed: u64,
+) -> Result<FailureReport, FailureEvalError> {
+    let (name, protocol, series) = match format {
+        Format::Cmapss => {
+            let split = "train units by number 60/15/25, then test_* with RUL_*";
+            ("cmapss", split, cmapss::run(data, horizon, seed)?)
+        }
+        Format::Backblaze => ("backblaze", "by date, with gaps", backblaze::run(data, horizon, seed)?),
+    };
+    let first: Vec<&Series> = series.iter().filter(|s| !s.name.ends_with(" test")).collect();
+    let mut mean: BTreeMap<String, f64> = BTreeMap::new();
+    for one in &first {
+        for (key, value) in &one.measures {
+            *mean.entry(key.clone()).or_default() += value / first.len() as f64;
+        }
+    }
+    Ok(FailureReport { task: "failure".into(), format: name.into(), protocol: protocol.into(), series, mean })
+}
+
+/// Reads a file whole, unpacking it where its name ends in `.gz`; `None` where neither it nor its
+/// packed form is there.
+pub(crate) fn read_text(folder: &Path, name: &str) -> Result<Option<String>, FailureEvalError> {
+    for (path, packed) in [(folder.join(name), false), (folder.join(format!("{name}.gz")), true)] {
+        if !path.exists() {
+            continue;
+        }
+        let unreadable = |detail: String| FailureEvalError::Unreadable {
+            path: path.display().to_string(),
+            detail,
+        };
+        let bytes = std::fs::read(&path).map_err(|e| unreadable(e.to_string()))?;
+        let bytes = if packed { gunzip(&bytes).map_err(|e| unreadable(e.to_string()))? } else { bytes };
+        return String::from_utf8(bytes).map(Some).map_err(|e| unreadable(e.to_string()));
+    }
+    Ok(None)
+}
+
+fn gunzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(bytes), &mut out)?;
+    Ok(out)
+}
