@@ -158,9 +158,7 @@ impl Rows {
 /// was ever remapped or pending, and whether that grew.
 fn features(drive: &Drive, at: usize, usual: &HashMap<usize, f32>) -> [f32; WIDTH] {
     let (day, now) = drive.days[at];
-    let before = |days: i64| {
-        drive.days[..=at].iter().rev().find(|d| d.0 <= day - days).map(|d| d.1)
-    };
+    let before = |days: i64| drive.days[..=at].iter().rev().find(|d| d.0 <= day - days).map(|d| d.1);
     let (yesterday, week) = (before(1), before(7).or_else(|| drive.days.first().map(|d| d.1)));
     let log = |x: f32| if x.is_nan() { x } else { x.max(0.0).ln_1p() };
     let mut out = [f32::NAN; WIDTH];

@@ -116,10 +116,8 @@ pub(crate) fn read_text(folder: &Path, name: &str) -> Result<Option<String>, Fai
         if !path.exists() {
             continue;
         }
-        let unreadable = |detail: String| FailureEvalError::Unreadable {
-            path: path.display().to_string(),
-            detail,
-        };
+        let unreadable =
+            |detail: String| FailureEvalError::Unreadable { path: path.display().to_string(), detail };
         let bytes = std::fs::read(&path).map_err(|e| unreadable(e.to_string()))?;
         let bytes = if packed { gunzip(&bytes).map_err(|e| unreadable(e.to_string()))? } else { bytes };
         return String::from_utf8(bytes).map(Some).map_err(|e| unreadable(e.to_string()));

@@ -95,6 +95,8 @@ mod tests {
         assert_eq!((perfect.auprc, perfect.auroc, perfect.brier_skill), (1.0, 1.0, 1.0));
         let blind = Quality::of(&[0.1; 100], &truth);
         assert!((blind.auprc - 0.1).abs() < 1e-12 && (blind.auroc - 0.5).abs() < 1e-12);
-        assert!((average_precision(&[0.9, 0.8, 0.7, 0.6], &[true, false, true, false]) - 5.0 / 6.0).abs() < 1e-12);
+        assert!(
+            (average_precision(&[0.9, 0.8, 0.7, 0.6], &[true, false, true, false]) - 5.0 / 6.0).abs() < 1e-12
+        );
     }
 }
