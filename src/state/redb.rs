@@ -17,7 +17,7 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::history::History;
-use super::store::{Change, Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};
+use super::store::{Change, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};
 use crate::fleet::Revision;
 
 const ENTRIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entries");
@@ -377,6 +377,7 @@ impl Store for RedbStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Compare;
 
     fn put(key: &str, value: &str) -> Txn {
         Txn { compares: Vec::new(), ops: vec![Op::Put(key.to_string(), value.as_bytes().to_vec())] }

@@ -1,0 +1,444 @@
+//! A step while it is being made: the state that is changed, and the notes and alerts that go with
+//! it. The files in `states/` and the operator's and recovery's rules work on this.
+
+use super::effect::{Alert, Effect};
+use super::event::EventKind;
+use super::journal::{Note, Verdict};
+use super::state::{Act, Deed, Hold, HoldReason, Reverse, State, Todo, Wish};
+use super::states::rules;
+use super::step::{Ask, ENGINE, Step, allowed};
+use crate::drivers::{Action, Evidence, JobStatus, Probe, Retry};
+use crate::fleet::{Phase, Span, Timestamp};
+use crate::protocol::Severity;
+
+/// The longest wait between two tries.
+const LONGEST_WAIT: Span = Span::seconds(60);
+
+/// A step while it is being made.
+pub(super) struct Draft {
+    pub(super) s: State,
+    pub(super) at: Timestamp,
+    pub(super) actor: String,
+    pub(super) ask: Option<Ask>,
+    notes: Vec<Note>,
+    alerts: Vec<Alert>,
+}
+
+impl Draft {
+    pub(super) fn new(state: State, at: Timestamp) -> Self {
+        Self { s: state, at, actor: ENGINE.to_string(), ask: None, notes: Vec::new(), alerts: Vec::new() }
+    }
+
+    pub(super) fn finish(self) -> Step {
+        let effects = Effect::of(&self.s).into_iter().collect();
+        Step {
+            state: self.s,
+            effects,
+            notes: self.notes,
+            actor: self.actor,
+            alerts: self.alerts,
+            ask: self.ask,
+        }
+    }
+
+    pub(super) fn note(&mut self, note: Note) {
+        self.notes.push(note);
+    }
+
+    pub(super) fn decide(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        self.note(Note::Decision { what: what.into(), why: why.into() });
+    }
+
+    pub(super) fn alert(&mut self, severity: Severity, text: impl Into<String>) {
+        self.alerts.push(Alert { severity, text: text.into() });
+    }
+
+    // --- going from state to state
+
+    /// Goes to `to` and does what that state does first.
+    pub(super) fn go(&mut self, to: Phase, reason: impl Into<String>) {
+        let from = self.s.phase;
+        debug_assert!(allowed(from, to), "{from:?} → {to:?} is not in the matrix");
+        self.note(Note::State { from, to, reason: reason.into() });
+        let at = self.at;
+        let s = &mut self.s.progress;
+        s.phase = to;
+        s.since = at;
+        s.todo = Todo::Go;
+        s.due = at;
+        s.queue.clear();
+        s.waiting.clear();
+        s.tries = 0;
+        s.probes = 0;
+        s.lag_ok = 0;
+        s.unfencing = false;
+        s.at_gate = false;
+        s.watched_since = None;
+        s.looks = 0;
+        s.judgement = None;
+        s.hold = None;
+        self.set_deadline();
+        (rules(to).enter)(self);
+    }
+
+    pub(super) fn set_deadline(&mut self) {
+        self.s.deadline = (rules(self.s.phase).limit)(&self.s).map(|span| self.at + span);
+    }
+
+    /// Ends; nothing leads out of it.
+    pub(super) fn end(&mut self, to: Phase, reason: impl Into<String>) {
+        self.give_back();
+        self.go(to, reason);
+        self.s.todo = Todo::Nothing;
+        self.s.deadline = None;
+        self.s.ended = Some(self.at);
+    }
+
+    /// Gives tokens and lock back, in the same transaction.
+    pub(super) fn give_back(&mut self) {
+        if std::mem::take(&mut self.s.admitted) {
+            self.note(Note::Budget { change: -1, what: "lock and tokens".to_string() });
+        }
+    }
+
+    /// Stands still with a reason, an alert, and what it would have done next.
+    pub(super) fn hold(&mut self, reason: HoldReason, words: impl Into<String>) {
+        let words = words.into();
+        let (from, todo, queue) = (self.s.phase, self.s.todo.clone(), self.s.queue.clone());
+        let (since, looks, judgement) = (self.s.watched_since, self.s.looks, self.s.judgement.clone());
+        let at_gate = self.s.at_gate;
+        let severity = if reason == HoldReason::Operator { Severity::Info } else { Severity::Warning };
+        self.alert(severity, format!("{} stands in {}: {words}", self.s.plan.id, from.word()));
+        self.go(Phase::Hold, words.clone());
+        let s = &mut self.s.progress;
+        s.queue = queue;
+        s.waiting = words;
+        s.at_gate = at_gate;
+        s.watched_since = since;
+        s.looks = looks;
+        s.judgement = judgement;
+        // The judge keeps running in a hold, and may still undo.
+        s.todo = if todo == Todo::Watch { Todo::Watch } else { Todo::Person };
+        s.hold = Some(Hold { reason, from, todo });
+    }
+
+    /// What was done cannot be found out: traffic is left alone and a person is asked.
+    pub(super) fn stuck(&mut self, words: impl Into<String>) {
+        let words = words.into();
+        let (from, queue, unfencing) = (self.s.phase, self.s.queue.clone(), self.s.unfencing);
+        let at_gate = self.s.at_gate;
+        self.alert(
+            Severity::Critical,
+            format!(
+                "{} is stuck in {}: {words}; traffic is untouched; look at the system, then resume or roll back",
+                self.s.plan.id,
+                from.word()
+            ),
+        );
+        self.go(Phase::Stuck, words.clone());
+        self.s.queue = queue;
+        self.s.unfencing = unfencing;
+        self.s.at_gate = at_gate;
+        self.s.waiting = words;
+        self.s.todo = Todo::Person;
+        self.s.hold = Some(Hold { reason: HoldReason::Failed, from, todo: Todo::Probe });
+    }
+
+    /// Goes on where a hold or being stuck interrupted.
+    pub(super) fn resume(&mut self) {
+        let Some(hold) = self.s.hold.take() else { return };
+        let (queue, since, looks) = (self.s.queue.clone(), self.s.watched_since, self.s.looks);
+        let from = self.s.phase;
+        let unfencing = self.s.unfencing;
+        self.note(Note::State { from, to: hold.from, reason: "resumed".to_string() });
+        let at = self.at;
+        let s = &mut self.s.progress;
+        s.phase = hold.from;
+        s.since = at;
+        s.due = at;
+        s.tries = 0;
+        s.probes = 0;
+        s.waiting.clear();
+        s.unfencing = unfencing;
+        s.watched_since = since;
+        s.looks = looks;
+        s.todo = match hold.todo {
+            // The world may have changed meanwhile.
+            Todo::Perform if !queue.is_empty() => Todo::Probe,
+            Todo::Perform | Todo::Probe if queue.is_empty() => Todo::Go,
+            todo => todo,
+        };
+        s.queue = queue;
+        self.set_deadline();
+    }
+
+    // --- actions
+
+    /// Plans the actions of this phase and begins the first.
+    pub(super) fn plan(&mut self, acts: impl IntoIterator<Item = Act>) {
+        self.s.queue = acts.into_iter().collect();
+        self.begin();
+    }
+
+    /// Begins the front action: its INTENT and what it will make become durable first. An empty
+    /// queue means that the phase has done all it planned.
+    pub(super) fn begin(&mut self) {
+        self.s.tries = 0;
+        if self.s.queue.is_empty() && self.s.at_gate {
+            super::states::fencing::at_gate(self);
+        } else if self.s.queue.is_empty() {
+            (rules(self.s.phase).exhausted)(self);
+        } else {
+            self.intend(Span::ZERO);
+        }
+    }
+
+    fn intend(&mut self, after: Span) {
+        let Some(mut act) = self.s.queue.front().cloned() else { return };
+        let name = act.name();
+        // A fence lets go by itself: its deadline counts from now, not from when it was planned.
+        let budget = super::states::fencing::deadline(self);
+        if let Deed::Mover { action: Action::Fence { deadline } } = &mut act.deed
+            && *deadline < super::states::fencing::SEALED
+        {
+            *deadline = budget;
+            self.s.queue[0] = act.clone();
+        }
+        let job = self.s.plan.job();
+        for line in self.s.ledger.enter(act_step(&act), act.side) {
+            self.note(Note::CleanupAdd { artifact: line.artifact, policy: line.policy });
+        }
+        let bytes = serde_json::to_vec(&act).expect("plain data serialises");
+        let args = blake3::hash(&bytes).to_hex()[..16].to_string();
+        let deadline = self.s.deadline;
+        self.note(Note::Intent { idem: job.key(&name), step: name, args, deadline });
+        self.touch(&act);
+        self.s.todo = Todo::Perform;
+        self.s.due = self.at + after;
+        self.s.probes = 0;
+    }
+
+    fn touch(&mut self, act: &Act) {
+        let touched = &mut self.s.touched;
+        match &act.deed {
+            Deed::Mover { action: Action::Prepare } => touched.prepare = true,
+            Deed::Mover { action: Action::Replicate } => touched.replicate = true,
+            Deed::Mover { action: Action::Fence { .. } } => touched.fence = true,
+            Deed::Mover { action: Action::CanaryShare { share } } | Deed::Route { share } => {
+                touched.canary |= share.get() > 0.0;
+            }
+            _ => {}
+        }
+    }
+
+    fn outcome(&mut self, act: &Act, result: Verdict, evidence: &str) {
+        let step = act.name();
+        let idem = self.s.plan.job().key(&step);
+        self.note(Note::Outcome { step, idem, result, evidence: evidence.to_string() });
+    }
+
+    /// Gives up on the front action's answer; something that undoes it follows.
+    pub(super) fn drop_pending(&mut self, why: &str) {
+        if let Some(act) = self.s.pending().cloned() {
+            self.outcome(&act, Verdict::Unknown, why);
+        }
+        self.s.queue.clear();
+    }
+
+    fn done(&mut self, evidence: &Evidence) {
+        let Some(act) = self.s.pending().cloned() else { return };
+        self.s.queue.pop_front();
+        self.s.waiting.clear();
+        self.outcome(&act, Verdict::Applied, &evidence.summary);
+        if !evidence.summary.is_empty() {
+            self.s.evidence.retain(|(name, _)| *name != act.words());
+            self.s.evidence.push((act.words(), evidence.summary.clone()));
+        }
+        match &act.deed {
+            Deed::Mover { action: Action::Cleanup { artifact } } => {
+                self.s.ledger.gone(artifact);
+                self.note(Note::CleanupDone { artifact: artifact.clone() });
+            }
+            Deed::Mover { action: Action::ArmReverse } => self.s.reverse = Reverse::Armed,
+            Deed::Mover { action: Action::ProbeReverse } => {
+                self.s.reverse = Reverse::Proved { at: self.at };
+            }
+            Deed::Mover { action: Action::EnableReverse } => self.s.reverse = Reverse::Enabled,
+            Deed::Mover { action: Action::Unfence } => self.s.touched.fence = false,
+            Deed::Mover { action: Action::StopReplication } => self.s.touched.replicate = false,
+            Deed::Mover { action: Action::CanaryShare { share } } | Deed::Route { share }
+                if share.get() == 0.0 =>
+            {
+                self.s.touched.canary = false;
+            }
+            _ => {}
+        }
+        (rules(self.s.phase).done)(self, &act, evidence);
+    }
+
+    fn failed(&mut self, retry: Retry, detail: &str) {
+        let Some(act) = self.s.pending().cloned() else { return };
+        match retry {
+            Retry::Unknown => {
+                self.outcome(&act, Verdict::Unknown, detail);
+                self.s.todo = Todo::Probe;
+                self.s.due = self.at;
+                self.s.probes = 0;
+            }
+            Retry::Retryable => {
+                self.outcome(&act, Verdict::Failed, detail);
+                self.s.tries += 1;
+                if self.s.tries >= self.s.plan.policy.act_tries {
+                    (rules(self.s.phase).failed)(self, &act, detail);
+                } else {
+                    self.try_again(detail);
+                }
+            }
+            Retry::Permanent => {
+                self.outcome(&act, Verdict::Failed, detail);
+                self.s.tries = self.s.plan.policy.act_tries;
+                (rules(self.s.phase).failed)(self, &act, detail);
+            }
+        }
+    }
+
+    /// Tries the front action again, later and later.
+    pub(super) fn try_again(&mut self, detail: &str) {
+        let wait = doubled(self.s.plan.policy.poll, self.s.tries);
+        self.s.waiting = format!("tries again in {wait}: {detail}");
+        self.intend(wait);
+    }
+
+    /// Leaves the front action undone and goes on with the next.
+    pub(super) fn skip(&mut self, why: &str) {
+        if let Some(act) = self.s.queue.pop_front() {
+            self.decide(format!("left out {}", act.words()), why);
+        }
+        self.begin();
+    }
+
+    fn probed(&mut self, answer: &Probe) {
+        match answer {
+            Probe::Applied { evidence } => self.done(evidence),
+            Probe::InProgress => {
+                self.s.todo = Todo::Perform;
+                self.s.due = self.at;
+            }
+            Probe::NotStarted => {
+                let tries = self.s.tries;
+                self.intend(Span::ZERO);
+                self.s.tries = tries;
+            }
+            Probe::Failed { reason } => {
+                self.s.todo = Todo::Perform;
+                self.failed(Retry::Retryable, reason);
+            }
+            Probe::Unknown { reason } => {
+                self.s.probes += 1;
+                if self.s.probes >= self.s.plan.policy.probe_tries {
+                    self.stuck(format!("nobody can tell whether it was done: {reason}"));
+                } else {
+                    let wait = doubled(self.s.plan.policy.poll, self.s.probes);
+                    self.s.waiting = format!("asks again in {wait} whether it was done: {reason}");
+                    self.s.due = self.at + wait;
+                }
+            }
+        }
+    }
+
+    // --- events
+
+    pub(super) fn happen(&mut self, kind: &EventKind) {
+        let before = self.s.phase;
+        match kind {
+            EventKind::Done { evidence } => self.done(evidence),
+            EventKind::Failed { retry, detail } => self.failed(*retry, detail),
+            EventKind::Probed { answer } if self.s.todo == Todo::Probe => self.probed(answer),
+            EventKind::Working { waiting_for, status } => self.working(waiting_for, status.as_ref()),
+            kind => (rules(self.s.phase).on)(self, kind),
+        }
+        let late = self.s.deadline.is_some_and(|d| self.at > d);
+        if late && self.s.phase == before {
+            (rules(self.s.phase).late)(self);
+        }
+    }
+
+    fn working(&mut self, waiting_for: &str, status: Option<&JobStatus>) {
+        if !matches!(self.s.todo, Todo::Perform) {
+            return;
+        }
+        self.s.waiting = waiting_for.to_string();
+        self.s.tries = 0;
+        let quick = matches!(self.s.phase, Phase::Fencing | Phase::Committing | Phase::RollingBackPost);
+        let wait = if quick { Span(self.s.plan.policy.poll.0.min(10)) } else { self.s.plan.policy.poll };
+        self.s.due = self.at + wait;
+        if let Some(status) = status {
+            self.source_seen(status);
+        }
+    }
+
+    /// Counts looks that find the source dead; too many in a row and it is lost.
+    pub(super) fn source_seen(&mut self, status: &JobStatus) {
+        if status.source_alive {
+            self.s.dead = 0;
+            return;
+        }
+        self.s.dead += 1;
+        let before_the_cut = matches!(
+            self.s.phase,
+            Phase::Preparing
+                | Phase::Copying
+                | Phase::CatchingUp
+                | Phase::Verifying
+                | Phase::ReverseArmed
+                | Phase::Canary
+                | Phase::Fencing
+        );
+        if before_the_cut && self.s.dead >= self.s.plan.policy.source_lost_after {
+            self.drop_pending("the source is gone");
+            let looks = self.s.dead;
+            self.go(Phase::SourceLost, format!("the source did not answer {looks} times in a row"));
+        }
+    }
+
+    /// Does what a person wished, as soon as it is safe.
+    pub(super) fn settle(&mut self) {
+        let unresolved = self.s.todo == Todo::Probe;
+        match self.s.wish.clone() {
+            Some(Wish::RollBack { actor }) if !unresolved && self.s.phase != Phase::Committing => {
+                if self.s.phase.is_end()
+                    || matches!(
+                        self.s.phase,
+                        Phase::RollingBackPre | Phase::RollingBackPost | Phase::Retiring
+                    )
+                {
+                    self.s.wish = None;
+                } else if self.s.phase != Phase::Stuck {
+                    self.s.wish = None;
+                    super::operator::undo(self, format!("asked for by {actor}"));
+                }
+            }
+            Some(Wish::Pause { actor }) if super::operator::can_stand(self.s.phase) => {
+                self.s.wish = None;
+                self.hold(HoldReason::Operator, format!("paused by {actor}"));
+            }
+            Some(Wish::Pause { .. }) if self.s.phase.is_end() || self.s.phase == Phase::Hold => {
+                self.s.wish = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// `unit · 2^(tries−1)`, bounded.
+pub(super) fn doubled(unit: Span, tries: u32) -> Span {
+    Span(unit.0.max(1).saturating_mul(1 << tries.saturating_sub(1).min(16)).min(LONGEST_WAIT.0.max(unit.0)))
+}
+
+/// The name under which the ledger foresees what an action makes.
+pub(super) fn act_step(act: &Act) -> &'static str {
+    match &act.deed {
+        Deed::Mover { action } => action.name(),
+        Deed::Route { .. } => "route",
+    }
+}

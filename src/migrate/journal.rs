@@ -1,0 +1,269 @@
+//! The journal of a migration: append-only records in the store, each carrying the hash of the one
+//! before. What was intended is durable before it is asked for, what came of it right after; a
+//! record that was changed or taken away later breaks the chain.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::drivers::{Artifact, CleanupPolicy};
+use crate::fleet::{Epoch, Generation, MigrationId, Phase, Timestamp};
+use crate::state::{Entry, Op};
+
+/// The end of a chain: how many records there are and the hash of the last.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Head {
+    /// How many records there are; the next one has this number.
+    pub next: u64,
+    /// BLAKE3 of the last record's bytes in hex; empty where there is none.
+    pub hash: String,
+}
+
+/// What came of an action.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is done.
+    Applied,
+    /// It certainly is not.
+    Failed,
+    /// Nobody knows; a probe follows.
+    Unknown,
+}
+
+/// What a record says.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE", tag = "kind")]
+pub enum Note {
+    /// An action will be asked for.
+    Intent {
+        /// Its name.
+        step: String,
+        /// Its idempotency key.
+        idem: String,
+        /// Hash of its arguments, 16 hex digits.
+        args: String,
+        /// Its state ends at the latest then.
+        deadline: Option<Timestamp>,
+    },
+    /// What came of it.
+    Outcome {
+        /// Its name.
+        step: String,
+        /// Its idempotency key.
+        idem: String,
+        /// What came of it.
+        result: Verdict,
+        /// What was seen or said.
+        evidence: String,
+    },
+    /// An artifact is about to be made.
+    CleanupAdd {
+        /// What.
+        artifact: Artifact,
+        /// When it is to be removed.
+        policy: CleanupPolicy,
+    },
+    /// An artifact is gone.
+    CleanupDone {
+        /// What.
+        artifact: Artifact,
+    },
+    /// A change of state.
+    State {
+        /// From.
+        from: Phase,
+        /// To.
+        to: Phase,
+        /// Why.
+        reason: String,
+    },
+    /// The judge or a person decided.
+    Decision {
+        /// What.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// This epoch takes the migration over, or the source is fenced for this generation.
+    Fence {
+        /// The leader's epoch.
+        epoch: Epoch,
+        /// The generation that is being cut to.
+        generation: Generation,
+    },
+    /// Tokens were taken or given back.
+    Budget {
+        /// +1 taken, −1 given back.
+        change: i8,
+        /// What was taken.
+        what: String,
+    },
+}
+
+/// One record.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Its number within the migration, from 0.
+    pub seq: u64,
+    /// Hash of the record before, in hex; empty for the first.
+    pub prev: String,
+    /// The migration.
+    pub migration: MigrationId,
+    /// When.
+    pub at: Timestamp,
+    /// The leader's epoch.
+    pub epoch: Epoch,
+    /// Who: `engine`, or the person.
+    pub actor: String,
+    /// The phase after it.
+    pub phase: Phase,
+    /// What it says.
+    #[serde(flatten)]
+    pub note: Note,
+}
+
+impl Record {
+    /// In words, for the log on a screen.
+    pub fn words(&self) -> String {
+        match &self.note {
+            Note::Intent { step, .. } => format!("{}: asked for", step.replace('_', " ")),
+            Note::Outcome { step, result, evidence, .. } => {
+                let step = step.replace('_', " ");
+                match result {
+                    Verdict::Applied if evidence.is_empty() => format!("{step}: done"),
+                    Verdict::Applied => format!("{step}: {evidence}"),
+                    Verdict::Failed => format!("{step}: failed: {evidence}"),
+                    Verdict::Unknown => format!("{step}: no answer, will be probed: {evidence}"),
+                }
+            }
+            Note::CleanupAdd { artifact, .. } => {
+                format!("will make {} {} on {}", artifact.kind, artifact.name, artifact.partition)
+            }
+            Note::CleanupDone { artifact } => {
+                format!("removed {} {} on {}", artifact.kind, artifact.name, artifact.partition)
+            }
+            Note::State { to, reason, .. } if reason.is_empty() => to.word().to_string(),
+            Note::State { to, reason, .. } => format!("{}: {reason}", to.word()),
+            Note::Decision { what, why } if why.is_empty() => format!("{what} by {}", self.actor),
+            Note::Decision { what, why } => format!("{what} by {}: {why}", self.actor),
+            Note::Fence { epoch, generation } => format!("epoch {epoch} acts for generation {generation}"),
+            Note::Budget { change, what } if *change > 0 => format!("took {what}"),
+            Note::Budget { what, .. } => format!("gave back {what}"),
+        }
+    }
+}
+
+/// The prefix of everything about one migration.
+pub fn prefix(migration: MigrationId) -> String {
+    format!("/migrations/{migration}/")
+}
+
+/// The key of one record.
+pub fn record_key(migration: MigrationId, seq: u64) -> String {
+    format!("/migrations/{migration}/journal/{seq:08}")
+}
+
+/// Who, when and in which phase the next records are written.
+pub(super) struct Stamp<'a> {
+    pub(super) migration: MigrationId,
+    pub(super) at: Timestamp,
+    pub(super) epoch: Epoch,
+    pub(super) actor: &'a str,
+    pub(super) phase: Phase,
+}
+
+/// Chains `notes` to `head`; yields the puts that write them and the records.
+pub(super) fn chain(head: &mut Head, notes: Vec<Note>, stamp: &Stamp<'_>) -> Vec<(Op, Record)> {
+    notes
+        .into_iter()
+        .map(|note| {
+            let record = Record {
+                seq: head.next,
+                prev: std::mem::take(&mut head.hash),
+                migration: stamp.migration,
+                at: stamp.at,
+                epoch: stamp.epoch,
+                actor: stamp.actor.to_string(),
+                phase: stamp.phase,
+                note,
+            };
+            let bytes = serde_json::to_vec(&record).expect("plain data serialises");
+            head.hash = blake3::hash(&bytes).to_hex().to_string();
+            head.next += 1;
+            (Op::Put(record_key(stamp.migration, record.seq), bytes), record)
+        })
+        .collect()
+}
+
+/// Where a journal is broken.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum Broken {
+    /// A record is not readable.
+    #[error("{key}: expected a journal record, got: {detail}")]
+    Unreadable {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A record is missing or in the wrong place.
+    #[error("{key}: expected record {expected} here, got {got}: records were taken away or added")]
+    Missing {
+        /// The key that was found.
+        key: String,
+        /// The expected number.
+        expected: u64,
+        /// The number found.
+        got: u64,
+    },
+    /// A record before this one was changed.
+    #[error("{key}: the record before it was changed (its hash is {got}, expected {expected})")]
+    Changed {
+        /// The key of the record that names the hash.
+        key: String,
+        /// The hash that it names.
+        expected: String,
+        /// The hash of what is there.
+        got: String,
+    },
+    /// The end is not the one that the state names.
+    #[error(
+        "{migration}: the journal ends at record {got}, but the state names {expected} records: its end was cut off or changed"
+    )]
+    End {
+        /// The migration.
+        migration: MigrationId,
+        /// Records that the state names.
+        expected: u64,
+        /// Records there are.
+        got: u64,
+    },
+}
+
+/// Reads the records of one migration and checks the chain up to `head`.
+///
+/// # Errors
+/// The first place where it is broken.
+pub fn verify(migration: MigrationId, entries: &[Entry], head: Option<&Head>) -> Result<Vec<Record>, Broken> {
+    let mut hash = String::new();
+    let mut records = Vec::with_capacity(entries.len());
+    for (expected, entry) in entries.iter().enumerate() {
+        let key = entry.key.clone();
+        let record: Record = serde_json::from_slice(&entry.value)
+            .map_err(|e| Broken::Unreadable { key: key.clone(), detail: e.to_string() })?;
+        if record.seq != expected as u64 || key != record_key(migration, record.seq) {
+            return Err(Broken::Missing { key, expected: expected as u64, got: record.seq });
+        }
+        if record.prev != hash {
+            return Err(Broken::Changed { key, expected: record.prev, got: hash });
+        }
+        hash = blake3::hash(&entry.value).to_hex().to_string();
+        records.push(record);
+    }
+    match head {
+        Some(head) if head.next != records.len() as u64 || head.hash != hash => {
+            Err(Broken::End { migration, expected: head.next, got: records.len() as u64 })
+        }
+        _ => Ok(records),
+    }
+}

@@ -1,0 +1,319 @@
+//! The judge of a canary step or a soak: destination against source over the same minutes. Latency
+//! is compared by the Mann–Whitney rank sum test (Mann and Whitney 1947, normal approximation with
+//! tie correction) with the Hodges–Lehmann shift (1963) as effect size, in the manner of Kayenta's
+//! `MannWhitneyClassifier`; errors by the two-proportion z test; a differing value fails at once.
+//! Too few samples, or none, is never a pass: it is inconclusive.
+
+use serde::{Deserialize, Serialize};
+
+use crate::drivers::CanarySample;
+use crate::protocol::JudgeLine;
+
+/// What the judge says of one metric or of all.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ruling {
+    /// Nothing speaks against the destination.
+    Pass,
+    /// Not enough to say anything.
+    Inconclusive,
+    /// The destination is worse.
+    Fail,
+}
+
+/// A ruling with its lines.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The worst of the lines; a critical line that fails decides alone.
+    pub ruling: Ruling,
+    /// A critical metric failed: stop at once.
+    pub critical: bool,
+    /// Why, in words.
+    pub why: String,
+    /// One line a metric.
+    pub lines: Vec<JudgeLine>,
+}
+
+/// What the judge goes by.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Bounds {
+    /// The destination's latency may be higher by this share of the source's.
+    pub tolerance: f64,
+    /// Fewest samples of a side.
+    pub min_samples: u64,
+    /// Which look at the same data this is, from 1; the level of each look is spent so that all
+    /// looks together err with at most 5 % (α·1/(k(k+1)), Bonferroni over the metrics).
+    pub look: u32,
+}
+
+/// Error level of all looks and metrics together.
+const ALPHA: f64 = 0.05;
+/// Metrics that are tested by chance (errors, latency).
+const METRICS: f64 = 2.0;
+/// Values a side for the Hodges–Lehmann shift; more are thinned evenly after sorting.
+const SHIFT_SAMPLES: usize = 128;
+/// An error share that is higher by less than this is no effect, however significant.
+const ERROR_EFFECT: f64 = 0.005;
+
+/// Judges what was measured.
+pub fn judge(source: &CanarySample, destination: &CanarySample, bounds: Bounds) -> Judgement {
+    let k = f64::from(bounds.look.max(1));
+    let level = ALPHA / (METRICS * k * (k + 1.0));
+    let parts = [
+        errors(source, destination, bounds.min_samples, level),
+        latency(source, destination, bounds, level),
+        values(destination),
+    ];
+    let critical = parts.iter().any(|p| p.critical && p.ruling == Ruling::Fail);
+    let ruling = parts.iter().map(|p| p.ruling).max().unwrap_or(Ruling::Inconclusive);
+    let why = parts
+        .iter()
+        .filter(|p| p.ruling == ruling && ruling != Ruling::Pass)
+        .map(|p| format!("{}: {}", p.line.what, p.line.verdict))
+        .collect::<Vec<_>>()
+        .join("; ");
+    Judgement { ruling, critical, why, lines: parts.into_iter().map(|p| p.line).collect() }
+}
+
+/// The judgement where nothing could be measured.
+pub fn no_data(why: &str) -> Judgement {
+    Judgement {
+        ruling: Ruling::Inconclusive,
+        critical: false,
+        why: format!("nothing was measured: {why}"),
+        lines: Vec::new(),
+    }
+}
+
+struct Part {
+    ruling: Ruling,
+    critical: bool,
+    line: JudgeLine,
+}
+
+fn part(what: &str, sides: (String, String), ruling: Ruling, words: String) -> Part {
+    let verdict = match ruling {
+        Ruling::Pass if words.is_empty() => "pass".to_string(),
+        Ruling::Pass => format!("pass ({words})"),
+        Ruling::Inconclusive => format!("inconclusive ({words})"),
+        Ruling::Fail => format!("fail ({words})"),
+    };
+    Part {
+        ruling,
+        critical: false,
+        line: JudgeLine { what: what.to_string(), source: sides.0, destination: sides.1, verdict },
+    }
+}
+
+fn errors(source: &CanarySample, destination: &CanarySample, least: u64, level: f64) -> Part {
+    let side = |s: &CanarySample| match s.requests {
+        0 => "no requests".to_string(),
+        n => format!("{:.2} % (n {n})", 100.0 * s.errors as f64 / n as f64),
+    };
+    let sides = (side(source), side(destination));
+    if destination.requests < least.max(1) || source.requests < least.max(1) {
+        let few = format!("fewer than {} requests on a side", least.max(1));
+        return part("errors", sides, Ruling::Inconclusive, few);
+    }
+    let (n, m) = (source.requests as f64, destination.requests as f64);
+    let (p, q) = (source.errors as f64 / n, destination.errors as f64 / m);
+    let pooled = (source.errors + destination.errors) as f64 / (n + m);
+    let spread = (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt();
+    let z = if spread > 0.0 { (q - p) / spread } else { 0.0 };
+    let chance = upper_tail(z);
+    let worse = chance < level && q - p > ERROR_EFFECT;
+    let ruling = if worse { Ruling::Fail } else { Ruling::Pass };
+    part("errors", sides, ruling, format!("p {chance:.2}"))
+}
+
+fn latency(source: &CanarySample, destination: &CanarySample, bounds: Bounds, level: f64) -> Part {
+    let (a, b) = (sorted(&source.latencies_ms), sorted(&destination.latencies_ms));
+    let side = |v: &[f64]| match v.is_empty() {
+        true => "not measured".to_string(),
+        false => format!("{:.2} / {:.2} ms", quantile(v, 0.5), quantile(v, 0.99)),
+    };
+    let sides = (side(&a), side(&b));
+    let least = (bounds.min_samples.max(1)) as usize;
+    if a.len() < least || b.len() < least {
+        let few = format!("{} and {} samples, {least} are needed", a.len(), b.len());
+        return part("latency p50 / p99", sides, Ruling::Inconclusive, few);
+    }
+    let chance = mann_whitney(&a, &b);
+    let shift = hodges_lehmann(&a, &b);
+    let allowed = bounds.tolerance.max(0.0) * quantile(&a, 0.5).max(f64::EPSILON);
+    let tail = quantile(&b, 0.99) > quantile(&a, 0.99) * (1.0 + bounds.tolerance.max(0.0));
+    let shifted = chance < level && shift > allowed;
+    // The tail alone decides only where there are enough samples for a 99th percentile.
+    let heavy = tail && chance < level && a.len().min(b.len()) >= 500;
+    let ruling = if shifted || heavy { Ruling::Fail } else { Ruling::Pass };
+    part("latency p50 / p99", sides, ruling, format!("p {chance:.2}, Δ {shift:+.2} ms"))
+}
+
+fn values(destination: &CanarySample) -> Part {
+    let (n, bad) = (destination.compared, destination.mismatches);
+    let ruling = if bad > 0 { Ruling::Fail } else { Ruling::Pass };
+    let words = match bad {
+        0 => String::new(),
+        _ => format!("differ: {}", destination.examples.join(", ")),
+    };
+    let sides = (String::new(), format!("{} equal, {bad} differ", n.saturating_sub(bad)));
+    Part { critical: true, ..part("values compared", sides, ruling, words) }
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut v: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
+    v.sort_unstable_by(f64::total_cmp);
+    v
+}
+
+/// The q-quantile of sorted values (nearest rank).
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
+}
+
+/// One-sided p value that `b` is larger than `a`; both sorted.
+fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
+    let (n, m) = (a.len() as f64, b.len() as f64);
+    let (mut i, mut j, mut rank, mut rank_sum_b, mut ties) = (0, 0, 1.0, 0.0, 0.0);
+    while i < a.len() || j < b.len() {
+        let value = match (a.get(i), b.get(j)) {
+            (Some(x), Some(y)) => x.min(*y),
+            (Some(x), None) => *x,
+            (_, Some(y)) => *y,
+            (None, None) => break,
+        };
+        let of_a = a[i..].iter().take_while(|x| **x <= value).count();
+        let of_b = b[j..].iter().take_while(|x| **x <= value).count();
+        let t = (of_a + of_b) as f64;
+        rank_sum_b += of_b as f64 * (rank + (t - 1.0) / 2.0);
+        ties += t * t * t - t;
+        rank += t;
+        i += of_a;
+        j += of_b;
+    }
+    let u = rank_sum_b - m * (m + 1.0) / 2.0;
+    let total = n + m;
+    let variance = n * m / 12.0 * ((total + 1.0) - ties / (total * (total - 1.0)));
+    if variance <= 0.0 { 0.5 } else { upper_tail((u - n * m / 2.0 - 0.5) / variance.sqrt()) }
+}
+
+/// Median of all differences `b − a`.
+fn hodges_lehmann(a: &[f64], b: &[f64]) -> f64 {
+    let (a, b) = (thinned(a), thinned(b));
+    let mut differences: Vec<f64> = Vec::with_capacity(a.len() * b.len());
+    for x in &a {
+        differences.extend(b.iter().map(|y| y - x));
+    }
+    let middle = differences.len() / 2;
+    match differences.is_empty() {
+        true => 0.0,
+        false => *differences.select_nth_unstable_by(middle, f64::total_cmp).1,
+    }
+}
+
+fn thinned(sorted: &[f64]) -> Vec<f64> {
+    if sorted.len() <= SHIFT_SAMPLES {
+        return sorted.to_vec();
+    }
+    (0..SHIFT_SAMPLES).map(|i| sorted[i * (sorted.len() - 1) / (SHIFT_SAMPLES - 1)]).collect()
+}
+
+/// P(Z > z) of a standard normal (Abramowitz and Stegun 26.2.17, error under 7.5e-8).
+fn upper_tail(z: f64) -> f64 {
+    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
+    let poly = t
+        * (0.319_381_530
+            + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
+    let tail = (-z * z / 2.0).exp() / std::f64::consts::TAU.sqrt() * poly;
+    if z >= 0.0 { tail } else { 1.0 - tail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::rng::Random;
+
+    fn sample(random: &mut Random, n: usize, mean: f64, errors: u64) -> CanarySample {
+        CanarySample {
+            latencies_ms: (0..n).map(|_| mean * (1.0 + 0.2 * random.normal()).max(0.1)).collect(),
+            requests: n as u64,
+            errors,
+            compared: n as u64,
+            ..CanarySample::default()
+        }
+    }
+
+    const BOUNDS: Bounds = Bounds { tolerance: 0.25, min_samples: 50, look: 1 };
+
+    #[test]
+    fn the_rank_sum_test_agrees_with_a_worked_example() {
+        // Hollander and Wolfe, permeability data: W = 30 of 5 and 10; exact one-sided p 0.127.
+        let x = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46];
+        let y = [1.15, 0.88, 0.90, 0.74, 1.21];
+        let p = mann_whitney(&sorted(&y), &sorted(&x));
+        assert!((p - 0.127).abs() < 0.015, "p {p}");
+        assert!((hodges_lehmann(&sorted(&y), &sorted(&x)) - 0.305).abs() < 0.05);
+    }
+
+    #[test]
+    fn equal_sides_pass_and_a_slow_destination_fails() {
+        let mut random = Random::new(3);
+        let (a, b) = (sample(&mut random, 400, 1.0, 0), sample(&mut random, 300, 1.0, 0));
+        assert_eq!(judge(&a, &b, BOUNDS).ruling, Ruling::Pass);
+        let slow = sample(&mut random, 300, 1.6, 0);
+        let judgement = judge(&a, &slow, BOUNDS);
+        assert_eq!(judgement.ruling, Ruling::Fail);
+        assert!(judgement.why.contains("latency"), "{}", judgement.why);
+        let slightly = sample(&mut random, 300, 1.1, 0);
+        assert_eq!(judge(&a, &slightly, BOUNDS).ruling, Ruling::Pass, "within the tolerance");
+    }
+
+    #[test]
+    fn too_few_samples_are_inconclusive_and_never_a_pass() {
+        let mut random = Random::new(4);
+        let (a, b) = (sample(&mut random, 400, 1.0, 0), sample(&mut random, 10, 9.0, 5));
+        assert_eq!(judge(&a, &b, BOUNDS).ruling, Ruling::Inconclusive);
+        assert_eq!(
+            judge(&CanarySample::default(), &CanarySample::default(), BOUNDS).ruling,
+            Ruling::Inconclusive
+        );
+        assert_eq!(no_data("no answer").ruling, Ruling::Inconclusive);
+    }
+
+    #[test]
+    fn one_differing_value_fails_at_once_and_is_named() {
+        let mut random = Random::new(5);
+        let (a, mut b) = (sample(&mut random, 400, 1.0, 0), sample(&mut random, 10, 1.0, 0));
+        b.mismatches = 1;
+        b.examples = vec!["user:17".to_string()];
+        let judgement = judge(&a, &b, BOUNDS);
+        assert!(judgement.critical && judgement.ruling == Ruling::Fail);
+        assert!(judgement.why.contains("user:17"), "{}", judgement.why);
+    }
+
+    #[test]
+    fn errors_at_the_destination_fail() {
+        let mut random = Random::new(6);
+        let (a, b) = (sample(&mut random, 1000, 1.0, 1), sample(&mut random, 500, 1.0, 25));
+        assert_eq!(judge(&a, &b, BOUNDS).ruling, Ruling::Fail);
+    }
+
+    #[test]
+    fn looking_often_at_equal_sides_seldom_fails_them() {
+        let mut failed = 0;
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let (mut a, mut b) = (sample(&mut random, 60, 1.0, 0), sample(&mut random, 60, 1.0, 0));
+            for look in 1..10 {
+                a.latencies_ms.extend(sample(&mut random, 20, 1.0, 0).latencies_ms);
+                b.latencies_ms.extend(sample(&mut random, 20, 1.0, 0).latencies_ms);
+                if judge(&a, &b, Bounds { tolerance: 0.0, min_samples: 50, look }).ruling == Ruling::Fail {
+                    failed += 1;
+                    break;
+                }
+            }
+        }
+        assert!(failed <= 5, "{failed} of 100 equal pairs failed");
+    }
+}

@@ -1,0 +1,119 @@
+//! What a person may ask of a migration, when, and what then happens. A person wins over automatic
+//! mode at once; only between the fence and the redirect the wish waits until that is through.
+
+use super::draft::Draft;
+use super::event::OperatorCommand;
+use super::state::{Again, HoldReason, State, Todo, Wish};
+use super::states;
+use crate::fleet::Phase;
+use crate::protocol::Abilities;
+
+/// Phases in which a migration can stand still without harm.
+pub(super) fn can_stand(phase: Phase) -> bool {
+    matches!(
+        phase,
+        Phase::Approved
+            | Phase::Admitted
+            | Phase::Preparing
+            | Phase::Copying
+            | Phase::CatchingUp
+            | Phase::Verifying
+            | Phase::ReverseArmed
+            | Phase::Canary
+            | Phase::Soaking
+            | Phase::Retiring
+    )
+}
+
+/// What can be asked now: `None` = yes, else why not.
+pub fn abilities(state: &State) -> Abilities {
+    use OperatorCommand as C;
+    let no = |command| refusal(state, command);
+    Abilities {
+        step: no(C::NextStep),
+        promote: no(C::Promote),
+        pause: no(C::Pause),
+        resume: no(C::Resume),
+        roll_back: no(C::RollBack),
+    }
+}
+
+/// Why `command` cannot be asked now; `None` = it can.
+pub fn refusal(state: &State, command: OperatorCommand) -> Option<String> {
+    let phase = state.phase;
+    if phase.is_end() {
+        return Some(format!("it has ended: {}", phase.word()));
+    }
+    let undoing = matches!(state.standing(), Phase::RollingBackPre | Phase::RollingBackPost);
+    match command {
+        OperatorCommand::NextStep | OperatorCommand::Promote if state.standing() != Phase::Canary => {
+            Some(format!("it is not in a canary step but in {}", state.standing().word()))
+        }
+        OperatorCommand::NextStep | OperatorCommand::Promote
+            if !matches!(state.todo, Todo::Watch | Todo::Person) =>
+        {
+            Some("the step's share is not set yet: ask again in a moment".to_string())
+        }
+        OperatorCommand::NextStep | OperatorCommand::Promote => None,
+        OperatorCommand::Pause if matches!(phase, Phase::Hold | Phase::Stuck) => {
+            Some("it stands already".to_string())
+        }
+        OperatorCommand::Pause if undoing => {
+            Some("it is being undone; the fleet is as before when that ends".to_string())
+        }
+        OperatorCommand::Pause => None,
+        OperatorCommand::Resume if matches!(phase, Phase::Hold | Phase::Stuck) => None,
+        OperatorCommand::Resume => Some("it does not stand".to_string()),
+        OperatorCommand::RollBack if undoing && phase != Phase::Stuck && phase != Phase::Hold => {
+            Some("it is being undone already".to_string())
+        }
+        OperatorCommand::RollBack => states::no_way_back(state),
+    }
+}
+
+/// A person asks. What cannot be done now changes nothing (the runner has refused it with the
+/// reason before).
+pub(super) fn ask(draft: &mut Draft, command: OperatorCommand, actor: &str) {
+    if refusal(&draft.s, command).is_some() {
+        return;
+    }
+    draft.actor = actor.to_string();
+    draft.decide(command.word(), "");
+    match command {
+        OperatorCommand::NextStep => {
+            wake(draft);
+            states::canary::next(draft, format!("{actor} went on"));
+        }
+        OperatorCommand::Promote => {
+            wake(draft);
+            states::canary::leave(draft, format!("{actor} promoted it"));
+        }
+        OperatorCommand::Pause if can_stand(draft.s.phase) => {
+            draft.hold(HoldReason::Operator, format!("paused by {actor}"));
+        }
+        OperatorCommand::Pause => draft.s.wish = Some(Wish::Pause { actor: actor.to_string() }),
+        OperatorCommand::Resume => {
+            draft.s.wish = None;
+            draft.resume();
+        }
+        OperatorCommand::RollBack => {
+            draft.s.wish = Some(Wish::RollBack { actor: actor.to_string() });
+            if draft.s.phase == Phase::Stuck {
+                // What is unknown has to be known before it can be undone: ask the system again.
+                draft.resume();
+            }
+        }
+    }
+}
+
+/// Leaves a hold so that a canary command acts on the canary.
+fn wake(draft: &mut Draft) {
+    if draft.s.phase == Phase::Hold {
+        draft.resume();
+    }
+}
+
+/// Undoes, from wherever it is.
+pub(super) fn undo(draft: &mut Draft, cause: String) {
+    states::undo(draft, cause, Again::No);
+}

@@ -1,0 +1,34 @@
+//! The owner record: who owns a workload, at which generation. Every decision after a crash reads
+//! it; it changes in one compare-and-set transaction and nowhere else.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::{Generation, MigrationId, PartitionId, WorkloadId};
+
+/// What the owner does with the workload.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerMode {
+    /// Serves it.
+    Active,
+    /// Serves it while it is being moved.
+    Migrating,
+}
+
+/// Who owns a workload.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Owner {
+    /// The owner.
+    pub owner: PartitionId,
+    /// Grows by one with every change of the owner.
+    pub generation: Generation,
+    /// What it does with it.
+    pub mode: OwnerMode,
+    /// The migration that works on it; no other may begin.
+    pub migration: Option<MigrationId>,
+}
+
+/// The key of a workload's owner record.
+pub fn owner_key(workload: &WorkloadId) -> String {
+    format!("/owners/{workload}")
+}

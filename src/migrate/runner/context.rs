@@ -1,0 +1,168 @@
+//! What all migrations of one engine share: store, drivers, limits, the fleet as it was last seen,
+//! and the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+use crate::drivers::{Mover, Permit, Router};
+use crate::fleet::{Clock, Epoch, PartitionId, Span, SystemClock, Timestamp, Topology};
+use crate::migrate::limits::{Limits, Tokens};
+use crate::migrate::plan::{Plan, Policy};
+use crate::state::Store;
+
+/// How a runner is set up.
+#[derive(Clone)]
+pub struct Options {
+    /// Bounds on moves.
+    pub limits: Limits,
+    /// Bounds and patience of every migration that is submitted from now on.
+    pub policy: Policy,
+    /// A driver's call that takes longer counts as unknown; `None` where the drivers' futures never
+    /// wait (simulation).
+    pub call_limit: Option<Span>,
+    /// Nothing is begun on a fleet that was last seen longer ago than this.
+    pub world_age: Span,
+    /// Wait before the store is asked again after it failed.
+    pub store_wait: Span,
+    /// How time passes within one tick.
+    pub clock: Arc<dyn Clock>,
+    /// Bugs that tests plant, to see them caught; none anywhere else.
+    #[doc(hidden)]
+    pub planted: Planted,
+}
+
+/// A bug that the simulation plants to prove that it would be caught.
+#[doc(hidden)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Planted {
+    /// None.
+    #[default]
+    None,
+    /// After a crash the pending action is repeated without a probe.
+    RepeatWithoutProbe,
+    /// The owner is changed without comparing the owner record.
+    BlindCommit,
+    /// The ledger's lines are not written.
+    NoLedger,
+    /// Transactions do not compare the leader's epoch.
+    NoEpoch,
+    /// Limits are not looked at.
+    NoLimits,
+    /// A failed comparison at the cut is taken for equal.
+    IgnoreDifference,
+    /// The plan is changed after it was approved.
+    OtherPlan,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            policy: Policy::default(),
+            call_limit: Some(Span::seconds(30)),
+            world_age: Span::minutes(2),
+            store_wait: Span::millis(200),
+            clock: Arc::new(SystemClock),
+            planted: Planted::None,
+        }
+    }
+}
+
+/// The fleet as the engine last saw it.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// When.
+    pub at: Timestamp,
+    /// What stands where.
+    pub topology: Arc<Topology>,
+    /// Partitions that are expected to fail.
+    pub failing: Arc<BTreeSet<PartitionId>>,
+    /// Partitions about which nothing is known now.
+    pub unknown: Arc<BTreeSet<PartitionId>>,
+    /// Why automatic mode is frozen (storm brake); nothing predicted is begun.
+    pub frozen: Option<String>,
+}
+
+/// What all migrations of one engine share.
+pub(super) struct Context {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) epoch: Epoch,
+    pub(super) movers: BTreeMap<String, Arc<dyn Mover>>,
+    pub(super) routers: BTreeMap<String, Arc<dyn Router>>,
+    pub(super) options: Options,
+    pub(super) world: RwLock<Option<World>>,
+    pub(super) tokens: tokio::sync::Mutex<Tokens>,
+    pub(super) deposed: AtomicBool,
+    time: Mutex<Time>,
+}
+
+/// Time that never goes backwards, whatever the wall clock does.
+#[derive(Default)]
+struct Time {
+    /// The last time that was told.
+    last: i64,
+    /// What is added to the wall clock.
+    offset: i64,
+    /// The wall clock and the port's clock when the tick began.
+    tick: (i64, i64),
+}
+
+impl Context {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        epoch: Epoch,
+        movers: BTreeMap<String, Arc<dyn Mover>>,
+        routers: BTreeMap<String, Arc<dyn Router>>,
+        options: Options,
+    ) -> Self {
+        Self {
+            store,
+            epoch,
+            movers,
+            routers,
+            options,
+            world: RwLock::new(None),
+            tokens: tokio::sync::Mutex::new(Tokens::default()),
+            deposed: AtomicBool::new(false),
+            time: Mutex::new(Time::default()),
+        }
+    }
+
+    /// A tick begins at this wall clock time.
+    pub(super) fn begin_tick(&self, wall: Timestamp) {
+        let mut time = self.time.lock().unwrap_or_else(|e| e.into_inner());
+        time.tick = (wall.0, self.options.clock.now().0);
+        if time.last != 0 && wall.0 + time.offset < time.last {
+            time.offset = time.last - wall.0;
+        }
+        time.last = wall.0 + time.offset;
+    }
+
+    /// The time now: the tick's, and what has passed since it began.
+    pub(super) fn now(&self) -> Timestamp {
+        let mut time = self.time.lock().unwrap_or_else(|e| e.into_inner());
+        let passed = (self.options.clock.now().0 - time.tick.1).max(0);
+        time.last = time.last.max(time.tick.0 + time.offset + passed);
+        Timestamp(time.last)
+    }
+
+    /// What the wall clock of the systems shows at this time of ours.
+    pub(super) fn wall(&self, at: Timestamp) -> Timestamp {
+        let offset = self.time.lock().unwrap_or_else(|e| e.into_inner()).offset;
+        Timestamp(at.0.saturating_sub(offset))
+    }
+
+    pub(super) fn world(&self) -> Option<World> {
+        self.world.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    pub(super) fn is_deposed(&self) -> bool {
+        self.deposed.load(Ordering::Acquire)
+    }
+
+    /// The right to perform one action of an approved plan. This is the one place that mints it.
+    pub(super) fn permit(&self, plan: &Plan) -> Permit {
+        Permit::mint_for_runner(self.epoch, plan.hash.hex())
+    }
+}

@@ -1,0 +1,301 @@
+//! One drive: find out what the state wants, do it, take what came of it into the state, make that
+//! durable. Every path ends in a machine that can be driven again.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::context::{Context, Planted};
+use super::machine::{Conditions, Machine, Saved};
+use crate::drivers::{
+    Action, Answer, DriverError, Evidence, Job, Mover, Probe, Retry, Router, ServerState, Weight,
+};
+use crate::fleet::{Share, Span, Timestamp};
+use crate::migrate::effect::Effect;
+use crate::migrate::event::{Event, EventKind};
+use crate::migrate::limits;
+use crate::migrate::owner::{Owner, OwnerMode, owner_key};
+use crate::migrate::plan::Plan;
+use crate::migrate::state::{Act, Deed, Side};
+use crate::migrate::step::step;
+use crate::state::{Compare, Op, StoreError, claims};
+
+/// Drives a machine by one effect, and makes what came of it durable.
+pub(super) async fn drive(context: Arc<Context>, mut machine: Machine) -> (Machine, Result<(), StoreError>) {
+    let result = drive_once(&context, &mut machine).await;
+    let result = match result {
+        Err(StoreError::Unavailable { .. } | StoreError::Ambiguous { .. }) => {
+            // A read failed; nothing was decided.
+            machine.retry_at = context.now() + context.options.store_wait;
+            Ok(())
+        }
+        other => other,
+    };
+    (machine, result)
+}
+
+async fn drive_once(context: &Context, machine: &mut Machine) -> Result<(), StoreError> {
+    if machine.unsaved.is_some() {
+        return machine.save(context).await.map(|_| ());
+    }
+    machine.retry_at = Timestamp(i64::MIN);
+    if let Some((command, actor)) = machine.commands.pop_front() {
+        machine.retry_at = Timestamp(i64::MIN);
+        return apply(context, machine, EventKind::Operator { command, actor }).await;
+    }
+    let state = Arc::clone(&machine.state);
+    let now = context.now();
+    let effect = Effect::of(&state).filter(|_| now >= state.due);
+    let plan = &state.plan;
+    let kind = match effect {
+        None | Some(Effect::Tell) => EventKind::Time,
+        Some(Effect::Admit) => return super::admit::admit(context, machine).await,
+        Some(Effect::ChangeOwner(side)) => return change_owner(context, machine, side).await,
+        Some(Effect::Perform(act)) => perform(context, machine, &act).await,
+        Some(Effect::Probe(act)) => EventKind::Probed { answer: probe(context, plan, &act).await },
+        Some(Effect::Status(side)) => {
+            let job = job_of(plan, side);
+            let status = match mover(context, plan) {
+                Ok(mover) => mover.status(&job).await.map_err(|e| e.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Ok(status) = &status {
+                machine.status = Some(status.clone());
+            }
+            EventKind::Status { status }
+        }
+        Some(Effect::Sample(since)) => {
+            let samples = match mover(context, plan) {
+                Ok(mover) => mover
+                    .samples(&job_of(plan, Side::Forward), context.wall(since))
+                    .await
+                    .map_err(|e| e.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            EventKind::Samples { samples }
+        }
+        Some(Effect::Gate) => gate(context, plan),
+    };
+    apply(context, machine, kind).await
+}
+
+/// Takes an event in and makes what came of it durable.
+pub(super) async fn apply(
+    context: &Context,
+    machine: &mut Machine,
+    kind: EventKind,
+) -> Result<(), StoreError> {
+    let at = context.now();
+    let next = step(&machine.state, &Event { at, kind });
+    machine.decided(context, next, at, Conditions::default());
+    machine.save(context).await.map(|_| ())
+}
+
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain data serialises")
+}
+
+fn job_of(plan: &Plan, side: Side) -> Job {
+    match side {
+        Side::Forward => plan.job(),
+        Side::Back => plan.back_job(),
+    }
+}
+
+fn mover<'a>(context: &'a Context, plan: &Plan) -> Result<&'a Arc<dyn Mover>, DriverError> {
+    context.movers.get(&plan.class).ok_or_else(|| {
+        DriverError::new(
+            Retry::Permanent,
+            "configuration",
+            format!("moving a workload of class {}", plan.class),
+            format!("no mover of class {} is set up: add one to the configuration", plan.class),
+        )
+    })
+}
+
+fn router<'a>(context: &'a Context, plan: &Plan) -> Result<&'a Arc<dyn Router>, DriverError> {
+    context.routers.get(&plan.class).ok_or_else(|| {
+        DriverError::new(
+            Retry::Permanent,
+            "configuration",
+            format!("routing a workload of class {}", plan.class),
+            format!("no router for class {} is set up: add one to the configuration", plan.class),
+        )
+    })
+}
+
+async fn perform(context: &Context, machine: &mut Machine, act: &Act) -> EventKind {
+    let state = Arc::clone(&machine.state);
+    let plan = &state.plan;
+    let answer = match limited(context, perform_call(context, plan, act)).await {
+        Some(answer) => answer,
+        None => Err(DriverError::new(
+            Retry::Unknown,
+            plan.class.clone(),
+            act.words(),
+            "no answer in time; it will be probed",
+        )),
+    };
+    match answer {
+        Ok(Answer::Done(mut evidence)) => {
+            if context.options.planted == Planted::IgnoreDifference && evidence.equal == Some(false) {
+                evidence.equal = Some(true);
+            }
+            EventKind::Done { evidence }
+        }
+        Ok(Answer::Working { waiting_for }) => {
+            let status = match mover(context, plan) {
+                Ok(mover) => mover.status(&job_of(plan, act.side)).await.ok(),
+                Err(_) => None,
+            };
+            if status.is_some() {
+                machine.status = status.clone();
+            }
+            EventKind::Working { waiting_for, status }
+        }
+        Err(error) => EventKind::Failed { retry: error.retry, detail: error.to_string() },
+    }
+}
+
+async fn perform_call(context: &Context, plan: &Plan, act: &Act) -> Result<Answer, DriverError> {
+    let permit = context.permit(plan);
+    match &act.deed {
+        Deed::Mover { action } => {
+            let action = match action {
+                // Systems have clocks of their own.
+                Action::Fence { deadline } => Action::Fence { deadline: context.wall(*deadline) },
+                action => action.clone(),
+            };
+            mover(context, plan)?.perform(&job_of(plan, act.side), &action, &permit).await
+        }
+        Deed::Route { share } => {
+            router(context, plan)?.set(&plan.workload, &weights(plan, *share), &permit).await?;
+            let summary = format!("{share} of the traffic goes to {}", plan.destination);
+            Ok(Answer::Done(Evidence { summary, ..Evidence::default() }))
+        }
+    }
+}
+
+async fn limited<T>(context: &Context, call: impl Future<Output = T>) -> Option<T> {
+    match context.options.call_limit {
+        Some(limit) => tokio::time::timeout(limit.to_std(), call).await.ok(),
+        None => Some(call.await),
+    }
+}
+
+fn weights(plan: &Plan, share: Share) -> Vec<Weight> {
+    let weight = |partition: &crate::fleet::PartitionId, share: f64| Weight {
+        partition: partition.clone(),
+        share: Share::clamped(share).unwrap_or(Share::MIN),
+        state: if share > 0.0 { ServerState::Ready } else { ServerState::Drain },
+        sessions: None,
+    };
+    vec![weight(&plan.source, 1.0 - share.get()), weight(&plan.destination, share.get())]
+}
+
+async fn probe(context: &Context, plan: &Plan, act: &Act) -> Probe {
+    if context.options.planted == Planted::RepeatWithoutProbe {
+        return Probe::NotStarted;
+    }
+    let call = async {
+        match &act.deed {
+            Deed::Mover { action } => match mover(context, plan) {
+                Ok(mover) => mover.probe(&job_of(plan, act.side), action).await,
+                Err(error) => Probe::Unknown { reason: error.to_string() },
+            },
+            Deed::Route { share } => match router(context, plan) {
+                Ok(router) => match router.weights(&plan.workload).await {
+                    Ok(found) => routed(&found, &weights(plan, *share)),
+                    Err(error) => Probe::Unknown { reason: error.to_string() },
+                },
+                Err(error) => Probe::Unknown { reason: error.to_string() },
+            },
+        }
+    };
+    let late = || Probe::Unknown { reason: "no answer in time".to_string() };
+    limited(context, call).await.unwrap_or_else(late)
+}
+
+/// Whether the routers send what they should.
+fn routed(found: &[Weight], wanted: &[Weight]) -> Probe {
+    let as_wanted = wanted.iter().all(|w| {
+        found
+            .iter()
+            .find(|f| f.partition == w.partition)
+            .map_or(w.share.get() == 0.0, |f| (f.share.get() - w.share.get()).abs() < 0.01)
+    });
+    match as_wanted {
+        true => {
+            Probe::Applied { evidence: Evidence { summary: "read back".to_string(), ..Evidence::default() } }
+        }
+        false => Probe::NotStarted,
+    }
+}
+
+/// Whether the cut may begin: windows, and the destination's own health.
+fn gate(context: &Context, plan: &Plan) -> EventKind {
+    let now = context.now();
+    if let Some(again) = limits::shut_until(&context.options.limits.windows, context.wall(now)) {
+        let reason = format!("outside the maintenance window for {} more", again - context.wall(now));
+        return EventKind::GateShut { reason, again: now + (again - context.wall(now)) };
+    }
+    let failing = context
+        .world()
+        .is_some_and(|w| w.failing.contains(&plan.destination) && !w.failing.contains(&plan.source));
+    if failing {
+        let reason = format!("the destination {} is now expected to fail itself", plan.destination);
+        return EventKind::GateShut { reason, again: now + Span::seconds(5) };
+    }
+    EventKind::GateOpen
+}
+
+/// The one transaction that changes the owner.
+async fn change_owner(context: &Context, machine: &mut Machine, side: Side) -> Result<(), StoreError> {
+    let state = Arc::clone(&machine.state);
+    let plan = &state.plan;
+    let job = job_of(plan, side);
+    let key = owner_key(&plan.workload);
+    let entry = context.store.get(&key).await?;
+    let owner = entry.as_ref().and_then(|e| serde_json::from_slice::<Owner>(&e.value).ok());
+    let expected = owner.as_ref().is_some_and(|o| {
+        o.owner == job.source && o.generation.0 + 1 == job.generation.0 && o.migration == Some(plan.id)
+    });
+    let (Some(entry), true) = (entry, expected || context.options.planted == Planted::BlindCommit) else {
+        return apply(context, machine, EventKind::OwnerIs { owner }).await;
+    };
+    let claim = context.store.get(&claims::claim_key(&plan.workload)).await?;
+    let at = context.now();
+    let to = match side {
+        Side::Forward => &plan.destination_place.host,
+        Side::Back => &plan.source_place.host,
+    };
+    let (claim_compare, claim_op) =
+        claims::transfer_within(&plan.workload, claim.as_ref(), to, job.generation, at);
+    let new = Owner {
+        owner: job.destination.clone(),
+        generation: job.generation,
+        mode: OwnerMode::Migrating,
+        migration: Some(plan.id),
+    };
+    let mut compares = vec![Compare::Modified(key.clone(), entry.modified), claim_compare];
+    if context.options.planted == Planted::BlindCommit {
+        compares.clear();
+    }
+    let with = Conditions {
+        compares,
+        ops: vec![Op::Put(key, json(&new)), claim_op],
+        conditional: true,
+        ..Conditions::default()
+    };
+    let next = step(&state, &Event { at, kind: EventKind::OwnerChanged });
+    machine.decided(context, next, at, with);
+    match machine.save(context).await? {
+        Saved::Yes | Saved::Later => {}
+        // Decided anew from what the record says now.
+        Saved::Dropped => {
+            if !context.deposed.load(Ordering::Acquire) {
+                machine.retry_at = context.now();
+            }
+        }
+    }
+    Ok(())
+}

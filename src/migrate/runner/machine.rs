@@ -1,0 +1,290 @@
+//! One migration in the runner's hands: its state, what is not yet durable, and its log. Whoever
+//! holds the machine drives it; between drives it lies with the runner.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::context::Context;
+use super::drive::json;
+use crate::drivers::JobStatus;
+use crate::fleet::{MigrationId, Phase, Revision, Timestamp};
+use crate::migrate::effect::Alert;
+use crate::migrate::event::OperatorCommand;
+use crate::migrate::journal::{self, Note, Record, Stamp};
+use crate::migrate::limits::Token;
+use crate::migrate::owner::{Owner, OwnerMode, owner_key};
+use crate::migrate::state::{State, Todo};
+use crate::migrate::step::{Ask, Step};
+use crate::state::{Compare, Op, StoreError, Txn, TxnOutcome, leadership};
+
+/// Lines of the log that are kept for the screen.
+const LOG: usize = 50;
+
+/// One migration in the runner's hands.
+pub(super) struct Machine {
+    pub(super) state: Arc<State>,
+    /// The revision of its state in the store.
+    pub(super) revision: Revision,
+    /// What was decided and is not yet known to be durable.
+    pub(super) unsaved: Option<Box<Unsaved>>,
+    /// The store is not asked before then.
+    pub(super) retry_at: Timestamp,
+    /// Where the job is, as last seen.
+    pub(super) status: Option<JobStatus>,
+    pub(super) log: VecDeque<(Timestamp, String)>,
+    pub(super) commands: VecDeque<(OperatorCommand, String)>,
+    pub(super) alerts: Vec<Alert>,
+    pub(super) ask: Option<Ask>,
+}
+
+/// A decision on its way to the store.
+pub(super) struct Unsaved {
+    state: State,
+    txn: Txn,
+    records: Vec<Record>,
+    alerts: Vec<Alert>,
+    ask: Option<Ask>,
+    /// It rests on more than the state: after a conflict it is dropped and decided anew.
+    conditional: bool,
+    /// Tokens taken (`Some`) by it.
+    takes: Option<Token>,
+    /// Lock and tokens are given back by it.
+    gives: bool,
+}
+
+/// What became of a write.
+pub(super) enum Saved {
+    /// It is durable.
+    Yes,
+    /// Not yet; it is tried again.
+    Later,
+    /// Its conditions no longer hold; it was dropped.
+    Dropped,
+}
+
+/// The key of a migration's state.
+pub(super) fn state_key(migration: MigrationId) -> String {
+    format!("/migrations/{migration}/state")
+}
+
+/// The key of a migration's plan.
+pub(super) fn plan_key(migration: MigrationId) -> String {
+    format!("/migrations/{migration}/plan")
+}
+
+/// The marker of a migration that has not ended.
+pub(super) fn running_key(migration: MigrationId) -> String {
+    format!("/running/{migration}")
+}
+
+/// The marker of one that has; numbers sort by time.
+pub(super) fn ended_key(migration: MigrationId) -> String {
+    format!("/ended/{:012}", migration.0)
+}
+
+impl Machine {
+    pub(super) fn new(state: State, revision: Revision, log: VecDeque<(Timestamp, String)>) -> Self {
+        Self {
+            state: Arc::new(state),
+            revision,
+            unsaved: None,
+            retry_at: Timestamp(i64::MIN),
+            status: None,
+            log,
+            commands: VecDeque::new(),
+            alerts: Vec::new(),
+            ask: None,
+        }
+    }
+
+    /// When it wants to be driven; `None` = not by itself.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        if self.unsaved.is_some() {
+            return Some(self.retry_at);
+        }
+        if !self.commands.is_empty() {
+            return Some(Timestamp(i64::MIN));
+        }
+        if self.state.phase.is_end() {
+            return None;
+        }
+        let own = (!matches!(self.state.todo, Todo::Person | Todo::Nothing)).then_some(self.state.due);
+        let late = self.state.deadline.map(|d| Timestamp(d.0.saturating_add(1)));
+        let due = match (own, late) {
+            (Some(own), Some(late)) => Some(own.min(late)),
+            (own, late) => own.or(late),
+        };
+        due.map(|due| due.max(self.retry_at))
+    }
+
+    /// Takes a decision in: what must survive becomes a write, what need not is in force at once.
+    pub(super) fn decided(&mut self, context: &Context, step: Step, at: Timestamp, with: Conditions) {
+        if step.notes.is_empty() && !with.conditional {
+            self.state = Arc::new(step.state);
+            self.alerts.extend(step.alerts);
+            return;
+        }
+        self.unsaved = Some(Box::new(Unsaved::new(context, self, step, at, with)));
+    }
+
+    /// Makes what was decided durable, or finds out whether it is.
+    pub(super) async fn save(&mut self, context: &Context) -> Result<Saved, StoreError> {
+        let Some(unsaved) = &self.unsaved else { return Ok(Saved::Yes) };
+        let owner = owner_key(&self.state.plan.workload);
+        let key = state_key(self.state.plan.id);
+        if self.retry_at.0 != i64::MIN {
+            // It failed before: it may have been done all the same.
+            let found = match context.store.get(&key).await {
+                Ok(found) => found,
+                Err(error) => return self.later(context, error),
+            };
+            let wanted = unsaved.txn.ops.iter().find_map(|op| match op {
+                Op::Put(k, value) if *k == key => Some(value),
+                _ => None,
+            });
+            if let Some(entry) = found.filter(|e| Some(&e.value) == wanted) {
+                return Ok(self.saved(context, entry.modified).await);
+            }
+        }
+        let mut txn = unsaved.txn.clone();
+        if unsaved.gives
+            && let Err(error) = give_back(context, &self.state, &mut txn).await
+        {
+            return self.later(context, error);
+        }
+        match context.store.txn(txn).await {
+            Ok(TxnOutcome::Committed(revision)) => Ok(self.saved(context, revision).await),
+            Ok(TxnOutcome::Conflict { compare, .. }) => {
+                if unsaved.gives && compare.key() == owner {
+                    self.retry_at = context.now();
+                    return Ok(Saved::Later);
+                }
+                let of_leader = compare.key() == leadership::LEADER_KEY;
+                if of_leader || !unsaved.conditional {
+                    // Nobody but the leader writes a migration's state.
+                    context.deposed.store(true, std::sync::atomic::Ordering::Release);
+                    return Ok(Saved::Dropped);
+                }
+                self.retry_at = Timestamp(i64::MIN);
+                if let Some(dropped) = self.unsaved.take()
+                    && let Some(token) = dropped.takes
+                {
+                    context.tokens.lock().await.held.remove(&token.migration);
+                }
+                Ok(Saved::Dropped)
+            }
+            Err(error) => self.later(context, error),
+        }
+    }
+
+    fn later(&mut self, context: &Context, error: StoreError) -> Result<Saved, StoreError> {
+        if matches!(error, StoreError::Corrupt { .. }) {
+            return Err(error);
+        }
+        tracing::warn!(migration = %self.state.plan.id, %error, "not yet durable; tries again");
+        self.retry_at = context.now() + context.options.store_wait;
+        Ok(Saved::Later)
+    }
+
+    async fn saved(&mut self, context: &Context, revision: Revision) -> Saved {
+        self.retry_at = Timestamp(i64::MIN);
+        let Some(unsaved) = self.unsaved.take() else { return Saved::Yes };
+        let unsaved = *unsaved;
+        if unsaved.takes.is_some() || unsaved.gives {
+            let mut tokens = context.tokens.lock().await;
+            if let Some(token) = unsaved.takes {
+                tokens.held.insert(token.migration, token);
+            }
+            if unsaved.gives
+                && let Some(mut token) = tokens.held.remove(&self.state.plan.id)
+            {
+                token.given_back = Some(context.now());
+                tokens.recent.insert(token.migration, token);
+            }
+        }
+        for record in &unsaved.records {
+            if matches!(record.note, Note::State { .. } | Note::Outcome { .. } | Note::Decision { .. }) {
+                self.log.push_front((record.at, record.words()));
+            }
+        }
+        self.log.truncate(LOG);
+        self.revision = revision;
+        self.state = Arc::new(unsaved.state);
+        self.alerts.extend(unsaved.alerts);
+        if unsaved.ask.is_some() {
+            self.ask = unsaved.ask;
+        }
+        Saved::Yes
+    }
+}
+
+/// What a decision rests on beside the state, and what it changes beside it.
+#[derive(Default)]
+pub(super) struct Conditions {
+    pub(super) compares: Vec<Compare>,
+    pub(super) ops: Vec<Op>,
+    pub(super) conditional: bool,
+    pub(super) takes: Option<Token>,
+}
+
+/// Lock and tokens go back in the same transaction as the change of state.
+async fn give_back(context: &Context, state: &State, txn: &mut Txn) -> Result<(), StoreError> {
+    let plan = &state.plan;
+    let key = owner_key(&plan.workload);
+    if let Some(entry) = context.store.get(&key).await?
+        && let Ok(owner) = serde_json::from_slice::<Owner>(&entry.value)
+        && owner.migration == Some(plan.id)
+    {
+        let free = Owner { mode: OwnerMode::Active, migration: None, ..owner };
+        txn.compares.push(Compare::Modified(key.clone(), entry.modified));
+        txn.ops.push(Op::Put(key, json(&free)));
+    }
+    let held = context.tokens.lock().await.held.get(&plan.id).cloned();
+    if let Some(mut token) = held {
+        token.given_back = Some(context.now());
+        txn.ops.push(Op::Delete(Token::key(plan.id)));
+        txn.ops.push(Op::Put(Token::recent_key(plan.id), json(&token)));
+    }
+    Ok(())
+}
+
+impl Unsaved {
+    fn new(context: &Context, machine: &Machine, step: Step, at: Timestamp, with: Conditions) -> Self {
+        let Step { mut state, notes, actor, alerts, ask, .. } = step;
+        let id = state.plan.id;
+        let gives = machine.state.admitted && !state.admitted;
+        let stamp = Stamp { migration: id, at, epoch: context.epoch, actor: &actor, phase: state.phase };
+        let mut head = std::mem::take(&mut state.progress.journal);
+        let chained = journal::chain(&mut head, notes, &stamp);
+        state.progress.journal = head;
+        let mut ops = Vec::with_capacity(chained.len() + 2 + with.ops.len());
+        let mut records = Vec::with_capacity(chained.len());
+        for (op, record) in chained {
+            ops.push(op);
+            records.push(record);
+        }
+        let bytes = serde_json::to_vec(&state.progress).expect("plain data serialises");
+        ops.push(Op::Put(state_key(id), bytes));
+        if state.phase.is_end() && machine.state.phase != state.phase {
+            ops.push(Op::Delete(running_key(id)));
+            ops.push(Op::Put(ended_key(id), Phase::word(state.phase).as_bytes().to_vec()));
+        }
+        ops.extend(with.ops);
+        let mut compares = Vec::with_capacity(2 + with.compares.len());
+        if context.options.planted != super::context::Planted::NoEpoch {
+            compares.push(leadership::guard(context.epoch));
+        }
+        compares.extend(with.compares);
+        compares.push(Compare::Modified(state_key(id), machine.revision));
+        Self {
+            state,
+            txn: Txn { compares, ops },
+            records,
+            alerts,
+            ask,
+            conditional: with.conditional,
+            takes: with.takes,
+            gives,
+        }
+    }
+}

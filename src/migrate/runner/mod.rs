@@ -1,0 +1,403 @@
+//! The shell around the machine: it drives many migrations at once, writes what they decide, asks
+//! the drivers, and takes up after a crash where the journal ends.
+//!
+//! A tick never waits for a driver: calls that take time go on between ticks and are taken in when
+//! they are done ([`Runner::ready`] wakes for them). Under simulated drivers, whose calls end at
+//! once, a tick is deterministic.
+
+mod admit;
+mod context;
+mod drive;
+mod machine;
+mod recover;
+mod submit;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+
+pub use context::{Options, Planted, World};
+
+use self::context::Context;
+use self::machine::Machine;
+use super::effect::Alert;
+use super::error::MigrateError;
+use super::event::OperatorCommand;
+use super::operator::refusal;
+use super::owner::Owner;
+use super::state::{State, Todo};
+use super::step::Ask;
+use super::view;
+use crate::drivers::{JobStatus, Mover, Router};
+use crate::fleet::{Epoch, MigrationId, Phase, Timestamp, Topology, WorkloadId};
+use crate::migrate::approval::Authority;
+use crate::protocol::{MigrationView, Refusal};
+use crate::state::{Op, Store, StoreError, Txn, leadership};
+
+/// The key under which a global stop is remembered.
+const STOPPED_KEY: &str = "/engine/stopped";
+/// Drives of one migration within one tick, so that none starves the others.
+const DRIVES: u32 = 64;
+/// Ended migrations that are kept for screens.
+const ENDED: usize = 200;
+
+type Drive = Pin<Box<dyn Future<Output = (Machine, Result<(), StoreError>)> + Send>>;
+
+/// One migration's place with the runner.
+struct Slot {
+    /// `None` while it is being driven.
+    machine: Option<Machine>,
+    /// As last known, for screens and decisions.
+    state: Arc<State>,
+    status: Option<JobStatus>,
+    log: VecDeque<(Timestamp, String)>,
+    /// Asked for while it was being driven.
+    commands: VecDeque<(OperatorCommand, String)>,
+    drives: u32,
+}
+
+/// Runs migrations under one leader's epoch.
+pub struct Runner {
+    context: Arc<Context>,
+    slots: BTreeMap<MigrationId, Slot>,
+    driving: FuturesUnordered<Drive>,
+    ended: VecDeque<MigrationId>,
+    stopped: Option<(String, Timestamp)>,
+    draining: bool,
+    alerts: Vec<(MigrationId, Alert)>,
+    asks: Vec<Ask>,
+    failure: Option<MigrateError>,
+}
+
+impl Runner {
+    /// A runner for the leader of `epoch`. Movers and routers are found by the class of the
+    /// workload. Call [`Runner::recover`] before anything else.
+    pub fn new(
+        store: Arc<dyn Store>,
+        epoch: Epoch,
+        movers: BTreeMap<String, Arc<dyn Mover>>,
+        routers: BTreeMap<String, Arc<dyn Router>>,
+        options: Options,
+        _authority: &Authority,
+    ) -> Self {
+        Self {
+            context: Arc::new(Context::new(store, epoch, movers, routers, options)),
+            slots: BTreeMap::new(),
+            driving: FuturesUnordered::new(),
+            ended: VecDeque::new(),
+            stopped: None,
+            draining: false,
+            alerts: Vec::new(),
+            asks: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Tells the runner the fleet as it is now; nothing is admitted before the first time, or when
+    /// the last time is too long ago.
+    pub fn observe(&self, world: World) {
+        *self.context.world.write().unwrap_or_else(|e| e.into_inner()) = Some(world);
+    }
+
+    /// Drives everything that is due at `now`, as far as it goes without waiting. Tells whether
+    /// anything changed.
+    ///
+    /// # Errors
+    /// `Deposed` where another engine leads (then this runner never acts again), or where the store
+    /// holds something broken. That the store does not answer is no error: it is asked again.
+    pub async fn tick(&mut self, now: Timestamp) -> Result<bool, MigrateError> {
+        if self.context.is_deposed() {
+            return Err(self.deposed());
+        }
+        self.context.begin_tick(now);
+        let ids: Vec<MigrationId> = self.slots.keys().copied().collect();
+        for id in ids {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.drives = 0;
+            }
+            self.launch_if_due(id);
+        }
+        let mut changed = false;
+        loop {
+            // One look at what is under way; what is not ready goes on by itself.
+            let landed = match futures::poll!(self.driving.next()) {
+                Poll::Ready(Some(landed)) => landed,
+                Poll::Ready(None) | Poll::Pending => break,
+            };
+            changed |= self.land(landed);
+            if self.context.is_deposed() {
+                return Err(self.deposed());
+            }
+        }
+        match self.failure.take() {
+            Some(error) => Err(error),
+            None => Ok(changed),
+        }
+    }
+
+    /// Waits until something that was under way is done; the next tick goes on with it. Never
+    /// returns while nothing is under way.
+    pub async fn ready(&mut self) {
+        match self.driving.next().await {
+            Some(landed) => {
+                self.land(landed);
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// When the next tick has something to do by itself; `None` = only a person or a driver's answer
+    /// moves anything.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let due = self
+            .slots
+            .iter()
+            .filter(|(_, s)| self.may_go(s))
+            .filter_map(|(_, s)| s.machine.as_ref().and_then(Machine::due));
+        due.min().map(|at| self.context.wall(at))
+    }
+
+    /// A person asks something of a migration. It is done in the next tick at the latest, or, where
+    /// the cut is under way, as soon as that is through.
+    ///
+    /// # Errors
+    /// Why it cannot be done now.
+    pub fn command(
+        &mut self,
+        migration: MigrationId,
+        command: OperatorCommand,
+        actor: &str,
+    ) -> Result<(), Refusal> {
+        let slot = self
+            .slots
+            .get_mut(&migration)
+            .ok_or_else(|| Refusal::NotFound { what: format!("migration {migration}") })?;
+        if let Some(reason) = refusal(&slot.state, command) {
+            return Err(Refusal::NotNow { reason });
+        }
+        let wanted = (command, actor.to_string());
+        match &mut slot.machine {
+            Some(machine) => machine.commands.push_back(wanted),
+            None => slot.commands.push_back(wanted),
+        }
+        Ok(())
+    }
+
+    /// Halts every new step of everything, durably, until released. What stands between fence and
+    /// redirect, or is being undone, is brought to a safe point first.
+    ///
+    /// # Errors
+    /// Where the store does not answer; it is halted in this process all the same.
+    pub async fn stop_everything(&mut self, actor: &str, now: Timestamp) -> Result<(), MigrateError> {
+        self.stopped = Some((actor.to_string(), now));
+        let value = serde_json::to_vec(&self.stopped).expect("plain data serialises");
+        self.put(Op::Put(STOPPED_KEY.to_string(), value)).await
+    }
+
+    /// Releases the global stop.
+    ///
+    /// # Errors
+    /// Where the store does not answer; then it stays halted.
+    pub async fn release_stop(&mut self) -> Result<(), MigrateError> {
+        self.put(Op::Delete(STOPPED_KEY.to_string())).await?;
+        self.stopped = None;
+        Ok(())
+    }
+
+    /// Who halted everything and when.
+    pub fn stopped(&self) -> Option<&(String, Timestamp)> {
+        self.stopped.as_ref()
+    }
+
+    /// Begins no new step from now on, and tells whether everything stands at a safe point: nothing
+    /// under way, nothing between fence and redirect. Tick until it does, then end the process.
+    pub fn safe_point(&mut self) -> bool {
+        self.draining = true;
+        self.driving.is_empty()
+            && self
+                .slots
+                .values()
+                .all(|s| !must_go_on(s.state.phase) && s.machine.as_ref().is_none_or(|m| m.unsaved.is_none()))
+    }
+
+    /// What screens show of every migration: running ones first, then the newest ended ones.
+    pub fn views(&self) -> Vec<MigrationView> {
+        let now = self.context.now();
+        let show = |id: &MigrationId, slot: &Slot| {
+            let mut view = view::view(&slot.state, slot.status.as_ref(), &slot.log, now);
+            if let Some(before) = self.waits_for_turn(slot) {
+                view.waiting = format!("waits for its turn after {before}");
+            } else if self.stopped.is_some() && !slot.state.phase.is_end() {
+                view.waiting = "everything is stopped".to_string();
+            }
+            debug_assert_eq!(view.id, *id);
+            view
+        };
+        let running = self.slots.iter().filter(|(_, s)| !s.state.phase.is_end());
+        let ended = self.ended.iter().rev().filter_map(|id| self.slots.get_key_value(id));
+        running.chain(ended).map(|(id, slot)| show(id, slot)).collect()
+    }
+
+    /// The migrations that have not ended.
+    pub fn running(&self) -> Vec<MigrationId> {
+        self.slots.iter().filter(|(_, s)| !s.state.phase.is_end()).map(|(id, _)| *id).collect()
+    }
+
+    /// The state of one migration.
+    pub fn state(&self, migration: MigrationId) -> Option<&State> {
+        self.slots.get(&migration).map(|s| &*s.state)
+    }
+
+    /// What people have to know since the last time this was asked.
+    pub fn take_alerts(&mut self) -> Vec<(MigrationId, Alert)> {
+        std::mem::take(&mut self.alerts)
+    }
+
+    /// What the planner is asked for since the last time: another destination.
+    pub fn take_asks(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// All owner records.
+    ///
+    /// # Errors
+    /// As every call of the store.
+    pub async fn owners(&self) -> Result<BTreeMap<WorkloadId, Owner>, StoreError> {
+        let entries = self.context.store.list("/owners/").await?;
+        Ok(entries
+            .iter()
+            .filter_map(|entry| {
+                let name = entry.key.strip_prefix("/owners/")?;
+                Some((WorkloadId::from(name), serde_json::from_slice(&entry.value).ok()?))
+            })
+            .collect())
+    }
+
+    // --- driving
+
+    fn may_go(&self, slot: &Slot) -> bool {
+        let commanded = slot.machine.as_ref().is_some_and(|m| !m.commands.is_empty() || m.unsaved.is_some());
+        let halted = self.stopped.is_some() || self.draining;
+        (!halted || commanded || must_go_on(slot.state.phase) || undoes(slot.state.phase))
+            && (commanded || self.waits_for_turn(slot).is_none())
+    }
+
+    /// An earlier move of the same proposal that is not admitted yet.
+    fn waits_for_turn(&self, slot: &Slot) -> Option<MigrationId> {
+        if slot.state.todo != Todo::Admit || slot.state.plan.order == 0 {
+            return None;
+        }
+        let first = MigrationId(slot.state.plan.id.0 - u64::from(slot.state.plan.order));
+        self.slots
+            .range(first..slot.state.plan.id)
+            .find(|(_, s)| {
+                s.state.plan.proposal == slot.state.plan.proposal
+                    && s.state.phase == Phase::Approved
+                    && s.state.attempt == 1
+            })
+            .map(|(id, _)| *id)
+    }
+
+    fn launch_if_due(&mut self, id: MigrationId) {
+        let now = self.context.now();
+        let Some(slot) = self.slots.get(&id) else { return };
+        let due = slot.machine.as_ref().and_then(Machine::due).is_some_and(|due| due <= now);
+        if !due || slot.drives >= DRIVES || !self.may_go(slot) {
+            return;
+        }
+        if let Some(slot) = self.slots.get_mut(&id)
+            && let Some(machine) = slot.machine.take()
+        {
+            slot.drives += 1;
+            self.driving.push(Box::pin(drive::drive(Arc::clone(&self.context), machine)));
+        }
+    }
+
+    /// Takes a machine back, and drives it on if it is due. Tells whether it changed.
+    fn land(&mut self, (mut machine, result): (Machine, Result<(), StoreError>)) -> bool {
+        let id = machine.state.plan.id;
+        if let Err(error) = result {
+            self.failure = Some(error.into());
+        }
+        self.alerts.extend(machine.alerts.drain(..).map(|alert| (id, alert)));
+        self.asks.extend(machine.ask.take());
+        let Some(slot) = self.slots.get_mut(&id) else { return false };
+        let changed = !Arc::ptr_eq(&slot.state, &machine.state);
+        let ended = machine.state.phase.is_end() && !slot.state.phase.is_end();
+        slot.state = Arc::clone(&machine.state);
+        slot.status.clone_from(&machine.status);
+        if slot.log.len() != machine.log.len() || slot.log.front() != machine.log.front() {
+            slot.log.clone_from(&machine.log);
+        }
+        machine.commands.append(&mut slot.commands);
+        slot.machine = Some(machine);
+        if ended {
+            self.remember_ended(id);
+        }
+        self.launch_if_due(id);
+        changed
+    }
+
+    fn remember_ended(&mut self, id: MigrationId) {
+        self.ended.push_back(id);
+        while self.ended.len() > ENDED {
+            if let Some(oldest) = self.ended.pop_front() {
+                self.slots.remove(&oldest);
+            }
+        }
+    }
+
+    fn deposed(&self) -> MigrateError {
+        MigrateError::Deposed { epoch: self.context.epoch }
+    }
+
+    async fn put(&self, op: Op) -> Result<(), MigrateError> {
+        let txn = Txn { compares: vec![leadership::guard(self.context.epoch)], ops: vec![op] };
+        match self.context.store.txn(txn).await? {
+            crate::state::TxnOutcome::Committed(_) => Ok(()),
+            crate::state::TxnOutcome::Conflict { .. } => Err(self.deposed()),
+        }
+    }
+}
+
+impl Slot {
+    fn new(machine: Machine) -> Self {
+        Self {
+            state: Arc::clone(&machine.state),
+            status: None,
+            log: machine.log.clone(),
+            machine: Some(machine),
+            commands: VecDeque::new(),
+            drives: 0,
+        }
+    }
+}
+
+/// Phases that are brought to their end even while everything is halted: between fence and redirect
+/// there is no safe point.
+fn must_go_on(phase: Phase) -> bool {
+    matches!(
+        phase,
+        Phase::Fencing | Phase::Committing | Phase::Redirecting | Phase::RollingBackPost | Phase::SourceLost
+    )
+}
+
+fn undoes(phase: Phase) -> bool {
+    phase == Phase::RollingBackPre
+}
+
+/// Writes the generations of the owner records into a topology, so that plans made from it name the
+/// generation that admission expects. Where a record and the system disagree on the owner, the
+/// workload's place is left as the system says.
+pub fn overlay(topology: &mut Topology, owners: &BTreeMap<WorkloadId, Owner>) {
+    for workload in &mut topology.workloads {
+        if let Some(owner) = owners.get(&workload.id) {
+            workload.generation = owner.generation;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! After a start or a change of leader: everything that has not ended is loaded from the store and
+//! adopted by the new epoch; what was asked for and not answered is probed first.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::drive::apply;
+use super::machine::{Machine, plan_key, state_key};
+use super::{ENDED, Runner, STOPPED_KEY, Slot};
+use crate::fleet::{MigrationId, Timestamp};
+use crate::migrate::error::MigrateError;
+use crate::migrate::event::EventKind;
+use crate::migrate::journal::{self, Note};
+use crate::migrate::limits::{RECENT_PREFIX, TOKEN_PREFIX, Token, Tokens};
+use crate::migrate::owner::{Owner, owner_key};
+use crate::migrate::plan::Plan;
+use crate::migrate::state::{Progress, State};
+use crate::state::{Entry, StoreError};
+
+/// Lines of an old log that are read back.
+const LOG: usize = 50;
+
+impl Runner {
+    /// Loads everything that has not ended and takes it over for this epoch. Call it once before
+    /// the first tick; after an error call it again.
+    ///
+    /// # Errors
+    /// Where the store does not answer, holds something unreadable, or another engine leads.
+    pub async fn recover(&mut self, now: Timestamp) -> Result<(), MigrateError> {
+        self.context.begin_tick(now);
+        let held = self.tokens(TOKEN_PREFIX).await?;
+        let recent = self.tokens(RECENT_PREFIX).await?;
+        *self.context.tokens.lock().await = Tokens { held, recent };
+        if let Some(entry) = self.context.store.get(STOPPED_KEY).await? {
+            self.stopped = serde_json::from_slice(&entry.value).ok();
+        }
+        self.load(Some(now)).await?;
+        for entry in last(self.context.store.list("/ended/").await?, ENDED / 4) {
+            let Some(id) = entry.key.strip_prefix("/ended/").and_then(|n| n.parse().ok()) else { continue };
+            if !self.slots.contains_key(&MigrationId(id)) {
+                let machine = self.read(MigrationId(id)).await?;
+                self.slots.insert(MigrationId(id), Slot::new(machine));
+                self.ended.push_back(MigrationId(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads what is marked as running and not here yet; adopts it where `adopt` says so.
+    pub(super) async fn load(&mut self, adopt: Option<Timestamp>) -> Result<(), MigrateError> {
+        for entry in self.context.store.list("/running/").await? {
+            let Some(id) = entry.key.strip_prefix("/running/").and_then(|n| n.parse().ok()) else { continue };
+            if self.slots.contains_key(&id) {
+                continue;
+            }
+            let mut machine = self.read(id).await?;
+            if adopt.is_some() && machine.state.epoch != self.context.epoch {
+                let owner = self.context.store.get(&owner_key(&machine.state.plan.workload)).await?;
+                let owner = owner.and_then(|e| serde_json::from_slice::<Owner>(&e.value).ok());
+                let kind = EventKind::Recovered { epoch: self.context.epoch, owner };
+                apply(&self.context, &mut machine, kind).await?;
+                if self.context.is_deposed() {
+                    return Err(self.deposed());
+                }
+            }
+            self.slots.insert(id, Slot::new(machine));
+        }
+        Ok(())
+    }
+
+    /// One migration as the store has it.
+    async fn read(&self, id: MigrationId) -> Result<Machine, MigrateError> {
+        let unreadable = |what, detail: String| MigrateError::Unreadable { migration: id, what, detail };
+        let get = |what: &'static str, entry: Option<Entry>| {
+            entry.ok_or_else(|| unreadable(what, "there is none".to_string()))
+        };
+        let plan = get("plan", self.context.store.get(&plan_key(id)).await?)?;
+        let plan: Plan =
+            serde_json::from_slice(&plan.value).map_err(|e| unreadable("plan", e.to_string()))?;
+        let entry = get("state", self.context.store.get(&state_key(id)).await?)?;
+        let progress: Progress =
+            serde_json::from_slice(&entry.value).map_err(|e| unreadable("state", e.to_string()))?;
+        let records = self.context.store.list(&format!("/migrations/{id}/journal/")).await?;
+        let records = journal::verify(id, &records, Some(&progress.journal))?;
+        let log: VecDeque<(Timestamp, String)> = records
+            .iter()
+            .rev()
+            .filter(|r| matches!(r.note, Note::State { .. } | Note::Outcome { .. } | Note::Decision { .. }))
+            .take(LOG)
+            .map(|r| (r.at, r.words()))
+            .collect();
+        Ok(Machine::new(State { plan: Arc::new(plan), progress }, entry.modified, log))
+    }
+
+    async fn tokens(&self, prefix: &str) -> Result<BTreeMap<MigrationId, Token>, StoreError> {
+        let entries = self.context.store.list(prefix).await?;
+        Ok(entries
+            .iter()
+            .filter_map(|entry| serde_json::from_slice::<Token>(&entry.value).ok())
+            .map(|token| (token.migration, token))
+            .collect())
+    }
+}
+
+fn last(mut entries: Vec<Entry>, n: usize) -> Vec<Entry> {
+    let cut = entries.len().saturating_sub(n);
+    entries.split_off(cut)
+}

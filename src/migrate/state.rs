@@ -1,0 +1,380 @@
+//! What is known of one migration: the plan, which never changes, and the progress, which is
+//! written to the store with every step. What has to be done next is part of it, so a restarted
+//! engine goes on from here and from nowhere else.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::Head;
+use super::judge::Judgement;
+use super::ledger::Ledger;
+use super::plan::Plan;
+use crate::drivers::Action;
+use crate::fleet::{Epoch, Phase, Share, Timestamp};
+
+/// Which way an action goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// From source to destination.
+    Forward,
+    /// From destination back to source, at the next generation.
+    Back,
+}
+
+/// What a driver is asked to do.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "deed")]
+pub enum Deed {
+    /// An action of the mover.
+    Mover {
+        /// The action.
+        action: Action,
+    },
+    /// The router sends this share of the traffic to the plan's destination, the rest to its
+    /// source.
+    Route {
+        /// 0 = all to the source, 1 = all to the destination.
+        share: Share,
+    },
+}
+
+/// One action of one direction.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Act {
+    /// What.
+    #[serde(flatten)]
+    pub deed: Deed,
+    /// Which way.
+    pub side: Side,
+}
+
+impl Act {
+    /// A forward action of the mover.
+    pub fn forward(action: Action) -> Self {
+        Self { deed: Deed::Mover { action }, side: Side::Forward }
+    }
+
+    /// An action of the mirrored job.
+    pub fn back(action: Action) -> Self {
+        Self { deed: Deed::Mover { action }, side: Side::Back }
+    }
+
+    /// Sends `share` of the traffic to the plan's destination.
+    pub fn route(share: Share) -> Self {
+        Self { deed: Deed::Route { share }, side: Side::Forward }
+    }
+
+    /// The step's name in keys, journal and screens. A share is part of it, because each share is
+    /// an action of its own.
+    pub fn name(&self) -> String {
+        let step = match &self.deed {
+            Deed::Mover { action: Action::CanaryShare { share } } => {
+                format!("canary_share_{:.0}", share.get() * 100.0)
+            }
+            Deed::Mover { action: Action::Cleanup { artifact } } => format!("cleanup_{}", artifact.name),
+            Deed::Mover { action } => action.name().to_string(),
+            Deed::Route { share } => format!("route_{:.0}", share.get() * 100.0),
+        };
+        match self.side {
+            Side::Forward => step,
+            Side::Back => format!("rb_{step}"),
+        }
+    }
+
+    /// The same in words, for people.
+    pub fn words(&self) -> String {
+        self.name().replace('_', " ")
+    }
+}
+
+/// What comes next.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "todo")]
+pub enum Todo {
+    /// Go on at once.
+    Go,
+    /// Ask for admission.
+    Admit,
+    /// The front of the queue is to be performed; its INTENT is durable.
+    Perform,
+    /// Whether the front of the queue was done is unknown: probe before anything else.
+    Probe,
+    /// Look at the job's status.
+    Poll,
+    /// Measure both sides and judge.
+    Watch,
+    /// Ask whether the cut may begin now (windows, stop, health of the destination).
+    Gate,
+    /// The one transaction that changes the owner.
+    Commit,
+    /// A person decides.
+    Person,
+    /// Ended.
+    Nothing,
+}
+
+/// What follows a rollback before the cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Again {
+    /// Nothing: a person or the plan ended it.
+    #[default]
+    No,
+    /// Another attempt, later, while the approval lasts.
+    Retry,
+    /// The planner is asked for another destination.
+    Elsewhere,
+}
+
+/// Which part of a rollback after the cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackStage {
+    /// The way back is proved, the destination fenced, both sides compared.
+    #[default]
+    Fencing,
+    /// The owner is changed back.
+    Committing,
+    /// Traffic goes back and what was made is removed.
+    Redirecting,
+    /// The destination is let go, because the cut back was refused.
+    Unfencing,
+}
+
+/// Why a migration stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldReason {
+    /// A person asked for it.
+    Operator,
+    /// The judge has too few samples.
+    Inconclusive,
+    /// A state took longer than it may.
+    Deadline,
+    /// An action failed as often as it may, where undoing is not the answer.
+    Failed,
+    /// The judge said fail and there is no way back.
+    NoWayBack,
+}
+
+/// Where to go on after a hold.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Hold {
+    /// Why it stands.
+    pub reason: HoldReason,
+    /// The phase it stands in.
+    pub from: Phase,
+    /// What was to come next.
+    pub todo: Todo,
+}
+
+/// What a person wants as soon as it is safe.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "wish")]
+pub enum Wish {
+    /// Stand still.
+    Pause {
+        /// Who.
+        actor: String,
+    },
+    /// Undo.
+    RollBack {
+        /// Who.
+        actor: String,
+    },
+}
+
+/// The way back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "reverse")]
+pub enum Reverse {
+    /// Nothing is there.
+    #[default]
+    None,
+    /// Made, not proved.
+    Armed,
+    /// Something was sent the way back and arrived.
+    Proved {
+        /// When.
+        at: Timestamp,
+    },
+    /// Enabled and proved after the switch.
+    Enabled,
+}
+
+/// What has been asked for at least once, so that undoing knows what to undo.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Touched {
+    /// Prepare.
+    pub prepare: bool,
+    /// Replicate.
+    pub replicate: bool,
+    /// A canary share or weight over zero.
+    pub canary: bool,
+    /// Fence.
+    pub fence: bool,
+}
+
+/// Everything that changes; written to the store with every step.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Progress {
+    /// Where it is.
+    pub phase: Phase,
+    /// Since.
+    pub since: Timestamp,
+    /// The present wait ends at the latest then.
+    pub deadline: Option<Timestamp>,
+    /// The epoch of the engine that wrote this.
+    pub epoch: Epoch,
+    /// What comes next.
+    pub todo: Todo,
+    /// Not before.
+    pub due: Timestamp,
+    /// Actions of this phase that are still to be done; the front one first.
+    pub queue: VecDeque<Act>,
+    /// Why it waits, for people; empty while it runs.
+    pub waiting: String,
+    /// Failed tries of the front action.
+    pub tries: u32,
+    /// Probes of it that answered unknown.
+    pub probes: u32,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// Cuts tried in this attempt.
+    pub cuts: u32,
+    /// Comparisons that failed in this attempt.
+    pub mismatches: u32,
+    /// The cut was given up and the source is being let go.
+    pub unfencing: bool,
+    /// It waits for leave to cut.
+    pub at_gate: bool,
+    /// Source and destination were found equal in this attempt.
+    pub verified: bool,
+    /// The way back.
+    pub reverse: Reverse,
+    /// Index of the canary step.
+    pub canary: u32,
+    /// The step or soak is judged on samples since.
+    pub watched_since: Option<Timestamp>,
+    /// How often the judge has looked.
+    pub looks: u32,
+    /// What the judge said last.
+    pub judgement: Option<Judgement>,
+    /// Looks in a row with the lag within its bound.
+    pub lag_ok: u32,
+    /// Looks in a row that found the source dead.
+    pub dead: u32,
+    /// Part of a rollback after the cut.
+    pub back: BackStage,
+    /// Why it stands, in HOLD.
+    pub hold: Option<Hold>,
+    /// What a person wants as soon as it is safe.
+    pub wish: Option<Wish>,
+    /// What has been asked for at least once.
+    pub touched: Touched,
+    /// What was made.
+    pub ledger: Ledger,
+    /// What was seen: step name and words, in order.
+    pub evidence: Vec<(String, String)>,
+    /// Why it is being undone or ended.
+    pub cause: String,
+    /// What follows the rollback.
+    pub again: Again,
+    /// Tokens, lock and generation are held.
+    pub admitted: bool,
+    /// The owner record was changed by this migration and not changed back.
+    pub switched: bool,
+    /// First admitted.
+    pub started: Timestamp,
+    /// Ended.
+    pub ended: Option<Timestamp>,
+    /// End of the journal's chain.
+    pub journal: Head,
+}
+
+/// A migration.
+#[derive(Clone, PartialEq, Debug)]
+pub struct State {
+    /// What never changes.
+    pub plan: Arc<Plan>,
+    /// What does.
+    pub progress: Progress,
+}
+
+impl Deref for State {
+    type Target = Progress;
+    fn deref(&self) -> &Progress {
+        &self.progress
+    }
+}
+
+impl DerefMut for State {
+    fn deref_mut(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+}
+
+impl State {
+    /// A migration whose plan has been approved.
+    pub fn approved(plan: Arc<Plan>, epoch: Epoch, now: Timestamp) -> Self {
+        let deadline = Some(plan.expires);
+        Self { plan, progress: Progress { deadline, ..Progress::fresh(Phase::Approved, epoch, now) } }
+    }
+
+    /// The phase that counts for deciding how to undo: the one under a hold or being stuck.
+    pub fn standing(&self) -> Phase {
+        self.hold.as_ref().map_or(self.phase, |h| h.from)
+    }
+
+    /// The action whose outcome is awaited.
+    pub fn pending(&self) -> Option<&Act> {
+        matches!(self.todo, Todo::Perform | Todo::Probe).then(|| self.queue.front()).flatten()
+    }
+}
+
+impl Progress {
+    fn fresh(phase: Phase, epoch: Epoch, now: Timestamp) -> Self {
+        Self {
+            phase,
+            since: now,
+            deadline: None,
+            epoch,
+            todo: Todo::Admit,
+            due: now,
+            queue: VecDeque::new(),
+            waiting: String::new(),
+            tries: 0,
+            probes: 0,
+            attempt: 1,
+            cuts: 0,
+            mismatches: 0,
+            unfencing: false,
+            at_gate: false,
+            verified: false,
+            reverse: Reverse::None,
+            canary: 0,
+            watched_since: None,
+            looks: 0,
+            judgement: None,
+            lag_ok: 0,
+            dead: 0,
+            back: BackStage::Fencing,
+            hold: None,
+            wish: None,
+            touched: Touched::default(),
+            ledger: Ledger::default(),
+            evidence: Vec::new(),
+            cause: String::new(),
+            again: Again::No,
+            admitted: false,
+            switched: false,
+            started: now,
+            ended: None,
+            journal: Head::default(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! COMMITTING: the owner changes, in one compare-and-set transaction and nowhere else.
+//!
+//! Does: where our record is the truth, the transaction: owner and generation as expected, this
+//! leader's epoch, this state → new owner, next generation, REDIRECTING. Where the system itself
+//! votes, it is asked to commit, its word is read, and our record follows in the same transaction.
+//! Deadline: the usual limit, then an alert while it goes on. Recovery: the owner record decides
+//! alone; unchanged means let go and catch up, and where the system votes its word is asked first.
+//! Rollback: not here; a wish waits until it is known which side of the cut this is.
+
+use super::{Rules, fencing, keep_trying, late_but_forward, undo};
+use crate::drivers::Action;
+use crate::fleet::{Generation, PartitionId, Phase};
+use crate::migrate::draft::Draft;
+use crate::migrate::event::EventKind;
+use crate::migrate::owner::Owner;
+use crate::migrate::state::{Act, Again, Todo};
+use crate::protocol::Severity;
+
+pub(in crate::migrate) const RULES: Rules = Rules {
+    enter: |d| match d.s.plan.capabilities.system_votes {
+        true => d.plan([Act::forward(Action::Commit)]),
+        false => d.s.todo = Todo::Commit,
+    },
+    exhausted: |d| match d.s.unfencing {
+        true => fencing::let_go(d),
+        false => d.s.todo = Todo::Poll,
+    },
+    failed: |d, act, detail| match d.s.unfencing {
+        true => keep_trying(d, act, detail),
+        false => fencing::give_up(d, &format!("{} failed: {detail}", act.words())),
+    },
+    on,
+    late: late_but_forward,
+    ..Rules::USUAL
+};
+
+fn on(d: &mut Draft, event: &EventKind) {
+    match event {
+        EventKind::OwnerChanged => {
+            d.s.switched = true;
+            d.go(Phase::Redirecting, "");
+        }
+        EventKind::OwnerIs { owner } => owner_is(d, owner.as_ref()),
+        EventKind::Status { status } => {
+            let word = status.as_ref().ok().and_then(|s| s.owner.clone());
+            d.s.due = d.at + d.s.plan.policy.poll;
+            if word.as_ref() == Some(&d.s.plan.destination) {
+                d.s.todo = Todo::Commit;
+                d.s.due = d.at;
+            } else if word.as_ref() == Some(&d.s.plan.source) {
+                // Its voters may need a moment to tell each other.
+                d.s.lag_ok += 1;
+                if d.s.lag_ok >= d.s.plan.policy.probe_tries {
+                    fencing::give_up(d, "the system still names the source as owner");
+                }
+            } else {
+                d.s.waiting = "asks the system who owns it".to_string();
+            }
+        }
+        _ => {}
+    }
+}
+
+fn owner_is(d: &mut Draft, owner: Option<&Owner>) {
+    let plan = &d.s.plan;
+    let is = |partition: &PartitionId, generation: Generation| {
+        owner.is_some_and(|o| o.owner == *partition && o.generation == generation)
+    };
+    if is(&plan.destination, plan.next_generation()) {
+        d.s.switched = true;
+        d.go(Phase::Redirecting, "found by the owner record");
+    } else if is(&plan.source, plan.generation) {
+        d.s.due = d.at + d.s.plan.policy.poll;
+    } else {
+        let found = owner.map_or("nothing".to_string(), |o| format!("{} at {}", o.owner, o.generation));
+        let why = format!("the owner record was changed by somebody else: it names {found}");
+        d.alert(Severity::Critical, format!("{}: {why}", d.s.plan.id));
+        undo(d, why, Again::No);
+    }
+}
+
+/// After a restart: the owner record decides; where the system votes, its word comes first.
+pub(in crate::migrate) fn recover(d: &mut Draft, owner: Option<&Owner>) {
+    let switched =
+        owner.is_some_and(|o| o.owner == d.s.plan.destination && o.generation == d.s.plan.next_generation());
+    if switched {
+        d.drop_pending("the owner record names the destination");
+        d.s.switched = true;
+        d.go(Phase::Redirecting, "found by the owner record");
+    } else if d.s.plan.capabilities.system_votes {
+        if d.s.todo == Todo::Perform {
+            d.s.todo = Todo::Probe;
+        }
+    } else {
+        fencing::give_up(d, "the engine restarted before the commit");
+    }
+}

@@ -1,0 +1,83 @@
+//! ROLLING_BACK_PRE: undone before the cut; the source owns and serves all the time.
+//!
+//! Does: shares to 0, let go of the source, stop copying, remove everything in the ledger, last made
+//! first. Then ABORTED, or APPROVED for another attempt while the approval lasts, or ABORTED with
+//! the planner asked for another destination. Deadline: the usual limit, then an alert while it goes
+//! on; of a source that is lost for good its artifacts stay in the ledger. Recovery: probe, go on.
+//! Rollback: it is one.
+
+use super::canary::share_act;
+use super::{Rules, keep_trying, late_but_forward};
+use crate::drivers::Action;
+use crate::fleet::{Phase, Share};
+use crate::migrate::draft::{Draft, doubled};
+use crate::migrate::state::{Act, Again};
+use crate::migrate::step::Ask;
+use crate::protocol::Severity;
+
+pub(in crate::migrate) const RULES: Rules = Rules {
+    enter: |d| {
+        let touched = d.s.touched;
+        let mut acts = Vec::new();
+        if touched.canary {
+            acts.push(share_act(d, Share::MIN));
+        }
+        if touched.fence {
+            acts.push(Act::forward(Action::Unfence));
+        }
+        if touched.replicate {
+            acts.push(Act::forward(Action::StopReplication));
+        }
+        acts.extend(
+            d.s.ledger.on_failure().into_iter().map(|a| Act::forward(Action::Cleanup { artifact: a })),
+        );
+        d.plan(acts);
+    },
+    exhausted: after,
+    failed: |d, act, detail| {
+        if d.s.dead >= d.s.plan.policy.source_lost_after {
+            d.alert(
+                Severity::Warning,
+                format!("{}: {} was left out, the source is gone: {detail}", d.s.plan.id, act.words()),
+            );
+            d.skip(&format!("the source is gone: {detail}"));
+        } else {
+            keep_trying(d, act, detail);
+        }
+    },
+    late: late_but_forward,
+    ..Rules::USUAL
+};
+
+fn after(d: &mut Draft) {
+    let cause = d.s.cause.clone();
+    let policy = &d.s.plan.policy;
+    let wait = doubled_wait(d);
+    let more = d.s.attempt < policy.attempts && d.at + wait < d.s.plan.expires;
+    if d.s.again == Again::Retry && more {
+        d.give_back();
+        d.s.attempt += 1;
+        let attempt = d.s.attempt;
+        d.go(Phase::Approved, format!("attempt {attempt} follows in {wait}: {cause}"));
+        d.s.due = d.at + wait;
+        d.s.waiting = format!("attempt {attempt} follows in {wait}: {cause}");
+        return;
+    }
+    if d.s.again != Again::No {
+        d.alert(
+            Severity::Warning,
+            format!("{}: given up after {} attempts: {cause}", d.s.plan.id, d.s.attempt),
+        );
+        d.ask = Some(Ask {
+            workload: d.s.plan.workload.clone(),
+            avoid: d.s.plan.destination.clone(),
+            because: cause.clone(),
+        });
+    }
+    d.end(Phase::Aborted, cause);
+}
+
+/// The wait before the next attempt, doubled with each.
+fn doubled_wait(d: &Draft) -> crate::fleet::Span {
+    doubled(d.s.plan.policy.retry_after, d.s.attempt)
+}
