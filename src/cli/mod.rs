@@ -1,4 +1,5 @@
 //! The command line: one file a subcommand.
 
+pub mod agent;
 pub mod check_model;
 pub mod logging;

@@ -17,7 +17,7 @@ pub use line::to_lines;
 pub use mapping::{AGENT_MEASUREMENT, Combine, Derive, FieldRule, Rule, standard};
 pub use source::InfluxSource;
 pub use transport::{Credentials, Secret, Timeouts};
-pub use write::InfluxSink;
+pub use write::{InfluxSink, LinesRefused};
 
 use crate::fleet::Span;
 

@@ -15,6 +15,15 @@ use crate::telemetry::source::{Reading, Sink, SinkError, Written};
 /// Lines in one request.
 const BATCH: usize = 5_000;
 
+/// Why lines were not taken.
+#[derive(Clone, Debug)]
+pub enum LinesRefused {
+    /// The server is away, busy, or refuses us: they may be taken once that is mended.
+    Later(SinkError),
+    /// The server refuses these lines; they will not be taken another time.
+    Never(SinkError),
+}
+
 /// Writes to an InfluxDB of either version.
 pub struct InfluxSink {
     server: Server,
@@ -33,17 +42,24 @@ impl InfluxSink {
         Ok(Self { server, place: options.place.clone(), keep })
     }
 
-    /// Writes a body of line protocol, times in milliseconds; for the agent, whose spool keeps lines.
+    /// Writes a body of line protocol, times in milliseconds; for the agent, whose spool has to know
+    /// whether these lines will ever be taken.
     ///
     /// # Errors
-    /// As `write`.
-    pub async fn write_lines(&self, body: Vec<u8>) -> Result<(), SinkError> {
+    /// Whether to try these lines again.
+    pub async fn write_lines(&self, body: Vec<u8>) -> Result<(), LinesRefused> {
+        let refused = |failure: Failure| match failure {
+            Failure::Refused(_) | Failure::TooLarge(_) => {
+                LinesRefused::Never(failure.into_sink(&self.name()))
+            }
+            other => LinesRefused::Later(other.into_sink(&self.name())),
+        };
         match self.post(body.clone()).await {
             Err(Failure::NotFound(detail)) => {
-                self.create(&detail).await?;
-                self.post(body).await.map_err(|f| f.into_sink(&self.name()))
+                self.create(&detail).await.map_err(LinesRefused::Later)?;
+                self.post(body).await.map_err(refused)
             }
-            other => other.map_err(|f| f.into_sink(&self.name())),
+            other => other.map_err(refused),
         }
     }
 
