@@ -1,0 +1,235 @@
+//! What frames every screen: the header (where am I, is the data live, who may do what), the footer
+//! (what can I do here), the messages above it.
+
+use ratatui::style::{Modifier, Style};
+use unicode_width::UnicodeWidthStr;
+
+use crate::fleet::Span;
+use crate::protocol::{Mode, Severity};
+use crate::tui::action::{Action, TABLE};
+use crate::tui::can::{Can, can};
+use crate::tui::field::{age, left};
+use crate::tui::model::{Model, Screen, Tone};
+use crate::tui::screens::{migration, partition, proposal};
+use crate::tui::text::{Pane, Piece, clip};
+use crate::tui::theme::Token;
+
+/// One thing in the header; those that matter least are left out first.
+pub struct Item {
+    /// Its pieces.
+    pub pieces: Vec<Piece>,
+    /// 0 is always shown.
+    pub drop: u8,
+}
+
+impl Item {
+    /// An item of one piece.
+    pub fn one(text: impl Into<String>, style: Style, drop: u8) -> Item {
+        Item { pieces: vec![(text.into(), style)], drop }
+    }
+
+    fn width(&self) -> usize {
+        self.pieces.iter().map(|(text, _)| text.width()).sum()
+    }
+}
+
+const GAP: usize = 3;
+
+/// Draws `left` from the left and `right` to the right, leaving out what does not fit.
+pub fn bar(pane: &mut Pane<'_>, y: u16, mut left: Vec<Item>, mut right: Vec<Item>) {
+    let width = usize::from(pane.width()).saturating_sub(2);
+    let total = |items: &[Item]| items.iter().map(|i| i.width() + GAP).sum::<usize>();
+    while total(&left) + total(&right) > width + GAP {
+        let worst = |items: &[Item]| {
+            items.iter().enumerate().map(|(i, item)| (item.drop, i)).filter(|(d, _)| *d > 0).max()
+        };
+        match (worst(&left), worst(&right)) {
+            (Some(a), Some(b)) if a.0 >= b.0 => drop(left.remove(a.1)),
+            (Some(a), None) => drop(left.remove(a.1)),
+            (_, Some(b)) => drop(right.remove(b.1)),
+            (None, None) => break,
+        }
+    }
+    let mut x = pane.width().saturating_sub(1) + GAP as u16;
+    for item in right.iter().rev() {
+        x = x.saturating_sub((item.width() + GAP) as u16);
+        pane.pieces(x, y, &item.pieces);
+    }
+    let limit = if right.is_empty() { pane.width() } else { x.saturating_sub(1) };
+    let mut at = 1;
+    for item in &left {
+        for (text, style) in &item.pieces {
+            at = pane.put_in(at, y, limit.saturating_sub(at), text, *style);
+        }
+        at += GAP as u16;
+    }
+}
+
+/// The header: the fleet's on the nine screens, the thing's own on the others.
+pub fn header(model: &Model, pane: &mut Pane<'_>) {
+    let (left, right) = match model.screen() {
+        Screen::Top(_) => (fleet(model), counts(model)),
+        Screen::Partition(id) => (partition::title(model, id), vec![mode(model), data(model)]),
+        Screen::Proposal(_) | Screen::WhatIf => (proposal::title(model), vec![mode(model), data(model)]),
+        Screen::Migration(id) => (migration::title(model, *id), vec![mode(model), data(model)]),
+    };
+    bar(pane, 0, left, right);
+    pane.rule(1);
+}
+
+fn fleet(model: &Model) -> Vec<Item> {
+    let s = &model.snapshot;
+    let look = model.look();
+    let dim = look[Token::Dim];
+    let mut items = vec![
+        Item::one("foreshift", look[Token::Accent].add_modifier(Modifier::BOLD), 6),
+        Item::one(s.fleet_name.clone(), look[Token::Header], 2),
+        mode(model),
+    ];
+    if s.leader.is_empty() {
+        items.push(Item::one("no leader", look[Token::Watch], 1));
+    } else {
+        items.push(Item {
+            pieces: vec![("leader ".into(), dim), (s.leader.clone(), look[Token::Text])],
+            drop: 7,
+        });
+    }
+    items.push(data(model));
+    if model.gone {
+        items.push(Item::one("engine gone", look[Token::Bad], 0));
+    } else if model.frozen {
+        items.push(Item::one("FROZEN (z)", look[Token::Watch], 0));
+    } else if model.silent_for() >= 30_000 {
+        let silent = Span::millis(model.silent_for() as i64);
+        items.push(Item::one(format!("engine silent {silent}"), look[Token::Watch], 0));
+    } else if s.data.failing.is_none() {
+        let next = left(s.next_cycle, model.now());
+        let words = if next.0 < 1000 { "now".to_string() } else { next.to_string() };
+        items.push(Item { pieces: vec![("next cycle ".into(), dim), (words, look[Token::Text])], drop: 8 });
+    }
+    items
+}
+
+fn mode(model: &Model) -> Item {
+    let s = &model.snapshot;
+    let look = model.look();
+    let mut pieces = vec![match s.mode {
+        Mode::ReadOnly => (s.mode.word().to_string(), look[Token::Unknown]),
+        Mode::Advise => (s.mode.word().to_string(), look[Token::Accent]),
+        Mode::Auto => (s.mode.word().to_string(), look[Token::Watch]),
+    }];
+    if s.stopped.is_some() {
+        pieces.push((format!(" {} STOPPED", look.glyphs.failing), look[Token::Bad]));
+    } else if s.frozen.is_some() {
+        pieces.push((format!(" {} auto held", look.glyphs.suspect), look[Token::Watch]));
+    }
+    Item { pieces, drop: 0 }
+}
+
+fn data(model: &Model) -> Item {
+    let s = &model.snapshot;
+    let look = model.look();
+    if let Some((why, again)) = &s.data.failing {
+        let why = clip(why, 32, look.glyphs.ellipsis).into_owned();
+        let again = left(*again, model.now());
+        let again = if again.0 < 1000 { "retrying".to_string() } else { format!("retry {again}") };
+        let text =
+            format!("{} data {} old: {why}, {again}", look.glyphs.failing, age(s.data.newest, model.now()));
+        return Item::one(text, look[Token::Bad], 0);
+    }
+    let Some(newest) = s.data.newest else { return Item::one("no data yet", look[Token::Watch], 0) };
+    let old = newest.age(model.now());
+    let style = if old > Span::minutes(2) { look[Token::Watch] } else { look[Token::Text] };
+    Item { pieces: vec![("data ".into(), look[Token::Dim]), (old.to_string(), style)], drop: 0 }
+}
+
+fn counts(model: &Model) -> Vec<Item> {
+    let look = model.look();
+    let s = &model.snapshot;
+    let mut items = Vec::new();
+    let mut count = |n: usize, one: &str, many: &str, style: Style| {
+        if n > 0 {
+            items.push(Item::one(format!("{n} {}", if n == 1 { one } else { many }), style, 5));
+        }
+    };
+    count(model.waiting(), "proposal", "proposals", look[Token::Accent]);
+    count(model.running(), "moving", "moving", look[Token::Moving]);
+    if let Some(worst) = s.alerts.iter().map(|a| a.severity).max() {
+        let (glyph, _, style) = look.severity(worst);
+        let style = if worst == Severity::Info { look[Token::Dim] } else { style };
+        items.push(Item::one(format!("{glyph} {}", s.alerts.len()), style, 4));
+    }
+    items
+}
+
+/// The footer: what can be done here, what cannot is greyed; messages stand above it.
+pub fn footer(model: &Model, pane: &mut Pane<'_>) {
+    let y = pane.height() - 1;
+    pane.rule(y - 1);
+    toasts(model, pane, y - 1);
+    let look = model.look();
+    let mut x = 1;
+    if !model.pending.is_empty() {
+        let keys: Vec<String> = model.pending.iter().map(|k| k.to_string()).collect();
+        x = pane.put(x, y, &format!("{} … ", keys.join(" ")), look[Token::Accent]);
+    }
+    // Help and back are always there; the rest as far as there is room.
+    let always = [Action::Back, Action::Help];
+    let tail: Vec<Piece> = always
+        .into_iter()
+        .filter(|a| *a != Action::Back || model.stack.len() > 1 || model.commands)
+        .flat_map(|a| entry(model, a, false))
+        .collect();
+    let tail_width: usize = tail.iter().map(|(t, _)| t.width()).sum();
+    let limit = usize::from(pane.width()).saturating_sub(tail_width + 1);
+    for row in TABLE.iter().filter(|row| !row.short.is_empty() && !always.contains(&row.action)) {
+        let disabled = match can(model, row.action) {
+            Can::Yes => false,
+            Can::No(_) => true,
+            Can::NotHere => continue,
+        };
+        let pieces = entry(model, row.action, disabled);
+        let width: usize = pieces.iter().map(|(t, _)| t.width()).sum();
+        if pieces.is_empty() || usize::from(x) + width > limit {
+            continue;
+        }
+        x = pane.pieces(x, y, &pieces);
+    }
+    pane.pieces(x, y, &tail);
+}
+
+fn entry(model: &Model, action: Action, disabled: bool) -> Vec<Piece> {
+    let look = model.look();
+    let key = model.keymap.shown(action);
+    if key.is_empty() {
+        return Vec::new();
+    }
+    let short = if action == Action::Stop && model.snapshot.stopped.is_some() {
+        "release the stop"
+    } else {
+        action.row().short
+    };
+    let (key_style, style) = if disabled {
+        (look[Token::Disabled], look[Token::Disabled])
+    } else {
+        (look[Token::Key], look[Token::Dim])
+    };
+    vec![(key, key_style), (format!(" {short}   "), style)]
+}
+
+fn toasts(model: &Model, pane: &mut Pane<'_>, bottom: u16) {
+    for (i, toast) in model.toasts.iter().rev().enumerate() {
+        let Some(y) = bottom.checked_sub(i as u16) else { return };
+        let look = model.look();
+        let (glyph, token) = match toast.tone {
+            Tone::Good => (look.glyphs.done, Token::Good),
+            Tone::Plain => (look.glyphs.info, Token::Accent),
+            Tone::Bad => (look.glyphs.failed, Token::Bad),
+        };
+        let blank = " ".repeat(usize::from(pane.width()));
+        pane.put(0, y, &blank, look[Token::Popup]);
+        let popup = look[Token::Popup];
+        let x = pane.put(1, y, glyph, popup.patch(Style { bg: None, ..look[token] }));
+        pane.put_in(x + 1, y, pane.width().saturating_sub(x + 2), &toast.text, popup);
+    }
+}

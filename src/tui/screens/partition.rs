@@ -1,0 +1,342 @@
+//! A partition: what do you know, and why do you believe it? One metric large, with its forecast, the
+//! others small, the reasons, the model and its record.
+
+use super::chrome::Item;
+use super::pulse::{chance_style, score_style, window_name};
+use super::tables::{migration_mark, with_unit};
+use crate::fleet::{PartitionId, ShownState, Span};
+use crate::protocol::{MetricDetail, PartitionDetail, PartitionView, Reason};
+use crate::tui::field::middle_window;
+use crate::tui::model::{Model, ZOOMS};
+use crate::tui::text::{Pane, clock, clock_minutes, wrap};
+use crate::tui::theme::{Look, Token};
+use crate::tui::widgets::fan_chart::fan_chart;
+use crate::tui::widgets::sparkline::{range, sparkline};
+
+/// The header of the screen.
+pub fn title(model: &Model, id: &PartitionId) -> Vec<Item> {
+    let look = model.look();
+    let (dim, text) = (look[Token::Dim], look[Token::Text]);
+    let mut items = vec![Item {
+        pieces: vec![(format!("{} ", look.glyphs.back), dim), (id.to_string(), look[Token::Header])],
+        drop: 0,
+    }];
+    let Some(p) = model.partition(id) else {
+        items.push(Item::one("is not in the fleet any more", look[Token::Watch], 0));
+        return items;
+    };
+    let (glyph, style) = look.state(p.shown);
+    let word = if p.shown == ShownState::Active { "healthy" } else { p.shown.word() };
+    items.push(Item::one(format!("{glyph} {word}"), style, 0));
+    items.push(Item::one(format!("since {}", clock_minutes(p.since)), dim, 6));
+    let health = p.health.map_or(look.glyphs.dash.to_string(), |h| h.to_string());
+    let health_style = p.health.map_or(dim, |h| score_style(look, h.get()));
+    items.push(Item { pieces: vec![("health ".into(), dim), (health, health_style)], drop: 2 });
+    let work = format!("{}, {} workloads, {}", p.class, p.workloads, p.data);
+    items.push(Item::one(work, text, 9));
+    items
+}
+
+/// Draws the screen.
+pub fn draw(model: &Model, id: &PartitionId, pane: &mut Pane<'_>) {
+    let look = model.look();
+    let Some(detail) = model.inspected.detail.as_ref().filter(|d| d.id == *id) else {
+        let text = match &model.inspected.failed {
+            Some(why) => format!("{} {why}", look.glyphs.failed),
+            None => "asking the engine …".to_string(),
+        };
+        pane.put(2, 1, &text, look[Token::Dim]);
+        return;
+    };
+    let wide = pane.width() >= 100;
+    let side = if wide { (pane.width() * 3 / 10).clamp(34, 52) } else { 0 };
+    let main = pane.width() - side;
+    let height = pane.height();
+    let bottom = 2;
+    let smalls = small_rows(detail, main, height);
+    {
+        let mut part = pane.part(0, 0, main, height.saturating_sub(bottom));
+        let reasons = if wide { 0 } else { 4.min(height / 4) };
+        let chart = height.saturating_sub(bottom + smalls + 2 + reasons);
+        large(model, detail, &mut part.part(0, 0, main, chart + 1));
+        small(model, detail, &mut part.part(0, chart + 2, main, smalls));
+        if !wide {
+            let mut below = part.part(0, chart + 2 + smalls, main, reasons);
+            short_why(model, detail, &mut below);
+        }
+    }
+    model_line(model, detail, &mut pane.part(0, height - bottom, main, bottom));
+    if wide {
+        for y in 0..height {
+            pane.cell(main, y, look.glyphs.bar, look[Token::Faint]);
+        }
+        why_panel(model, id, detail, &mut pane.part(main + 2, 0, side - 3, height));
+    }
+}
+
+fn chosen<'a>(model: &Model, detail: &'a PartitionDetail) -> Option<&'a MetricDetail> {
+    detail.metrics.get(model.inspected.metric.min(detail.metrics.len().saturating_sub(1)))
+}
+
+fn large(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
+    let look = model.look();
+    let (dim, text) = (look[Token::Dim], look[Token::Text]);
+    let Some(metric) = chosen(model, detail) else {
+        pane.put(2, 0, "no metric has arrived yet", dim);
+        return;
+    };
+    let mut x = pane.put(2, 0, &metric.label, look[Token::Title]) + 2;
+    let now = metric.history.iter().rev().find(|v| v.is_finite());
+    let style = deviation_style(look, metric);
+    if let Some(now) = now {
+        x = pane.put(x, 0, "now ", dim);
+        x = pane.put(x, 0, &with_unit(f64::from(*now), &metric.unit), style) + 2;
+    }
+    if let Some((low, high)) = metric.normal {
+        x = pane.put(x, 0, "own normal ", dim);
+        let words = format!("{}–{}", with_unit(f64::from(low), ""), with_unit(f64::from(high), &metric.unit));
+        x = pane.put(x, 0, &words, text) + 2;
+    }
+    if let Some(forecast) = &metric.forecast {
+        if let Some((bound, at, first, last)) = &forecast.crossing {
+            let until = last.map_or("later".to_string(), clock_minutes);
+            let bound = with_unit(f64::from(*bound), &metric.unit);
+            let words = format!("{} crosses {bound} at {} ", look.glyphs.cross, clock_minutes(*at));
+            x = pane.put(x, 0, &words, look[Token::Threshold]);
+            x = pane.put(x, 0, &format!("({} {} {until})", clock_minutes(*first), look.glyphs.dash), dim) + 2;
+        }
+    }
+    let history = ZOOMS[model.inspected.zoom.min(ZOOMS.len() - 1)];
+    let words = format!("{} back", window_name(history));
+    if usize::from(x) + words.len() < usize::from(pane.width()) {
+        pane.put_right(pane.width().saturating_sub(1), 0, &words, dim);
+    }
+    let chart = pane.part(1, 1, pane.width().saturating_sub(2), pane.height().saturating_sub(1));
+    fan_chart(chart, metric, history, detail.at);
+}
+
+fn deviation_style(look: &Look, metric: &MetricDetail) -> ratatui::style::Style {
+    match metric.deviation.map(f64::abs) {
+        Some(d) if d >= 6.0 => look[Token::Bad],
+        Some(d) if d >= 3.0 => look[Token::Watch],
+        _ => look[Token::Text],
+    }
+}
+
+const SMALL_WIDTH: u16 = 38;
+
+fn small_rows(detail: &PartitionDetail, width: u16, height: u16) -> u16 {
+    let across = (width / SMALL_WIDTH).max(1) as usize;
+    (detail.metrics.len().div_ceil(across) as u16).min((height / 4).max(1))
+}
+
+/// The other metrics: label, a line of bars, the value, and how it is.
+fn small(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
+    let look = model.look();
+    let across = (pane.width() / SMALL_WIDTH).max(1);
+    let each = pane.width() / across;
+    let chosen = model.inspected.metric.min(detail.metrics.len().saturating_sub(1));
+    let room = usize::from(across * pane.height());
+    for (i, metric) in detail.metrics.iter().enumerate().take(room) {
+        let (x, y) = (i as u16 % across * each, i as u16 / across);
+        let mut part = pane.part(x, y, each, 1);
+        let label = if i == chosen { look[Token::Accent] } else { look[Token::Dim] };
+        let mark = if i == chosen { look.glyphs.cursor } else { " " };
+        part.put(0, 0, mark, label);
+        part.put_in(2, 0, 14, &metric.label, label);
+        let (low, high) = range(&metric.history).unwrap_or((0.0, 1.0));
+        // A flat series is drawn flat, not as noise at full height.
+        let room = metric.normal.map_or(0.0, |(a, b)| b - a).max(high.abs() * 0.02);
+        let high = high.max(low + room * 2.0);
+        let width = usize::from(each.saturating_sub(28)).clamp(6, 24);
+        let tail = metric.history.len().saturating_sub(width * 6);
+        let style = deviation_style(look, metric);
+        let line = sparkline(look, &metric.history[tail..], width, low, high);
+        part.put(17, 0, &line, style);
+        let now = metric
+            .history
+            .iter()
+            .rev()
+            .find(|v| v.is_finite())
+            .map(|v| with_unit(f64::from(*v), &metric.unit));
+        part.put_in(
+            17 + width as u16 + 1,
+            0,
+            each.saturating_sub(20 + width as u16),
+            &now.unwrap_or_default(),
+            style,
+        );
+        let (glyph, token) = match metric.deviation.map(f64::abs) {
+            Some(d) if d >= 6.0 => (look.glyphs.failing, Token::Bad),
+            Some(d) if d >= 3.0 => (look.glyphs.suspect, Token::Watch),
+            Some(_) => (" ", Token::Good),
+            None => (look.glyphs.unknown, Token::Unknown),
+        };
+        part.put_right(each.saturating_sub(1), 0, glyph, look[token]);
+    }
+}
+
+fn model_line(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
+    let look = model.look();
+    let age = detail.at.age(model.now());
+    let mut words = format!("{} {} {}", detail.model, look.glyphs.dot, detail.maturity);
+    words.push_str(&format!(" {} score {age} old", look.glyphs.dot));
+    let lines = wrap(&words, usize::from(pane.width().saturating_sub(4)));
+    let last = pane.height().saturating_sub(lines.len().min(2) as u16);
+    for (i, line) in lines.iter().take(2).enumerate() {
+        pane.put(2, last + i as u16, line, look[Token::Dim]);
+    }
+}
+
+/// Reasons as rows: what, and how many points.
+fn reasons(look: &Look, pane: &mut Pane<'_>, y: u16, reasons: &[Reason], rows: u16) -> u16 {
+    let width = pane.width();
+    for (i, reason) in reasons.iter().enumerate().take(usize::from(rows)) {
+        let y = y + i as u16;
+        let amount = signed(reason.amount);
+        let style = if reason.amount > 0.0 { look[Token::Watch] } else { look[Token::Good] };
+        let x = pane.put_right(width, y, &amount, style);
+        pane.put_in(0, y, x.saturating_sub(1), &reason.what, look[Token::Text]);
+    }
+    y + (reasons.len() as u16).min(rows)
+}
+
+fn signed(amount: f64) -> String {
+    if amount.round() == 0.0 { "0".to_string() } else { format!("{amount:+.0}").replace('-', "−") }
+}
+
+fn why_title(model: &Model, id: &PartitionId) -> Option<(String, String, f64)> {
+    let p = model.partition(id)?;
+    let w = middle_window(&model.snapshot);
+    let probability = p.failure.get(w)?;
+    let window = model.snapshot.windows.get(w).map(|w| window_name(*w)).unwrap_or_default();
+    Some((probability.to_string(), window, probability.get()))
+}
+
+fn why_panel(model: &Model, id: &PartitionId, detail: &PartitionDetail, pane: &mut Pane<'_>) {
+    let look = model.look();
+    let dim = look[Token::Dim];
+    let height = pane.height();
+    let mut y = 0;
+    if let Some((probability, window, value)) = why_title(model, id) {
+        let x = pane.put(0, y, "WHY ", look[Token::Title]);
+        let x = pane.put(x, y, &probability, chance_style(look, value));
+        pane.put(x, y, &format!(" WITHIN {}", window.to_uppercase()), look[Token::Title]);
+        y += 1;
+        let base = Reason {
+            what: "any partition, any day".into(),
+            amount: detail.failure_base,
+            words: String::new(),
+        };
+        let rows = (height / 3).max(4);
+        y = reasons(look, pane, y, &detail.why_failure, rows);
+        y = reasons(look, pane, y, &[base], 1);
+        if let Some(p) = model.partition(id) {
+            pane.put(0, y, &format!("{}, confidence {:.0} %", p.calibration, detail.confidence * 100.0), dim);
+            y += 1;
+        }
+        y += 1;
+    }
+    if !detail.track_record.is_empty() {
+        for line in wrap(&detail.track_record, usize::from(pane.width())).into_iter().take(3) {
+            pane.put(0, y, &line, look[Token::Text]);
+            y += 1;
+        }
+        y += 1;
+    }
+    if y + 3 < height && !detail.why_health.is_empty() {
+        let health = model.partition(id).and_then(|p| p.health);
+        let title = health.map_or("WHY THIS HEALTH".to_string(), |h| format!("HEALTH {h} = 100 −"));
+        pane.put(0, y, &title, look[Token::Title]);
+        y = reasons(look, pane, y + 1, &detail.why_health, (height.saturating_sub(y + 1) / 2).max(2)) + 1;
+    }
+    y = moves(model, id, pane, y);
+    if y + 1 < height && !detail.events.is_empty() {
+        pane.put(0, y, "OF LATE", look[Token::Title]);
+        y += 1;
+        for (at, words) in &detail.events {
+            if y >= height {
+                return;
+            }
+            let x = pane.put(0, y, &clock(*at), dim) + 1;
+            pane.put(x, y, words, look[Token::Text]);
+            y += 1;
+        }
+    }
+}
+
+/// Migrations and proposals that concern this partition.
+fn moves(model: &Model, id: &PartitionId, pane: &mut Pane<'_>, mut y: u16) -> u16 {
+    let look = model.look();
+    let running = model.snapshot.migrations.iter().filter(|m| m.ended.is_none());
+    let here: Vec<_> = running.filter(|m| m.source == *id || m.destination == *id).take(3).collect();
+    for m in &here {
+        let (glyph, style) = migration_mark(look, m);
+        pane.put(
+            0,
+            y,
+            &format!("{glyph} {} {} {} {}", m.id, m.workload, look.glyphs.arrow, m.destination),
+            style,
+        );
+        y += 1;
+    }
+    if let Some(p) = model.chosen_proposal().filter(|p| p.open) {
+        pane.put(0, y, &format!("{} {} {}", look.glyphs.cursor, p.id, p.title), look[Token::Accent]);
+        y += 1;
+    }
+    if y > 0 && (!here.is_empty() || model.chosen_proposal().is_some_and(|p| p.open)) { y + 1 } else { y }
+}
+
+/// The reasons in a narrow terminal: two columns under the chart.
+fn short_why(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
+    let look = model.look();
+    let Some((probability, window, value)) = why_title(model, &detail.id) else { return };
+    let x = pane.put(2, 0, "WHY ", look[Token::Title]);
+    let x = pane.put(x, 0, &probability, chance_style(look, value));
+    let x = pane.put(x, 0, &format!(" WITHIN {}   ", window.to_uppercase()), look[Token::Title]);
+    pane.put(x, 0, &detail.track_record, look[Token::Dim]);
+    let half = pane.width() / 2;
+    let rows = pane.height().saturating_sub(1);
+    let (left, right) = detail.why_failure.split_at(detail.why_failure.len().min(usize::from(rows)));
+    reasons(look, &mut pane.part(2, 1, half - 4, rows), 0, left, rows);
+    reasons(look, &mut pane.part(half + 2, 1, half.saturating_sub(4), rows), 0, right, rows);
+}
+
+/// The explanation in sentences, for the popup.
+pub fn why(model: &Model, p: &PartitionView) -> (String, Vec<String>) {
+    let mut says = Vec::new();
+    let name = |w: Span| window_name(w);
+    let chances: Vec<String> = model
+        .snapshot
+        .windows
+        .iter()
+        .zip(&p.failure)
+        .map(|(w, f)| format!("{f} within {}", name(*w)))
+        .collect();
+    if chances.is_empty() {
+        says.push("no failure probability: there is not enough data".to_string());
+    } else {
+        says.push(format!("expected to fail: {} ({})", chances.join(", "), p.calibration));
+    }
+    if let Some(health) = p.health {
+        says.push(format!("health {health} of 100; {}", p.because));
+    }
+    let detail = model.inspected.detail.as_ref().filter(|d| d.id == p.id);
+    if let Some(detail) = detail {
+        for reason in &detail.why_failure {
+            says.push(format!("{} points: {}", signed(reason.amount), reason.words));
+        }
+        says.push(format!("base: {} points", signed(detail.failure_base)));
+        for text in [&detail.track_record, &detail.model, &detail.maturity] {
+            if !text.is_empty() {
+                says.push(text.clone());
+            }
+        }
+    } else {
+        if let Some(instability) = p.instability {
+            says.push(format!("{instability:.1} robust standard deviations from its own baseline"));
+        }
+        says.push("open it for metrics, contributions and the record of the model".to_string());
+    }
+    (p.id.to_string(), says)
+}
