@@ -12,6 +12,7 @@ mod column;
 pub mod context;
 mod detail;
 pub mod failure;
+pub mod forecast;
 pub mod gap;
 pub mod health;
 pub mod hysteresis;

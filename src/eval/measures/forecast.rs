@@ -72,7 +72,7 @@ fn seasonal_indices(x: &[f64], season: usize) -> Vec<f64> {
     let mut sum = vec![0.0; season];
     let mut count = vec![0.0; season];
     for i in half..n.saturating_sub(half) {
-        let trend = if season % 2 == 0 {
+        let trend = if season.is_multiple_of(2) {
             let ends = (x[i - half] + x[i + half]) / 2.0;
             (ends + x[i + 1 - half..i + half].iter().sum::<f64>()) / season as f64
         } else {

@@ -9,6 +9,7 @@
 //! with a state of a few hundred bytes a partition, [`AnomalyModel::score_columns`] scores history in
 //! blocks. [`univariate`] is for a single series with nothing to train on.
 
+mod block;
 pub mod error;
 pub mod hysteresis;
 pub mod model;
@@ -16,6 +17,9 @@ pub mod moments;
 pub mod scaler;
 pub mod tail;
 pub mod univariate;
+
+#[cfg(test)]
+mod tests;
 
 pub use error::AnomalyError;
 pub use hysteresis::Hysteresis;

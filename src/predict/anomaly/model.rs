@@ -1,17 +1,15 @@
 //! The combined model of one partition (or of an application, pooled): fit, score a row, score history.
 
-use ndarray::{ArrayView2, ArrayViewMut2, s};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    block::{BLOCK, Block, multiply, square_columns},
     error::AnomalyError,
     moments::{EWMA, Moments},
     scaler::Scaler,
     tail::Tails,
 };
 
-/// Rows scored together.
-const BLOCK: usize = 256;
 /// Rows of the trailing mean.
 pub const TRAILING: usize = 10;
 /// Fewest rows a model is fitted from.
@@ -117,10 +115,10 @@ impl AnomalyModel {
         let scaler = Scaler::fit(columns);
         let mut moments = Moments::new(metrics);
         let mut z: Vec<Vec<f32>> = vec![Vec::with_capacity(rows); metrics];
-        let mut state = AnomalyState::new(metrics);
+        let (mut last, mut mean) = (vec![0.0; metrics], vec![0.0; metrics]);
         let mut block = Block::new(metrics);
         for from in (0..rows).step_by(BLOCK) {
-            let count = block.load(&scaler, &mut state, columns, from);
+            let count = block.load(&scaler, &mut last, &mut mean, columns, from);
             moments.add_block(&block.values, BLOCK, count);
             for (metric, column) in z.iter_mut().enumerate() {
                 column.extend_from_slice(&block.values[metric * BLOCK..metric * BLOCK + count]);
@@ -213,9 +211,9 @@ impl AnomalyModel {
             raw += vote;
             spread_over(vote, &parts, &mut shares);
         }
-        for m in 0..d {
-            state.last[m] = now[m];
-            state.mean[m] += EWMA * (now[m] - state.mean[m]);
+        state.last.copy_from_slice(&now[..d]);
+        for (mean, z) in state.mean.iter_mut().zip(&now) {
+            *mean += EWMA * (z - *mean);
         }
         state.push(raw, &shares);
         for (out, share) in contributions.iter_mut().zip(&shares) {
@@ -265,11 +263,11 @@ impl AnomalyModel {
             return Err(AnomalyError::Shape { found: columns.len(), expected: d });
         }
         let mut votes: [Vec<f32>; 4] = std::array::from_fn(|_| Vec::with_capacity(rows));
-        let mut state = AnomalyState::new(d);
+        let (mut last, mut mean) = (vec![0.0; d], vec![0.0; d]);
         let mut block = Block::new(d);
         let mut white = vec![0.0f32; d * BLOCK];
         for from in (0..rows).step_by(BLOCK) {
-            let count = block.load(&self.scaler, &mut state, columns, from);
+            let count = block.load(&self.scaler, &mut last, &mut mean, columns, from);
             let z = &block.values[..d * BLOCK];
             let mut sums = [[0.0f32; BLOCK]; 4];
             square_columns(z, &mut sums[0]);
@@ -379,45 +377,6 @@ impl Norm {
     }
 }
 
-/// A block of rows as `[z(t), z(t−1), ewma(t−1), 1] × BLOCK`.
-struct Block {
-    metrics: usize,
-    values: Vec<f32>,
-}
-
-impl Block {
-    fn new(metrics: usize) -> Block {
-        let mut values = vec![0.0; (3 * metrics + 1) * BLOCK];
-        values[3 * metrics * BLOCK..].fill(1.0);
-        Block { metrics, values }
-    }
-
-    /// Loads rows `from..from + BLOCK` (or fewer) and moves the state on; gives how many.
-    fn load(&mut self, scaler: &Scaler, state: &mut AnomalyState, columns: &[&[f32]], from: usize) -> usize {
-        let d = self.metrics;
-        let (now, rest) = self.values.split_at_mut(d * BLOCK);
-        let (before, means) = rest.split_at_mut(d * BLOCK);
-        let mut count = 0;
-        for (m, column) in columns.iter().enumerate() {
-            let values = &column[from..column.len().min(from + BLOCK)];
-            count = values.len();
-            let line = m * BLOCK;
-            let (mut last, mut mean) = (state.last[m], state.mean[m]);
-            for (t, &value) in values.iter().enumerate() {
-                let scaled = if value.is_finite() { scaler.z(m, value) } else { f32::NAN };
-                let z = if scaled.is_nan() { mean } else { scaled };
-                now[line + t] = z;
-                before[line + t] = last;
-                means[line + t] = mean;
-                last = z;
-                mean += EWMA * (z - mean);
-            }
-            (state.last[m], state.mean[m]) = (last, mean);
-        }
-        count
-    }
-}
-
 fn check(columns: &[&[f32]]) -> Result<usize, AnomalyError> {
     let rows = same_rows(columns)?;
     let found = (0..rows).filter(|&t| columns.iter().any(|c| c[t].is_finite())).count();
@@ -432,34 +391,6 @@ fn same_rows(columns: &[&[f32]]) -> Result<usize, AnomalyError> {
     match columns.iter().position(|c| c.len() != rows) {
         Some(metric) => Err(AnomalyError::Ragged { metric, found: columns[metric].len(), expected: rows }),
         None => Ok(rows),
-    }
-}
-
-/// `out[i][t] = Σ_k a[i][k] block[k][t]`, `a` = `lines × width`, `block` = `width × BLOCK`.
-fn multiply(a: &[f32], block: &[f32], lines: usize, width: usize, out: &mut [f32]) {
-    let left = ArrayView2::from_shape((lines, width), a);
-    let right = ArrayView2::from_shape((width, BLOCK), &block[..width * BLOCK]);
-    let target = ArrayViewMut2::from_shape((lines, BLOCK), out);
-    if let (Ok(left), Ok(right), Ok(mut target)) = (left, right, target) {
-        ndarray::linalg::general_mat_mul(1.0, &left, &right, 0.0, &mut target);
-    }
-}
-
-/// `out = B Bᵀ` over the first `count` of `stride` columns of the `width × stride` matrix `block`.
-pub(super) fn multiply_transposed(block: &[f32], stride: usize, width: usize, count: usize, out: &mut [f32]) {
-    let whole = ArrayView2::from_shape((width, stride), block);
-    let target = ArrayViewMut2::from_shape((width, width), out);
-    if let (Ok(whole), Ok(mut target)) = (whole, target) {
-        let part = whole.slice(s![.., ..count]);
-        ndarray::linalg::general_mat_mul(1.0, &part, &part.t(), 0.0, &mut target);
-    }
-}
-
-fn square_columns(lines: &[f32], sums: &mut [f32; BLOCK]) {
-    for line in lines.chunks_exact(BLOCK) {
-        for (sum, v) in sums.iter_mut().zip(line) {
-            *sum += v * v;
-        }
     }
 }
 
@@ -515,101 +446,4 @@ fn alarm_level(scores: &[f32]) -> f32 {
     }
     sorted.sort_unstable_by(f32::total_cmp);
     super::scaler::quantile(&sorted, 0.9995) * 1.5
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Three metrics, the second follows the first; missing values here and there.
-    fn history(rows: usize) -> Vec<Vec<f32>> {
-        let mut seed = 1u64;
-        let mut noise = move || {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (seed >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-        };
-        let mut columns = vec![Vec::new(), Vec::new(), Vec::new()];
-        for t in 0..rows {
-            let load = 50.0 + 20.0 * (t as f32 / 60.0).sin() + noise();
-            columns[0].push(load);
-            columns[1].push(if t % 97 == 5 { f32::NAN } else { 2.0 * load + noise() });
-            columns[2].push(3.0 + noise());
-        }
-        columns
-    }
-
-    fn views(columns: &[Vec<f32>]) -> Vec<&[f32]> {
-        columns.iter().map(Vec::as_slice).collect()
-    }
-
-    fn fitted(columns: &[Vec<f32>]) -> AnomalyModel {
-        AnomalyModel::fit(&views(columns), &FitOptions { voters: &Voter::ALL, pooled: None }).expect("fits").0
-    }
-
-    #[test]
-    fn history_and_stream_give_the_same_scores_and_contributions_sum_to_them() {
-        let columns = history(3000);
-        let model = fitted(&columns);
-        let scores = model.score_columns(&views(&columns)).expect("scores");
-        let mut state = model.state();
-        let mut parts = [0.0; 3];
-        for t in 0..3000 {
-            let row = [columns[0][t], columns[1][t], columns[2][t]];
-            let one = model.score_row(&mut state, &row, &mut parts);
-            assert!((one.raw - scores.raw[t]).abs() < 1e-3 * (1.0 + one.raw.abs()), "row {t}");
-            assert!((one.smooth - scores.smooth[t]).abs() < 1e-3 * (1.0 + one.smooth.abs()), "row {t}");
-            assert!((parts.iter().sum::<f32>() - one.raw).abs() < 1e-4 * (1.0 + one.raw.abs()), "row {t}");
-            let smooth: f32 = state.smooth_contributions().iter().sum();
-            assert!((smooth - one.smooth).abs() < 1e-3 * (1.0 + one.smooth.abs()), "row {t}");
-        }
-    }
-
-    #[test]
-    fn a_broken_relation_is_seen_although_each_metric_is_in_its_range_and_the_metric_is_named() {
-        let columns = history(6000);
-        let model = fitted(&columns);
-        let mut state = model.state();
-        let mut parts = [0.0; 3];
-        for t in 0..200 {
-            let row = [columns[0][t], columns[1][t], columns[2][t]];
-            assert!(model.score_row(&mut state, &row, &mut parts).raw < model.alarm_levels().0);
-        }
-        let broken = model.score_row(&mut state, &[columns[0][200], 130.0, columns[2][200]], &mut parts);
-        assert!(broken.raw > model.alarm_levels().0, "{broken:?} {:?}", model.alarm_levels());
-        assert!(parts[1] > parts[2] && parts[0] + parts[1] > 0.8 * broken.raw, "{parts:?}");
-    }
-
-    #[test]
-    fn bad_columns_are_refused_and_odd_ones_are_scored() {
-        let fit = |c: &[&[f32]]| AnomalyModel::fit(c, &FitOptions::default());
-        assert_eq!(fit(&[]).err(), Some(AnomalyError::NoMetric));
-        assert!(matches!(fit(&[&[1.0; 50], &[1.0; 40]]), Err(AnomalyError::Ragged { metric: 1, .. })));
-        assert!(matches!(fit(&[&[f32::NAN; 50]]), Err(AnomalyError::TooShort { found: 0, .. })));
-        // constant, all missing, twice the same: finite scores
-        let wave: Vec<f32> = (0..200).map(|i| (i as f32 / 9.0).sin()).collect();
-        let columns: [&[f32]; 4] = [&[7.0; 200], &[f32::NAN; 200], &wave, &wave];
-        let (model, _) = fit(&columns).expect("fits");
-        let scores = model.score_columns(&columns).expect("scores");
-        assert!(scores.raw.iter().all(|s| s.is_finite()));
-        let mut parts = [0.0; 4];
-        let silent = model.score_row(&mut model.state(), &[f32::NAN; 4], &mut parts);
-        assert_eq!(silent.present, 0.0, "a row without a value says so");
-        let wild = model.score_row(&mut model.state(), &[f32::INFINITY, 1e30, -1e30, 0.0], &mut parts);
-        assert!(wild.raw.is_finite() && wild.raw > 1.0);
-    }
-
-    #[test]
-    fn a_young_partition_leans_on_the_pooled_moments() {
-        let old = history(8000);
-        let pooled = AnomalyModel::fit(&views(&old), &FitOptions::default()).expect("fits").1;
-        let young: Vec<Vec<f32>> = old.iter().map(|c| c[..240].to_vec()).collect();
-        let options = FitOptions { pooled: Some(&pooled), ..FitOptions::default() };
-        let (model, own) = AnomalyModel::fit(&views(&young), &options).expect("fits");
-        assert_eq!(own.rows(), 240.0);
-        assert!(model.score_columns(&views(&young)).expect("scores").raw.iter().all(|s| s.is_finite()));
-        let mut sum = own.clone();
-        sum.merge(&pooled);
-        assert_eq!(sum.rows(), 8240.0);
-        assert!(model.bytes() < 12 * 1024);
-    }
 }

@@ -53,7 +53,7 @@ impl Moments {
     pub(super) fn add_block(&mut self, block: &[f32], stride: usize, count: usize) {
         let width = 3 * self.metrics + 1;
         let mut product = vec![0.0f32; width * width];
-        super::model::multiply_transposed(block, stride, width, count, &mut product);
+        super::block::multiply_transposed(block, stride, width, count, &mut product);
         for (sum, p) in self.sums.iter_mut().zip(&product) {
             *sum += f64::from(*p);
         }
