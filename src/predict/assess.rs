@@ -43,6 +43,8 @@ pub(super) struct Row {
     pub(super) beside_peers: f32,
     /// Forecasts, most unusual metric first.
     pub(super) forecasts: Vec<Forecast>,
+    /// The cycle in which they were made.
+    pub(super) forecast_cycle: Option<u64>,
 }
 
 impl Default for Row {
@@ -57,6 +59,7 @@ impl Default for Row {
             instability: 0.0,
             beside_peers: 0.0,
             forecasts: Vec::new(),
+            forecast_cycle: None,
         }
     }
 }
@@ -194,6 +197,7 @@ impl Assessor {
         self.read_levels(windows, now);
         self.seed(windows);
         self.deviate(now);
+        self.forecast_due(windows, now);
         self.conclude(now);
         self.learn(windows);
         &self.assessments
@@ -237,7 +241,7 @@ impl Assessor {
             return;
         }
         let old_width = self.columns.len();
-        let mut columns: Vec<Column> = metrics.iter().map(Column::new).collect();
+        let mut columns: Vec<Column> = metrics.iter().map(|m| Column::new(m, &self.options)).collect();
         let known: std::collections::HashSet<&MetricName> = metrics.iter().collect();
         columns.extend(self.columns.iter().filter(|c| !known.contains(&c.name)).cloned());
         let old_column: Vec<Option<usize>> =

@@ -350,3 +350,45 @@ mod odd_input {
         let _ = MetricIx(0);
     }
 }
+
+#[test]
+fn a_disk_that_fills_up_is_forecast_with_its_crossing_and_counts() {
+    let (mut fleet, mut assessor) = warmed(6);
+    let disk = metric("disk.used");
+    let mut filled = 48.0;
+    fleet.run(Span::hours(1), |p, m, v| {
+        if p == 2 && m == disk {
+            filled += 0.3;
+            filled
+        } else {
+            v
+        }
+    });
+    let a = fleet.assess(&mut assessor)[2].clone();
+    let forecast =
+        assessor.forecasts(PartitionIx(2)).iter().find(|f| f.metric.as_str() == "disk.used").unwrap();
+    let crossing = forecast.crossing.expect("crosses 95 %");
+    let minutes = (crossing.at - fleet.now).as_seconds() / 60.0;
+    // 84 now, 0.6 a minute: 95 in about 18 minutes.
+    assert!((8.0..40.0).contains(&minutes), "{minutes} {}", forecast.method);
+    let why = a.why_failure.iter().find(|c| c.metric.as_str() == "disk.used").unwrap();
+    assert!(why.words.contains("reaches 95 %"), "{}", why.words);
+    let hour = a.failure_within(Span::hours(1)).unwrap();
+    assert!(hour > assessor.assessments()[3].failure_within(Span::hours(1)).unwrap());
+}
+
+#[test]
+fn everybody_is_forecast_in_turn_within_the_budget() {
+    let mut fleet = Fleet::new(60);
+    let options = ForecastOptions { budget: 30, metrics: 3, every_cycles: 20, ..ForecastOptions::default() };
+    let mut assessor = Assessor::new(AssessOptions { forecast: options, ..AssessOptions::default() });
+    fleet.run(Span::hours(1), as_it_is);
+    for cycle in 1..=12 {
+        fleet.run(Span::seconds(30), as_it_is);
+        fleet.assess(&mut assessor);
+        let made = (0..60).filter(|&p| !assessor.forecasts(PartitionIx(p)).is_empty()).count();
+        assert!(made <= cycle * 10, "cycle {cycle}: {made}");
+    }
+    let made = (0..60).filter(|&p| !assessor.forecasts(PartitionIx(p)).is_empty()).count();
+    assert_eq!(made, 60);
+}

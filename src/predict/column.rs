@@ -14,6 +14,7 @@ pub(super) struct Column {
     pub(super) unit: Option<Unit>,
     pub(super) shape: Shape,
     pub(super) bad_direction: i8,
+    pub(super) bound: Option<f32>,
     /// Location and standard deviation on the scale of judgement that the shipped model expects.
     pub(super) prior: Option<(f32, f32)>,
     /// Weight by kind of hosted work, in the order of `Derived::kinds`.
@@ -21,15 +22,17 @@ pub(super) struct Column {
 }
 
 impl Column {
-    pub(super) fn new(name: &MetricName) -> Self {
+    pub(super) fn new(name: &MetricName, options: &AssessOptions) -> Self {
         let metric = schema::canonical(name.as_str());
         let shape = Shape::of(metric);
+        let own = options.bounds.iter().find(|b| b.0 == name.as_str()).map(|b| b.1);
         Column {
             name: name.clone(),
             label: metric.map_or_else(|| name.to_string(), |m| m.label.to_string()),
             unit: metric.map(|m| m.unit),
             shape,
             bad_direction: metric.map_or(0, |m| m.bad_direction),
+            bound: own.or(metric.and_then(|m| m.bound)),
             prior: prior(name.as_str(), shape),
             weights: Vec::new(),
         }

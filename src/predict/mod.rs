@@ -21,6 +21,7 @@ pub mod models;
 pub mod options;
 mod peers;
 pub mod project;
+mod schedule;
 
 pub use assess::Assessor;
 pub use assessment::{
