@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
 pub mod agent;
+pub mod bench;
 pub mod check_model;
 pub mod logging;

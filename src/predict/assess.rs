@@ -156,6 +156,12 @@ impl Assessor {
         self.rows.get(partition.0 as usize).map_or(&[], |r| &r.forecasts)
     }
 
+    /// How many series were forecast in the last cycle.
+    pub fn forecasts_made(&self) -> usize {
+        let made = self.rows.iter().filter(|r| r.forecast_cycle == Some(self.cycle));
+        made.map(|r| r.forecasts.len()).sum()
+    }
+
     /// Warms the baselines from days of history at coarse spacing. `history` is a window of its
     /// own, filled by the same sources with a wide step (for example 5 minutes × 864); it may hold
     /// a part of the fleet, so that a big fleet is warmed in parts. Call it before or between

@@ -1,0 +1,246 @@
+//! `foreshift bench`: how long a cycle takes on this machine, for a fleet of a given size. The same
+//! measurement runs under `cargo bench`.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::fleet::rng::Random;
+use crate::fleet::topology::{Host, Partition};
+use crate::fleet::{Bytes, HostId, PartitionId, ServingState, Span, Timestamp, Topology, Workload};
+use crate::predict::{AssessOptions, Assessor, Context};
+use crate::telemetry::{CANONICAL, Ingest, MetricIx, PartitionIx, Windows, WindowsConfig};
+
+/// What the command takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Bench {
+    /// Partitions in the fleet.
+    #[arg(long, default_value_t = 10_000)]
+    pub partitions: usize,
+    /// Metrics of each partition.
+    #[arg(long, default_value_t = 16)]
+    pub metrics: usize,
+    /// Cycles that are measured, after the first three.
+    #[arg(long, default_value_t = 40)]
+    pub cycles: usize,
+    /// Threads; 1 = one core.
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What was measured.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct BenchReport {
+    /// Partitions in the fleet.
+    pub partitions: usize,
+    /// Metrics of each partition.
+    pub metrics: usize,
+    /// Threads that worked.
+    pub threads: usize,
+    /// Slots of the window in memory and their width in seconds.
+    pub window: (usize, f64),
+    /// Cycles measured.
+    pub cycles: usize,
+    /// A cycle, in milliseconds: windows in memory to assessments, forecasts on their schedule.
+    pub cycle_ms: Quantiles,
+    /// Series that were forecast, all measured cycles together.
+    pub forecasts: usize,
+    /// New samples judged a second: partitions × metrics by the median cycle.
+    pub points_per_s: f64,
+    /// The whole process, in megabytes of 10^6 bytes; `None` where the system does not tell.
+    pub rss_mb: Option<f64>,
+}
+
+/// Median and 99th percentile.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct Quantiles {
+    /// Median.
+    pub p50: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// A fleet for measuring: windows full of noise around a level, one partition in a hundred sick, and
+/// an assessor that knows it.
+pub struct Subject {
+    windows: Windows,
+    topology: Topology,
+    assessor: Assessor,
+    now: Timestamp,
+    metrics: usize,
+    random: Random,
+}
+
+impl Subject {
+    /// A fleet of that size with more than two hours of samples.
+    pub fn new(partitions: usize, metrics: usize) -> Self {
+        let metrics = metrics.clamp(1, 64);
+        let start = Timestamp(Span::days(20_000).0);
+        let config = WindowsConfig::default();
+        let mut windows = Windows::new(config, start);
+        let mut topology = Topology::default();
+        for p in 0..partitions.max(1) {
+            let host = HostId::from(format!("h{:06}", p / 2));
+            let id = PartitionId::of(&host, if p % 2 == 0 { "p1" } else { "p2" });
+            for m in 0..metrics {
+                windows.series(&id, &name(m));
+            }
+            if p % 2 == 0 {
+                topology.hosts.push(Host {
+                    id: host.clone(),
+                    site: format!("s{}", p % 4).into(),
+                    rack: format!("r{}", p % 32).into(),
+                    capacity: None,
+                    labels: Default::default(),
+                });
+            }
+            topology.workloads.push(workload(p, &id));
+            topology.partitions.push(Partition {
+                id,
+                host,
+                class: format!("class{}", p % 3),
+                serving: ServingState::Active,
+                address: String::new(),
+            });
+        }
+        topology.normalise();
+        let assessor = Assessor::new(AssessOptions::default());
+        let mut subject =
+            Subject { windows, topology, assessor, now: start, metrics, random: Random::new(1) };
+        for _ in 0..config.len {
+            subject.measure();
+        }
+        subject
+    }
+
+    /// One step of time and a sample of every metric.
+    pub fn measure(&mut self) {
+        self.now += self.windows.config().step;
+        self.windows.advance(self.now);
+        for p in 0..self.windows.partitions().len() {
+            let sick = if p % 100 == 7 { 1.6 } else { 1.0 };
+            for m in 0..self.metrics {
+                // Uniform noise is as good here as any other, and quick.
+                let noise = self.random.unit() as f32 * 0.2 + 0.9;
+                let level = 10.0 + (p % 17) as f32 + 3.0 * m as f32;
+                let value = level * noise * if m % 5 == 1 { sick } else { 1.0 };
+                self.windows.put(PartitionIx(p as u32), MetricIx(m as u16), self.now, value);
+            }
+        }
+    }
+
+    /// One cycle; returns how many partitions were assessed.
+    pub fn cycle(&mut self) -> usize {
+        let context = Context { topology: &self.topology, failures: &[] };
+        self.assessor.assess(&self.windows, &context, self.now).len()
+    }
+}
+
+fn name(metric: usize) -> String {
+    CANONICAL.get(metric).map_or_else(|| format!("own.{metric}"), |m| m.name.to_string())
+}
+
+fn workload(p: usize, partition: &PartitionId) -> Workload {
+    Workload {
+        id: format!("w{p:06}").into(),
+        application: format!("app{}", p % 9).into(),
+        class: format!("class{}", p % 3),
+        kind: ["oltp", "cache", "batch"][p % 3].to_string(),
+        partition: partition.clone(),
+        replicas: Vec::new(),
+        size: Bytes(1_000_000_000),
+        writes_per_s: 10.0,
+        requests_per_s: 100.0,
+        depends_on: Vec::new(),
+        stateless: false,
+        generation: Default::default(),
+        labels: Default::default(),
+    }
+}
+
+/// Measures full cycles: every detector, probability, score and attribution of every partition, and
+/// the forecasts that are due.
+pub fn measure(options: &Bench) -> BenchReport {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build();
+    match pool {
+        Ok(pool) => pool.install(|| measure_here(options)),
+        // Without a pool of its own the work runs on the shared one.
+        Err(_) => measure_here(options),
+    }
+}
+
+fn measure_here(options: &Bench) -> BenchReport {
+    let mut subject = Subject::new(options.partitions, options.metrics);
+    let config = subject.windows.config();
+    for _ in 0..3 {
+        subject.measure();
+        subject.cycle();
+    }
+    let mut times = Vec::with_capacity(options.cycles);
+    let mut forecasts = 0;
+    for _ in 0..options.cycles.max(1) {
+        subject.measure();
+        let start = Instant::now();
+        subject.cycle();
+        times.push(start.elapsed().as_secs_f64() * 1000.0);
+        forecasts += subject.assessor.forecasts_made();
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |q: f64| times[((times.len() - 1) as f64 * q).ceil() as usize];
+    let points = (subject.windows.partitions().len() * subject.metrics) as f64;
+    BenchReport {
+        partitions: subject.windows.partitions().len(),
+        metrics: subject.metrics,
+        threads: options.threads.max(1),
+        window: (config.len, config.step.as_seconds()),
+        cycles: times.len(),
+        cycle_ms: Quantiles { p50: at(0.5), p99: at(0.99) },
+        forecasts,
+        points_per_s: points / (at(0.5) / 1000.0).max(1e-9),
+        rss_mb: resident_mb(),
+    }
+}
+
+/// Runs the command and returns what it prints.
+pub fn run(options: &Bench) -> String {
+    let report = measure(options);
+    if options.json {
+        return serde_json::to_string(&report).expect("plain data serialises");
+    }
+    let rss = report.rss_mb.map_or_else(|| "unknown".to_string(), |mb| format!("{mb:.0} MB"));
+    format!(
+        "{} partitions × {} metrics, {} thread(s): a cycle takes {:.0} ms (p99 {:.0} ms), {:.1} million points a second, {rss}",
+        report.partitions,
+        report.metrics,
+        report.threads,
+        report.cycle_ms.p50,
+        report.cycle_ms.p99,
+        report.points_per_s / 1e6,
+    )
+}
+
+/// Resident memory of this process.
+fn resident_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024.0 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_is_one_json_object_with_what_was_promised() {
+        let options = Bench { partitions: 50, metrics: 16, cycles: 3, threads: 1, json: true };
+        let report: serde_json::Value = serde_json::from_str(&run(&options)).unwrap();
+        for key in ["partitions", "metrics", "points_per_s", "rss_mb"] {
+            assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
+        }
+        assert!(report["cycle_ms"]["p50"].as_f64().unwrap() <= report["cycle_ms"]["p99"].as_f64().unwrap());
+    }
+}
