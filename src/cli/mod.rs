@@ -3,4 +3,5 @@
 pub mod agent;
 pub mod bench;
 pub mod check_model;
+pub mod eval;
 pub mod logging;

@@ -3,93 +3,56 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    block::{BLOCK, Block, multiply, square_columns},
     error::AnomalyError,
-    moments::{EWMA, Moments},
-    scaler::Scaler,
-    tail::Tails,
+    hysteresis::Hysteresis,
+    moments::Moments,
+    scaler::{Scaler, Scaling},
+    view::{Memory, VOTERS, View, Voter},
 };
 
-/// Rows of the trailing mean.
+/// Rows of the trailing mean that is shown.
 pub const TRAILING: usize = 10;
+/// Rows of the slower one that the score also rests on.
+pub const SLOW: usize = 30;
 /// Fewest rows a model is fitted from.
 pub const FEWEST_ROWS: usize = 30;
 
-/// One view of what is unusual.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Voter {
-    /// Mean squared z-score.
-    Distance,
-    /// Shrunk Mahalanobis distance.
-    Mahalanobis,
-    /// Whitened residual of the ridge one-step predictor.
-    Residual,
-    /// Share of metrics in their tails.
-    Tail,
-}
-
-impl Voter {
-    /// All four, in the order in which [`AnomalyModel::voter_scores`] gives them.
-    pub const ALL: [Voter; 4] = [Voter::Distance, Voter::Mahalanobis, Voter::Residual, Voter::Tail];
-    /// The default three.
-    pub const TRIO: [Voter; 3] = [Voter::Mahalanobis, Voter::Residual, Voter::Tail];
-}
-
-/// Where a voter's score stands in training: its median and its distance to the 99th percentile.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-struct Norm {
-    median: f32,
-    spread: f32,
-}
-
 /// How to fit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct FitOptions<'a> {
-    /// Which voters speak.
-    pub voters: &'a [Voter],
-    /// The application's pooled moments, which own moments blend into.
-    pub pooled: Option<&'a Moments>,
+    /// The application's pooled moments (those of one of its models, or merged), which own moments blend
+    /// into.
+    pub pooled: Option<&'a [Moments]>,
 }
 
-impl Default for FitOptions<'_> {
-    fn default() -> Self {
-        FitOptions { voters: &Voter::TRIO, pooled: None }
-    }
-}
-
-/// What normal looks like for one partition. About 5 KB for 16 metrics.
+/// What normal looks like for one partition. About 9 KB for 16 metrics.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AnomalyModel {
     metrics: usize,
     rows: usize,
-    scaler: Scaler,
-    level: Vec<f32>,
-    offset: Vec<f32>,
-    step: Vec<f32>,
-    tails: Tails,
-    norms: [Norm; 4],
-    voters: Vec<Voter>,
-    alarm_raw: f32,
-    alarm_smooth: f32,
+    views: Vec<View>,
+    alarm: f32,
 }
 
-/// What a partition's stream carries from row to row: under 1 KB for 16 metrics.
+/// What a partition's stream carries from row to row: about 2 KB for 16 metrics.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AnomalyState {
-    last: Vec<f32>,
-    mean: Vec<f32>,
+    memories: Vec<Memory>,
     seen: u64,
-    ring: [f32; TRAILING],
+    /// The last [`SLOW`] raw scores, and their shares by metric.
+    ring: Vec<f32>,
     shares: Vec<f32>,
 }
 
-/// The score of one row: 0 = ordinary, 1 = as unusual as the 99th percentile of training.
+/// The score of one row: 0 = ordinary, 1 = as unusual as one training row in a thousand.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RowScore {
     /// Of this row alone: for the fast alarm.
     pub raw: f32,
     /// Trailing mean over the last 10 rows: for the state that is shown.
     pub smooth: f32,
+    /// Mean of this row, the last 10 and the last 30: rises at once, stays while it lasts.
+    pub score: f32,
     /// Share of metrics that had a value. Where it is 0, the score says nothing.
     pub present: f32,
 }
@@ -101,55 +64,33 @@ pub struct Scores {
     pub raw: Vec<f32>,
     /// See [`RowScore::smooth`].
     pub smooth: Vec<f32>,
+    /// See [`RowScore::score`].
+    pub score: Vec<f32>,
 }
 
 impl AnomalyModel {
     /// Learns from history `columns`, `[metric][time]` on one even grid, NaN = missing. Gives the model and
-    /// the partition's own moments (for the application's pooled model).
+    /// the partition's own moments, one a view (for the application's pooled model).
     pub fn fit(
         columns: &[&[f32]],
         options: &FitOptions<'_>,
-    ) -> Result<(AnomalyModel, Moments), AnomalyError> {
-        let rows = check(columns)?;
+    ) -> Result<(AnomalyModel, Vec<Moments>), AnomalyError> {
+        let rows = same_rows(columns)?;
         let metrics = columns.len();
-        let scaler = Scaler::fit(columns);
-        let mut moments = Moments::new(metrics);
-        let mut z: Vec<Vec<f32>> = vec![Vec::with_capacity(rows); metrics];
-        let (mut last, mut mean) = (vec![0.0; metrics], vec![0.0; metrics]);
-        let mut block = Block::new(metrics);
-        for from in (0..rows).step_by(BLOCK) {
-            let count = block.load(&scaler, &mut last, &mut mean, columns, from);
-            moments.add_block(&block.values, BLOCK, count);
-            for (metric, column) in z.iter_mut().enumerate() {
-                column.extend_from_slice(&block.values[metric * BLOCK..metric * BLOCK + count]);
-            }
+        let found = (0..rows).filter(|&t| columns.iter().any(|c| c[t].is_finite())).count();
+        if found < FEWEST_ROWS {
+            return Err(AnomalyError::TooShort { found, needed: FEWEST_ROWS });
         }
-        if let Some(pooled) = options.pooled.filter(|p| p.metrics() != metrics) {
-            return Err(AnomalyError::Shape { found: pooled.metrics(), expected: metrics });
+        if let Some(other) = options.pooled.and_then(|p| p.iter().find(|m| m.metrics() != metrics)) {
+            return Err(AnomalyError::Shape { found: other.metrics(), expected: metrics });
         }
-        let whiteners =
-            options.pooled.map_or_else(|| moments.whiteners(), |p| moments.blended(p).whiteners());
-        let mut model = AnomalyModel {
-            metrics,
-            rows,
-            scaler,
-            level: whiteners.level,
-            offset: whiteners.offset,
-            step: whiteners.step,
-            tails: Tails::fit(&z),
-            norms: [Norm { median: 0.0, spread: 1.0 }; 4],
-            voters: options.voters.to_vec(),
-            alarm_raw: f32::INFINITY,
-            alarm_smooth: f32::INFINITY,
-        };
-        drop(z);
-        let votes = model.voter_scores(columns)?;
-        for (norm, values) in model.norms.iter_mut().zip(&votes) {
-            *norm = Norm::of(&values[1.min(values.len() - 1)..]);
-        }
-        let scores = model.combined(&votes);
-        model.alarm_raw = alarm_level(&scores.raw);
-        model.alarm_smooth = alarm_level(&scores.smooth);
+        let (views, moments) = Scaling::BOTH
+            .iter()
+            .enumerate()
+            .map(|(k, &scaling)| View::fit(columns, scaling, options.pooled.and_then(|p| p.get(k))))
+            .unzip();
+        let mut model = AnomalyModel { metrics, rows, views, alarm: f32::INFINITY };
+        model.alarm = alarm_level(&model.score_columns(columns)?.score);
         Ok((model, moments))
     }
 
@@ -163,227 +104,143 @@ impl AnomalyModel {
         self.rows
     }
 
-    /// Location and scale of every metric.
+    /// Location and scale (in standard deviations) of every metric.
     pub fn scaler(&self) -> &Scaler {
-        &self.scaler
+        &self.views[0].scaler
     }
 
-    /// The raw and smooth scores over which an alarm stands, from the training scores alone.
-    pub fn alarm_levels(&self) -> (f32, f32) {
-        (self.alarm_raw, self.alarm_smooth)
+    /// The [`RowScore::score`] over which an alarm stands, from the training scores alone.
+    pub fn alarm_level(&self) -> f32 {
+        self.alarm
+    }
+
+    /// The alarm rule of this model: on over its level, off under 60 % of it.
+    pub fn hysteresis(&self) -> Hysteresis {
+        Hysteresis::new(self.alarm, 0.6 * self.alarm, 2, 5)
     }
 
     /// Bytes of the model.
     pub fn bytes(&self) -> usize {
-        std::mem::size_of::<Self>()
-            + 4 * (2 * self.metrics + self.level.len() + self.offset.len() + self.step.len())
-            + 32 * self.metrics
-            + self.voters.len()
+        std::mem::size_of::<Self>() + self.views.iter().map(View::bytes).sum::<usize>()
     }
 
     /// A fresh stream.
     pub fn state(&self) -> AnomalyState {
-        AnomalyState::new(self.metrics)
+        AnomalyState::new(self.views.len(), self.metrics)
     }
 
     /// Scores the next row (`metrics` values in their own units, NaN = missing) and writes the contribution
     /// of each metric to the raw score into `contributions` (they sum to it). A missing value is taken as
-    /// the metric's own running mean. `contributions` and `row` must be `metrics` long; what is beyond is
-    /// left alone, what is absent counts as missing.
+    /// the metric's own running mean; what is absent at the end of `row` counts as missing.
     pub fn score_row(&self, state: &mut AnomalyState, row: &[f32], contributions: &mut [f32]) -> RowScore {
-        let d = self.metrics;
-        let mut now = vec![0.0f32; 3 * d + 1];
-        let mut present = 0;
-        for m in 0..d {
-            let value = row.get(m).copied().unwrap_or(f32::NAN);
-            let z = if value.is_finite() { self.scaler.z(m, value) } else { f32::NAN };
-            present += usize::from(!z.is_nan());
-            now[m] = if z.is_nan() { state.mean[m] } else { z };
-            now[d + m] = state.last[m];
-            now[2 * d + m] = state.mean[m];
-        }
-        now[3 * d] = 1.0;
-        let mut shares = vec![0.0f32; d];
+        let present = row.iter().take(self.metrics).filter(|v| v.is_finite()).count();
+        let weight = 1.0 / (VOTERS * self.views.len()) as f32;
+        let mut shares = vec![0.0f32; self.metrics];
         let mut raw = 0.0;
-        for &voter in &self.voters {
-            let (value, parts) = self.vote_with_parts(voter, &now, state.seen);
-            let vote = self.norms[voter as usize].apply(value) / self.voters.len() as f32;
-            raw += vote;
-            spread_over(vote, &parts, &mut shares);
-        }
-        state.last.copy_from_slice(&now[..d]);
-        for (mean, z) in state.mean.iter_mut().zip(&now) {
-            *mean += EWMA * (z - *mean);
+        for (view, memory) in self.views.iter().zip(&mut state.memories) {
+            raw += view.score_row(memory, state.seen == 0, row, weight, &mut shares);
         }
         state.push(raw, &shares);
         for (out, share) in contributions.iter_mut().zip(&shares) {
             *out = *share;
         }
-        RowScore { raw, smooth: state.smooth(), present: present as f32 / d as f32 }
-    }
-
-    /// One voter's log score of a row and its parts by metric (Shapley values of the quadratic form).
-    fn vote_with_parts(&self, voter: Voter, now: &[f32], seen: u64) -> (f32, Vec<f32>) {
-        let d = self.metrics;
-        let mut parts = vec![0.0f32; d];
-        let total: f32 = match voter {
-            Voter::Distance => {
-                parts.iter_mut().zip(now).for_each(|(p, z)| *p = z * z);
-                parts.iter().sum::<f32>() / d as f32
-            }
-            Voter::Tail => {
-                for (m, part) in parts.iter_mut().enumerate() {
-                    *part = self.tails.vote(m, now[m]);
-                }
-                parts.iter().sum::<f32>() / d as f32
-            }
-            Voter::Mahalanobis => {
-                let y: Vec<f32> = (0..d)
-                    .map(|i| self.offset[i] + dot(&self.level[i * d..i * d + i + 1], &now[..=i]))
-                    .collect();
-                quadratic_parts(&self.level, d, &y, &mut parts);
-                dot(&y, &y) / d as f32
-            }
-            Voter::Residual if seen == 0 => return (self.norms[voter as usize].median, parts),
-            Voter::Residual => {
-                let width = 3 * d + 1;
-                let y: Vec<f32> = (0..d).map(|i| dot(&self.step[i * width..(i + 1) * width], now)).collect();
-                quadratic_parts(&self.step, width, &y, &mut parts);
-                dot(&y, &y) / d as f32
-            }
-        };
-        ((1.0 + total).ln(), parts)
-    }
-
-    /// Each voter's log score of every row, in the order of [`Voter::ALL`], not yet normalised.
-    pub fn voter_scores(&self, columns: &[&[f32]]) -> Result<[Vec<f32>; 4], AnomalyError> {
-        let rows = same_rows(columns)?;
-        let d = self.metrics;
-        if columns.len() != d {
-            return Err(AnomalyError::Shape { found: columns.len(), expected: d });
+        let (smooth, slow) = (state.mean_of(TRAILING), state.mean_of(SLOW));
+        RowScore {
+            raw,
+            smooth,
+            score: (raw + smooth + slow) / 3.0,
+            present: present as f32 / self.metrics as f32,
         }
-        let mut votes: [Vec<f32>; 4] = std::array::from_fn(|_| Vec::with_capacity(rows));
-        let (mut last, mut mean) = (vec![0.0; d], vec![0.0; d]);
-        let mut block = Block::new(d);
-        let mut white = vec![0.0f32; d * BLOCK];
-        for from in (0..rows).step_by(BLOCK) {
-            let count = block.load(&self.scaler, &mut last, &mut mean, columns, from);
-            let z = &block.values[..d * BLOCK];
-            let mut sums = [[0.0f32; BLOCK]; 4];
-            square_columns(z, &mut sums[0]);
-            multiply(&self.level, z, d, d, &mut white);
-            for (i, line) in white.chunks_exact_mut(BLOCK).enumerate() {
-                line.iter_mut().for_each(|y| *y += self.offset[i]);
-            }
-            square_columns(&white, &mut sums[1]);
-            multiply(&self.step, &block.values, d, 3 * d + 1, &mut white);
-            square_columns(&white, &mut sums[2]);
-            for (m, line) in z.chunks_exact(BLOCK).enumerate() {
-                for (sum, &z) in sums[3].iter_mut().zip(line) {
-                    *sum += self.tails.vote(m, z);
-                }
-            }
-            for (vote, sum) in votes.iter_mut().zip(&sums) {
-                vote.extend(sum[..count].iter().map(|s| (1.0 + s / d as f32).ln()));
-            }
-        }
-        if let Some(first) = votes[Voter::Residual as usize].first_mut() {
-            *first = self.norms[Voter::Residual as usize].median;
-        }
-        Ok(votes)
     }
 
     /// Scores history `[metric][time]` in blocks; the same values as [`AnomalyModel::score_row`] row by row.
     pub fn score_columns(&self, columns: &[&[f32]]) -> Result<Scores, AnomalyError> {
-        let votes = self.voter_scores(columns)?;
-        Ok(self.combined(&votes))
-    }
-
-    fn combined(&self, votes: &[Vec<f32>; 4]) -> Scores {
-        let mut raw = vec![0.0f32; votes[0].len()];
-        for &voter in &self.voters {
-            let norm = self.norms[voter as usize];
-            for (sum, v) in raw.iter_mut().zip(&votes[voter as usize]) {
-                *sum += norm.apply(*v) / self.voters.len() as f32;
+        let rows = same_rows(columns)?;
+        if columns.len() != self.metrics {
+            return Err(AnomalyError::Shape { found: columns.len(), expected: self.metrics });
+        }
+        let weight = 1.0 / (VOTERS * self.views.len()) as f32;
+        let mut raw = vec![0.0f32; rows];
+        for view in &self.views {
+            for vote in view.votes(columns) {
+                raw.iter_mut().zip(&vote).for_each(|(sum, v)| *sum += weight * v);
             }
         }
         let smooth = trailing_mean(&raw, TRAILING);
-        Scores { raw, smooth }
+        let slow = trailing_mean(&raw, SLOW);
+        let score = raw.iter().zip(&smooth).zip(&slow).map(|((r, m), s)| (r + m + s) / 3.0).collect();
+        Ok(Scores { raw, smooth, score })
+    }
+
+    /// What each voter says of every row on its own, normalised: one list a view and voter, for reports.
+    pub fn voter_scores(&self, columns: &[&[f32]]) -> Vec<(Scaling, Voter, Vec<f32>)> {
+        self.views
+            .iter()
+            .zip(Scaling::BOTH)
+            .flat_map(|(view, scaling)| {
+                Voter::ALL.into_iter().zip(view.votes(columns)).map(move |(voter, v)| (scaling, voter, v))
+            })
+            .collect()
+    }
+
+    /// Whether an alarm stands at each row, by [`AnomalyModel::hysteresis`].
+    pub fn alarms(&self, scores: &Scores) -> Vec<bool> {
+        let mut rule = self.hysteresis();
+        scores.score.iter().map(|&s| rule.step(s)).collect()
     }
 }
 
 impl AnomalyState {
-    fn new(metrics: usize) -> AnomalyState {
+    fn new(views: usize, metrics: usize) -> AnomalyState {
         AnomalyState {
-            last: vec![0.0; metrics],
-            mean: vec![0.0; metrics],
+            memories: vec![Memory::new(metrics); views],
             seen: 0,
-            ring: [0.0; TRAILING],
-            shares: vec![0.0; metrics * TRAILING],
+            ring: vec![0.0; SLOW],
+            shares: vec![0.0; metrics * SLOW],
         }
     }
 
-    /// After a gap in the data the one-step predictor starts anew; the level is kept.
+    /// After a gap in the data the one-step predictor and the trailing means start anew; the level is kept.
     pub fn after_gap(&mut self) {
         self.seen = 0;
-        self.ring = [0.0; TRAILING];
+        self.ring.fill(0.0);
         self.shares.fill(0.0);
-    }
-
-    fn push(&mut self, raw: f32, shares: &[f32]) {
-        let place = (self.seen % TRAILING as u64) as usize;
-        self.ring[place] = raw;
-        self.shares[place * shares.len()..(place + 1) * shares.len()].copy_from_slice(shares);
-        self.seen += 1;
-    }
-
-    fn filled(&self) -> usize {
-        self.seen.min(TRAILING as u64) as usize
-    }
-
-    fn smooth(&self) -> f32 {
-        self.ring[..self.filled()].iter().sum::<f32>() / self.filled().max(1) as f32
-    }
-
-    /// Contributions to the smooth score by metric; they sum to it.
-    pub fn smooth_contributions(&self) -> Vec<f32> {
-        let d = self.last.len();
-        let mut out = vec![0.0f32; d];
-        for line in self.shares.chunks_exact(d.max(1)).take(self.filled()) {
-            out.iter_mut().zip(line).for_each(|(o, s)| *o += s / self.filled() as f32);
-        }
-        out
     }
 
     /// Rows seen since the start or the last gap.
     pub fn seen(&self) -> u64 {
         self.seen
     }
-}
 
-impl Norm {
-    fn of(values: &[f32]) -> Norm {
-        let sorted = super::scaler::sorted_sample(values);
-        if sorted.is_empty() {
-            return Norm { median: 0.0, spread: 1.0 };
+    /// Contributions to [`RowScore::smooth`] by metric; they sum to it.
+    pub fn smooth_contributions(&self) -> Vec<f32> {
+        let metrics = self.shares.len() / SLOW;
+        let mut out = vec![0.0f32; metrics];
+        let places: Vec<usize> = self.newest(TRAILING).collect();
+        for &place in &places {
+            let line = &self.shares[place * metrics..(place + 1) * metrics];
+            out.iter_mut().zip(line).for_each(|(o, s)| *o += s / places.len() as f32);
         }
-        let median = super::scaler::quantile(&sorted, 0.5);
-        Norm { median, spread: (super::scaler::quantile(&sorted, 0.99) - median).max(0.05) }
+        out
     }
 
-    #[inline]
-    fn apply(self, value: f32) -> f32 {
-        (value - self.median) / self.spread
+    fn push(&mut self, raw: f32, shares: &[f32]) {
+        let place = (self.seen % SLOW as u64) as usize;
+        self.ring[place] = raw;
+        self.shares[place * shares.len()..(place + 1) * shares.len()].copy_from_slice(shares);
+        self.seen += 1;
     }
-}
 
-fn check(columns: &[&[f32]]) -> Result<usize, AnomalyError> {
-    let rows = same_rows(columns)?;
-    let found = (0..rows).filter(|&t| columns.iter().any(|c| c[t].is_finite())).count();
-    if found < FEWEST_ROWS {
-        return Err(AnomalyError::TooShort { found, needed: FEWEST_ROWS });
+    /// Places of the newest rows in the ring, fewer than `count` at the start.
+    fn newest(&self, count: usize) -> impl Iterator<Item = usize> {
+        let count = self.seen.min(count as u64);
+        (self.seen - count..self.seen).map(|t| (t % SLOW as u64) as usize)
     }
-    Ok(rows)
+
+    fn mean_of(&self, count: usize) -> f32 {
+        let filled = self.seen.clamp(1, count as u64) as f32;
+        self.newest(count).map(|p| self.ring[p]).sum::<f32>() / filled
+    }
 }
 
 fn same_rows(columns: &[&[f32]]) -> Result<usize, AnomalyError> {
@@ -391,34 +248,6 @@ fn same_rows(columns: &[&[f32]]) -> Result<usize, AnomalyError> {
     match columns.iter().position(|c| c.len() != rows) {
         Some(metric) => Err(AnomalyError::Ragged { metric, found: columns[metric].len(), expected: rows }),
         None => Ok(rows),
-    }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
-}
-
-/// Parts of |y|² by metric, for y = W r with W the lower triangle in the first columns of `matrix`:
-/// r_m (Wᵀ y)_m, which is the Shapley value of metric m.
-fn quadratic_parts(matrix: &[f32], width: usize, y: &[f32], parts: &mut [f32]) {
-    let d = y.len();
-    let mut r = vec![0.0f32; d];
-    for i in 0..d {
-        let line = &matrix[i * width..i * width + i + 1];
-        r[i] = (y[i] - dot(&line[..i], &r[..i])) / line[i];
-    }
-    for (m, part) in parts.iter_mut().enumerate() {
-        let pulled: f32 = (m..d).map(|i| matrix[i * width + m] * y[i]).sum();
-        *part = r[m] * pulled;
-    }
-}
-
-/// Gives `vote` out to the metrics in proportion to their parts (parts below zero pull the other way and
-/// get nothing); evenly where there is no part.
-fn spread_over(vote: f32, parts: &[f32], shares: &mut [f32]) {
-    let total: f32 = parts.iter().map(|p| p.max(0.0)).sum();
-    for (share, part) in shares.iter_mut().zip(parts) {
-        *share += if total > 0.0 { vote * part.max(0.0) / total } else { vote / parts.len() as f32 };
     }
 }
 
@@ -438,12 +267,12 @@ pub fn trailing_mean(values: &[f32], width: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Over the highest training score but for one row in two thousand, and half as much again.
+/// The level over which an alarm stands: training stays under it but for one row in a thousand.
 fn alarm_level(scores: &[f32]) -> f32 {
     let mut sorted: Vec<f32> = scores.iter().copied().filter(|s| s.is_finite()).collect();
     if sorted.is_empty() {
         return f32::INFINITY;
     }
     sorted.sort_unstable_by(f32::total_cmp);
-    super::scaler::quantile(&sorted, 0.9995) * 1.5
+    super::scaler::quantile(&sorted, 0.999)
 }

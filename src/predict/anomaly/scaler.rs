@@ -7,6 +7,29 @@ pub(super) const SAMPLE: usize = 4096;
 /// z-scores beyond this are cut: one wild metric must not drown the rest.
 pub const CLIP: f32 = 20.0;
 
+/// What the scale of a metric is. Neither is right for every machine: by the deviation, a metric that
+/// mostly rests is loud when it moves; by the range, it is not. Both views together are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Scaling {
+    /// The standard deviation, at least 1 % of the range.
+    Deviation,
+    /// The range.
+    Range,
+}
+
+impl Scaling {
+    /// Both, in the order of a model's views.
+    pub const BOTH: [Scaling; 2] = [Scaling::Deviation, Scaling::Range];
+
+    /// Smallest scale, in ranges.
+    fn floor(self) -> f32 {
+        match self {
+            Scaling::Deviation => 0.01,
+            Scaling::Range => 1.0,
+        }
+    }
+}
+
 /// Location and inverse scale, one a metric.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Scaler {
@@ -19,8 +42,8 @@ pub struct Scaler {
 impl Scaler {
     /// Learns from `[metric][time]`; NaN and infinite values are skipped, a metric with none gets location
     /// 0 and scale 1.
-    pub fn fit(columns: &[&[f32]]) -> Scaler {
-        let (location, inverse) = columns.iter().map(|c| location_and_inverse(c)).unzip();
+    pub fn fit(columns: &[&[f32]], scaling: Scaling) -> Scaler {
+        let (location, inverse) = columns.iter().map(|c| location_and_inverse(c, scaling.floor())).unzip();
         Scaler { location, inverse }
     }
 
@@ -37,9 +60,9 @@ impl Scaler {
 }
 
 /// Mean and standard deviation of the values winsorised at their 0.1 % and 99.9 % quantiles; the scale is
-/// at least 1 % of the range, or of the level where the metric is constant, so that a first small change of
+/// at least `least` of the range, or of the level where the metric is constant, so that a first small change of
 /// a constant metric is seen but does not outweigh all others.
-fn location_and_inverse(column: &[f32]) -> (f32, f32) {
+fn location_and_inverse(column: &[f32], least: f32) -> (f32, f32) {
     let sample = sorted_sample(column);
     if sample.is_empty() {
         return (0.0, 1.0);
@@ -59,7 +82,7 @@ fn location_and_inverse(column: &[f32]) -> (f32, f32) {
     let deviation = (square / count - mean * mean).max(0.0).sqrt() as f32;
     let location = low + mean as f32;
     let range = max - min;
-    let floor = if range > 0.0 { 0.01 * range } else { 0.01 * location.abs().max(1.0) };
+    let floor = if range > 0.0 { least * range } else { 0.01 * location.abs().max(1.0) };
     let scale = deviation.max(floor);
     (location, if scale.is_finite() && scale > 0.0 { 1.0 / scale } else { 1.0 })
 }
@@ -94,7 +117,7 @@ mod tests {
         let mut wild: Vec<f32> = (0..1000).map(|i| (i % 10) as f32).collect();
         wild[500] = f32::INFINITY;
         wild[501] = 1e6;
-        let scaler = Scaler::fit(&[&constant, &missing, &wild]);
+        let scaler = Scaler::fit(&[&constant, &missing, &wild], Scaling::Deviation);
         assert_eq!(scaler.z(0, 5.0), 0.0);
         assert!(scaler.z(0, 6.0) > 10.0);
         assert!(scaler.inverse.iter().all(|i| i.is_finite() && *i > 0.0));

@@ -2,7 +2,7 @@
 
 use super::{
     error::AnomalyError,
-    model::{AnomalyModel, FitOptions, Voter},
+    model::{AnomalyModel, FitOptions},
 };
 
 /// Three metrics, the second follows the first; missing values here and there.
@@ -31,7 +31,7 @@ fn rows(columns: &[Vec<f32>]) -> impl Iterator<Item = [f32; 3]> {
 }
 
 fn fitted(columns: &[Vec<f32>]) -> AnomalyModel {
-    AnomalyModel::fit(&views(columns), &FitOptions { voters: &Voter::ALL, pooled: None }).expect("fits").0
+    AnomalyModel::fit(&views(columns), &FitOptions::default()).expect("fits").0
 }
 
 #[test]
@@ -58,10 +58,10 @@ fn a_broken_relation_is_seen_although_each_metric_is_in_its_range_and_the_metric
     let mut state = model.state();
     let mut parts = [0.0; 3];
     for row in rows(&columns).take(200) {
-        assert!(model.score_row(&mut state, &row, &mut parts).raw < model.alarm_levels().0);
+        assert!(model.score_row(&mut state, &row, &mut parts).score < 2.0 * model.alarm_level());
     }
     let broken = model.score_row(&mut state, &[columns[0][200], 130.0, columns[2][200]], &mut parts);
-    assert!(broken.raw > model.alarm_levels().0, "{broken:?} {:?}", model.alarm_levels());
+    assert!(broken.raw > 2.0 * model.alarm_level(), "{broken:?} {:?}", model.alarm_level());
     assert!(parts[1] > parts[2] && parts[0] + parts[1] > 0.8 * broken.raw, "{parts:?}");
 }
 
@@ -89,12 +89,12 @@ fn a_young_partition_leans_on_the_pooled_moments() {
     let old = history(8000);
     let pooled = AnomalyModel::fit(&views(&old), &FitOptions::default()).expect("fits").1;
     let young: Vec<Vec<f32>> = old.iter().map(|c| c[..240].to_vec()).collect();
-    let options = FitOptions { pooled: Some(&pooled), ..FitOptions::default() };
+    let options = FitOptions { pooled: Some(&pooled) };
     let (model, own) = AnomalyModel::fit(&views(&young), &options).expect("fits");
-    assert_eq!(own.rows(), 240.0);
+    assert_eq!(own[0].rows(), 240.0);
     assert!(model.score_columns(&views(&young)).expect("scores").raw.iter().all(|s| s.is_finite()));
-    let mut sum = own.clone();
-    sum.merge(&pooled);
+    let mut sum = own[0].clone();
+    sum.merge(&pooled[0]);
     assert_eq!(sum.rows(), 8240.0);
     assert!(model.bytes() < 12 * 1024);
 }

@@ -107,15 +107,15 @@ pub fn best_order(x: &[f64], season: usize) -> Option<Arima> {
     for (p, q, sp, sq) in [(2, 2, s, s), (0, 0, 0, 0), (1, 0, s, 0), (0, 1, 0, s), (1, 1, 0, 0)] {
         search.consider(p, q, sp, sq, &mut best);
     }
-    loop {
-        let now = best.as_ref().map(|b| b.order)?;
+    while let Some(now) = best.as_ref().map(|b| b.order) {
         for (p, q, sp, sq) in neighbours(now) {
             search.consider(p, q, sp, sq, &mut best);
         }
         if best.as_ref().is_some_and(|b| b.order == now) {
-            return best;
+            break;
         }
     }
+    best
 }
 
 /// Orders one step away from `o`, within p, q ≤ 5, P, Q ≤ 2.
