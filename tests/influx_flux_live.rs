@@ -6,6 +6,8 @@
 mod influx2;
 #[path = "support/ingested.rs"]
 mod ingested;
+#[path = "support/recorded.rs"]
+mod recorded;
 mod support;
 #[path = "support/telegraf.rs"]
 mod telegraf;
@@ -20,6 +22,9 @@ use foreshift::telemetry::influx::{
 use foreshift::telemetry::{Reading, Sink, Source, SourceError};
 use influx2::Influx2;
 use ingested::Ingested;
+
+/// When the recorded samples begin, in seconds.
+const RECORDED_FROM: i64 = 1_700_000_000;
 
 fn options(server: &Influx2, bucket: &str) -> InfluxOptions {
     InfluxOptions {
@@ -215,4 +220,39 @@ async fn a_restart_under_the_source_leaves_no_gap() {
     let mut times: Vec<i64> = got.of("web-0", "mem.used").iter().map(|(t, _)| *t).collect();
     times.dedup();
     assert_eq!(times.len(), 20, "no step is missing");
+}
+
+/// Records the answers that `influx_flux_replayed` is served, where `FORESHIFT_RECORD_FLUX` names
+/// the folder to keep them in.
+#[tokio::test]
+async fn record_the_answers() {
+    let Some(folder) = std::env::var_os("FORESHIFT_RECORD_FLUX").map(std::path::PathBuf::from) else {
+        return;
+    };
+    let Some(server) = Influx2::start().await else { return };
+    server.write("first", telegraf::lines(2, RECORDED_FROM, RECORDED_FROM + 60)).await;
+    let agent = format!("{AGENT_MEASUREMENT},host=web-0,partition=p1 queue.depth=3 {}", RECORDED_FROM * 1000);
+    server.write("first", agent).await;
+    let (since, until) = (Timestamp(RECORDED_FROM * 1000), Timestamp((RECORDED_FROM + 60) * 1000));
+    let pull = async |options: InfluxOptions, part: &str| {
+        let between = recorded::Between::record(&server.url, &folder.join(part));
+        let source =
+            InfluxSource::new(&InfluxOptions { url: between.url.clone(), ..options }, ReadOptions::default());
+        let source = source.unwrap();
+        let pulled = source.pull(since, until, &mut Ingested::default()).await;
+        let _ = source.check().await;
+        pulled
+    };
+    pull(options(&server, "first"), "good").await.unwrap();
+    let wrong = Credentials::Token(Secret::new("not-this-one"));
+    pull(InfluxOptions { credentials: wrong, ..options(&server, "first") }, "unauthorised")
+        .await
+        .unwrap_err();
+    pull(options(&server, "no such bucket"), "missing").await.unwrap_err();
+    // Text where numbers are expected: the query fails on the server while it runs.
+    let text =
+        format!("cpu,host=web-0,cpu=cpu-total,rack=r0,site=fra,text=x usage_idle=\"idle\" {}", since.0);
+    let bucket = server.bucket(0).await;
+    server.write(&bucket, text).await;
+    pull(options(&server, &bucket), "failed").await.unwrap_err();
 }

@@ -93,7 +93,7 @@ impl Agent<'_> {
     /// Collects and sends until the first word of `stop`.
     async fn live(&mut self, stop: &mut mpsc::Receiver<()>) {
         let (mut collect, mut send) = self.ticks();
-        send.tick().await;
+        send.reset();
         loop {
             tokio::select! {
                 _ = collect.tick() => self.collect(),
@@ -106,10 +106,12 @@ impl Agent<'_> {
     /// Says that the host is about to go, runs the hook while collecting goes on, says the last word.
     async fn go_down(&mut self, stop: &mut mpsc::Receiver<()>) {
         self.state = AgentState::PreparingForShutdown;
-        self.collect();
         self.flush();
         if !self.config.agent.unload_hook.is_empty() {
             let (mut collect, mut send) = self.ticks();
+            // The first ticks come at once, and a rate needs time between two looks.
+            collect.reset();
+            send.reset();
             let host = self.host.clone();
             let hook = unload(&self.config.agent.unload_hook, &host);
             tokio::pin!(hook);
@@ -123,7 +125,6 @@ impl Agent<'_> {
             }
         }
         self.state = AgentState::Stopping;
-        self.collect();
         self.flush();
         let sent = async {
             while !self.outbox.spool().is_empty() {

@@ -3,11 +3,13 @@
 
 pub mod embedded;
 pub mod influx;
+pub mod replay;
 pub mod schema;
 pub mod source;
 pub mod window;
 
 pub use embedded::{Batch, EmbeddedOptions, EmbeddedStore, StoreError};
+pub use replay::{ReplayError, ReplaySource};
 pub use schema::{CANONICAL, Metric, Unit};
 pub use source::{Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, SourceStatus, Written};
 pub use window::{MetricIx, PartitionIx, WindowCounters, Windows, WindowsConfig};
