@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use foreshift::drivers::{Action, Answer, Evidence, Job, Mover, Permit, Probe, Retry, Router};
 use foreshift::fleet::{
-    Clock, Epoch, ManualClock, MigrationId, PartitionId, Share, Span, Timestamp, Topology, Workload,
+    Clock, Epoch, ManualClock, MigrationId, PartitionId, ServingState, Share, Span, Timestamp, Topology,
+    Workload,
 };
 use foreshift::sim::*;
 
@@ -205,7 +206,7 @@ fn clean(fleet: &mut SimFleet, clock: &ManualClock, job: &Job) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_undo_leaves_a_clean_slate(seed in 0u64..1000, steps in 0usize..11, nth in 0usize..100) {
@@ -338,10 +339,47 @@ fn canary_samples_show_the_failing_source_and_a_healthy_destination() {
         panic!("nothing on {host}")
     };
     let job = job_for(&topology, workload, 1);
+    let share = Action::CanaryShare { share: Share::MAX };
+    perform(&mut fleet, &clock, &job, &share).unwrap();
     let (source, destination) =
         block_on(fleet.mover().samples(&job, clock.now() - Span::seconds(30))).unwrap();
+    let median = |of: &[f64]| {
+        let mut sorted = of.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    };
+    let (slow, quick) = (median(&source.latencies_ms), median(&destination.latencies_ms));
+    assert!(slow > 1.15 * quick, "source {slow} ms, destination {quick} ms");
     assert_eq!((source.latencies_ms.len(), destination.latencies_ms.len()), (2000, 2000));
     assert_eq!(destination.mismatches, 0);
     let again = block_on(fleet.mover().samples(&job, clock.now() - Span::seconds(30))).unwrap();
     assert_eq!(again, (source, destination), "measuring changes nothing");
+}
+
+#[test]
+fn two_hours_pass_in_seconds_and_what_died_comes_back() {
+    let (mut fleet, clock) = fleet(9, FaultPlan::default());
+    let started = std::time::Instant::now();
+    let mut readings = 0;
+    for _ in 0..480 {
+        clock.advance(Span::seconds(15));
+        readings += fleet.step_to(clock.now()).iter().map(|m| m.readings.len()).sum::<usize>();
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let ledger = fleet.ledger();
+    let died: Vec<_> = ledger.failures.iter().filter(|f| f.died.is_some()).collect();
+    println!(
+        "{readings} readings in {seconds:.2} s; {} failures, {} alarms, {:.0} s unavailable",
+        died.len(),
+        ledger.failures.iter().filter(|f| f.harmless).count(),
+        ledger.total_unavailable_s(clock.now())
+    );
+    assert!(died.len() >= 6 && seconds < 20.0);
+    assert!(died.iter().all(|f| f.missed()), "nobody moved anything");
+    let open = ledger.outages.iter().filter(|o| o.until.is_none()).count();
+    assert!(open < 40, "{open} of {} outages go on", ledger.outages.len());
+    let topology = fleet.topology();
+    let dead: Vec<_> =
+        topology.partitions.iter().filter(|p| p.serving == ServingState::Fenced).map(|p| &p.id).collect();
+    assert!(dead.len() <= 12, "{dead:?}");
 }

@@ -3,126 +3,23 @@
 
 use super::fleet::{CLASS, WorkloadPlan};
 use super::noise::mixed;
+use super::track::{Copying, Fence, Reverse, Track, artifact, made_by};
 use super::world::World;
-use crate::drivers::{Action, Answer, Artifact, DriverError, Evidence, Job, JobStatus, Probe, Retry};
+use crate::drivers::{Action, Answer, Artifact, DriverError, Evidence, Job, Retry};
 use crate::fleet::{Bytes, Epoch, PartitionId, Share, Span, Timestamp};
 
 /// How long making a destination takes.
-const PREPARING: Span = Span::seconds(2);
+pub(super) const PREPARING: Span = Span::seconds(2);
 /// Bytes that are compared per second.
 const COMPARED_PER_S: f64 = 2e9;
 
-/// Writes of one workload are held at its owner.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Fence {
-    pub(crate) deadline: Timestamp,
-}
-
-/// A copy on its way.
-#[derive(Clone, Copy, PartialEq, Debug)]
-struct Copying {
-    began: Timestamp,
-    bytes_per_s: f64,
-    /// The source died then.
-    broke: Option<Timestamp>,
-}
-
-/// The way back.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Reverse {
-    None,
-    Armed,
-    Proved,
-    Enabled,
-}
-
-/// One workload of one migration, as the system knows it.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Track {
-    /// The job in the direction in which it was begun.
-    pub(crate) job: Job,
-    /// Share of reads that the destination is tried with.
-    pub(crate) share: Share,
-    announced: bool,
-    prepared: Option<Timestamp>,
-    copying: Option<Copying>,
-    verifying: Option<Timestamp>,
-    reverse: Reverse,
-    retired: bool,
-    /// The destination held a copy before the move began.
-    held_a_copy: bool,
-    /// The copy differs from its source (injected).
-    pub(crate) corrupt: bool,
-}
-
-impl Track {
-    fn new(job: &Job) -> Self {
-        Self {
-            job: job.clone(),
-            share: Share::MIN,
-            announced: false,
-            prepared: None,
-            copying: None,
-            verifying: None,
-            reverse: Reverse::None,
-            retired: false,
-            held_a_copy: false,
-            corrupt: false,
-        }
-    }
-
-    pub(crate) fn partition_died(&mut self, partition: &PartitionId, at: Timestamp) {
-        if *partition == self.job.destination {
-            (self.prepared, self.copying, self.reverse) = (None, None, Reverse::None);
-            self.share = Share::MIN;
-        }
-        if *partition == self.job.source {
-            if let Some(copying) = &mut self.copying {
-                copying.broke.get_or_insert(at);
-            }
-            self.reverse = self.reverse.min(Reverse::Armed);
-        }
-    }
-
-    fn copied(&self, total: Bytes, now: Timestamp) -> Bytes {
-        let Some(copying) = self.copying else { return Bytes(0) };
-        let until = copying.broke.map_or(now, |broke| broke.min(now));
-        let copied = (until - copying.began).as_seconds().max(0.0) * copying.bytes_per_s;
-        Bytes((copied as u64).min(total.0))
-    }
-
-    fn complete(&self, total: Bytes, now: Timestamp) -> bool {
-        self.copying.is_some() && self.copied(total, now) >= total
-    }
-}
-
-/// Names of what a job makes.
-pub(crate) fn artifact(job: &Job, kind: &str) -> Artifact {
-    let (step, partition) = match kind {
-        "replica" => ("prepare", &job.destination),
-        "stream" => ("replicate", &job.source),
-        _ => ("arm_reverse", &job.destination),
-    };
-    Artifact { kind: kind.into(), name: format!("fs_{}", job.key(step)), partition: partition.clone() }
-}
-
-/// What an action makes.
-pub(crate) fn made_by(job: &Job, action: &Action) -> Vec<Artifact> {
-    match action {
-        Action::Prepare => vec![artifact(job, "replica")],
-        Action::Replicate => vec![artifact(job, "stream")],
-        Action::ArmReverse | Action::EnableReverse => vec![artifact(job, "reverse_stream")],
-        _ => Vec::new(),
-    }
-}
-
 /// Where everything of a job stands, as numbers.
-struct Places {
-    workload: usize,
-    source: usize,
-    destination: usize,
-    source_alive: bool,
-    destination_alive: bool,
+pub(super) struct Places {
+    pub(super) workload: usize,
+    pub(super) source: usize,
+    pub(super) destination: usize,
+    pub(super) source_alive: bool,
+    pub(super) destination_alive: bool,
 }
 
 fn done(summary: impl Into<String>, artifacts: Vec<Artifact>) -> Result<Answer, DriverError> {
@@ -133,12 +30,12 @@ fn working(waiting_for: impl Into<String>) -> Result<Answer, DriverError> {
     Ok(Answer::Working { waiting_for: waiting_for.into() })
 }
 
-fn refused(retry: Retry, job: &Job, doing: &str, detail: impl Into<String>) -> DriverError {
+pub(super) fn refused(retry: Retry, job: &Job, doing: &str, detail: impl Into<String>) -> DriverError {
     DriverError::new(retry, CLASS, format!("{doing} for {} of {}", job.workload, job.migration), detail)
 }
 
 impl World {
-    fn places(&self, job: &Job, doing: &str) -> Result<Places, DriverError> {
+    pub(super) fn places(&self, job: &Job, doing: &str) -> Result<Places, DriverError> {
         let missing = |what: &str| refused(Retry::Permanent, job, doing, format!("there is no {what}"));
         let index = |id: &PartitionId| self.layout.partition_index.get(id).copied();
         let workload = self.layout.workload_index.get(&job.workload).copied();
@@ -160,16 +57,16 @@ impl World {
         self.tracks.entry(key).or_insert_with(|| Track::new(job))
     }
 
-    fn seen(&self, job: &Job) -> Option<&Track> {
+    pub(super) fn seen(&self, job: &Job) -> Option<&Track> {
         self.tracks.get(&(job.migration, job.workload.clone()))
     }
 
-    fn plan_of(&self, places: &Places) -> &WorkloadPlan {
+    pub(super) fn plan_of(&self, places: &Places) -> &WorkloadPlan {
         &self.layout.workloads[places.workload]
     }
 
     /// The job's destination owns the workload at its generation or a later one.
-    fn is_owned(&self, job: &Job, places: &Places) -> bool {
+    pub(super) fn is_owned(&self, job: &Job, places: &Places) -> bool {
         let now = &self.workloads[places.workload];
         now.owner == places.destination && now.generation >= job.generation
     }
@@ -340,7 +237,7 @@ impl World {
 
     /// The job's destination has everything: by the stream, or by the way back of a move that went
     /// the other way.
-    fn is_synchronous(&self, job: &Job, at: &Places, now: Timestamp) -> bool {
+    pub(super) fn is_synchronous(&self, job: &Job, at: &Places, now: Timestamp) -> bool {
         let size = self.plan_of(at).size;
         self.seen(job).is_some_and(|t| match t.job.destination == job.destination {
             true => t.complete(size, now),
@@ -429,90 +326,6 @@ impl World {
             _ => track.reverse = Reverse::None,
         }
         done(format!("{} is gone", artifact.name), Vec::new())
-    }
-
-    /// Whether an action was done; see `drivers::Mover::probe`.
-    pub(crate) fn probe(&mut self, job: &Job, action: &Action, now: Timestamp) -> Probe {
-        self.catch_up(now);
-        let now = self.now;
-        let at = match self.places(job, action.name()) {
-            Ok(at) => at,
-            Err(error) => return Probe::Failed { reason: error.detail },
-        };
-        let track = self.seen(job);
-        let applied = match action {
-            Action::Announce => track.is_some_and(|t| t.announced),
-            Action::Prepare => match track.and_then(|t| t.prepared) {
-                Some(began) if now - began < PREPARING => return Probe::InProgress,
-                prepared => prepared.is_some(),
-            },
-            Action::Replicate => track.is_some_and(|t| t.copying.is_some_and(|c| c.broke.is_none())),
-            Action::StopReplication => track.is_none_or(|t| t.copying.is_none()),
-            Action::Verify => match track.and_then(|t| t.verifying) {
-                Some(_) => return Probe::InProgress,
-                None => false,
-            },
-            Action::VerifyAtCut => false,
-            Action::ArmReverse => track.is_some_and(|t| t.reverse >= Reverse::Armed),
-            Action::ProbeReverse => track.is_some_and(|t| t.reverse >= Reverse::Proved),
-            Action::EnableReverse => track.is_some_and(|t| t.reverse == Reverse::Enabled),
-            Action::CanaryShare { share } => {
-                let set = track.map_or(0.0, |t| t.share.get());
-                (set - share.get()).abs() < 1e-9
-            }
-            Action::Fence { .. } => self.fences.get(&at.workload).is_some_and(|f| f.deadline > now),
-            Action::Unfence => !self.fences.contains_key(&at.workload),
-            Action::Commit | Action::Open => {
-                let standing = &self.workloads[at.workload];
-                if !self.is_owned(job, &at) && standing.generation >= job.generation {
-                    return Probe::Failed { reason: format!("it stands at {}", standing.generation) };
-                }
-                self.is_owned(job, &at)
-            }
-            Action::Retire => track.is_some_and(|t| t.retired),
-            Action::Cleanup { artifact } => !self.artifacts.contains(artifact),
-        };
-        match applied {
-            true => Probe::Applied {
-                evidence: Evidence { summary: format!("{} is done", action.name()), ..Evidence::default() },
-            },
-            false => Probe::NotStarted,
-        }
-    }
-
-    /// Where the job is; see `drivers::Mover::status`.
-    pub(crate) fn status(&mut self, job: &Job, now: Timestamp) -> Result<JobStatus, DriverError> {
-        self.catch_up(now);
-        let now = self.now;
-        let at = self.places(job, "status")?;
-        if !at.source_alive && !at.destination_alive {
-            return Err(refused(Retry::Retryable, job, "status", "neither side answers"));
-        }
-        let plan = self.plan_of(&at);
-        let track = self.seen(job);
-        let back = track.is_some_and(|t| t.job.destination != job.destination);
-        let copied = track.map_or(Bytes(0), |t| t.copied(plan.size, now));
-        let streaming = self.is_synchronous(job, &at, now);
-        let lag = streaming.then(|| match track.and_then(|t| t.copying) {
-            Some(copying) if !back => {
-                // What was written during the copy is made good at four times the speed of writing.
-                let copy_s = plan.size.0 as f64 / copying.bytes_per_s;
-                let since = (now - copying.began).as_seconds() - copy_s;
-                let left = (copy_s.min(8.0) * 0.25 - since).max(0.0);
-                Span::millis(35 + (left * 1000.0) as i64)
-            }
-            _ => Span::millis(40),
-        });
-        Ok(JobStatus {
-            copied: if back { plan.size } else { copied },
-            total: plan.size,
-            streaming: streaming && at.source_alive,
-            lag: lag.filter(|_| at.source_alive),
-            source_alive: at.source_alive,
-            destination_alive: at.destination_alive,
-            owner: Some(self.layout.partitions[self.workloads[at.workload].owner].id.clone()),
-            note: String::new(),
-        })
     }
 
     /// What was copied for the job differs from its source from now on (injected).

@@ -147,7 +147,7 @@ pub struct Traits {
     heat_gain: f32,
     volts: f32,
     queue_gain: f32,
-    request_ms: f32,
+    pub(super) request_ms: f32,
     backup_at: f32,
 }
 

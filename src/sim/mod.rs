@@ -14,10 +14,13 @@ pub mod history;
 mod jobs;
 pub mod ledger;
 pub mod load;
+mod look;
+mod measure;
 mod mover;
 pub mod mover_faults;
 mod noise;
 mod router;
+mod track;
 pub mod training;
 mod world;
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::fleet::CLASS;
-use super::jobs::{artifact, made_by};
 use super::mover_faults::{CallFault, FaultRule, MoverFaults};
 use super::noise::{exp, gaussian, mixed};
+use super::track::{artifact, made_by};
 use super::world::World;
 use crate::drivers::{
     Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, DriverError, Job, JobStatus, Mover,
@@ -178,8 +178,9 @@ impl Mover for SimMover {
     }
 }
 
-/// Requests of both sides between `since` and `now`: before the cut the share that the canary sends
-/// to the destination, after it all of them. The side that gets no requests has none.
+/// Requests of both sides between `since` and `now`. The destination gets the share that canary or
+/// router send it, and after the switch all; the source then goes on answering reads as a standby,
+/// for comparison. A dead source has no requests; a dead destination cannot be measured.
 fn samples(
     world: &World,
     job: &Job,
@@ -187,27 +188,31 @@ fn samples(
     now: Timestamp,
 ) -> Result<(CanarySample, CanarySample), DriverError> {
     let (w, source, destination) = world.sides(job)?;
-    for (p, id) in [(source, &job.source), (destination, &job.destination)] {
-        if !world.partitions[p].alive {
-            let detail = format!("{id} does not answer; it cannot be measured");
-            return Err(DriverError::new(Retry::Retryable, CLASS, "samples", detail));
-        }
+    if !world.partitions[destination].alive {
+        let detail = format!("{} does not answer; it cannot be measured", job.destination);
+        return Err(DriverError::new(Retry::Retryable, CLASS, "samples", detail));
     }
     let seconds = since.age(now).as_seconds();
-    let now = world.now.max(now);
     let plan = &world.layout.workloads[w];
     let requests = plan.requests_per_s * seconds;
-    let share = world.tracks.get(&(job.migration, job.workload.clone())).map_or(0.0, |t| t.share.get());
-    // The source goes on serving as a comparison after the cut, from its standby.
+    let track = world.tracks.get(&(job.migration, job.workload.clone()));
+    let share = match world.weights.get(&w) {
+        _ if world.workloads[w].owner == destination => 1.0,
+        Some(weights) => {
+            weights.iter().find(|x| x.partition == job.destination).map_or(0.0, |x| x.share.get())
+        }
+        None => track.map_or(0.0, |t| t.share.get()),
+    };
     let seed =
         |side: u64| mixed(world.seed ^ mixed(job.migration.0 ^ side << 60) ^ mixed(now.0 as u64 ^ w as u64));
-    let at_source = side(world, source, requests, seed(1));
-    let mut at_destination =
-        side(world, destination, if share > 0.0 { requests * share } else { requests }, seed(2));
+    let at_source = match world.partitions[source].alive {
+        true => side(world, (w, source), requests, seed(1)),
+        false => CanarySample::default(),
+    };
+    let mut at_destination = side(world, (w, destination), requests * share, seed(2));
     if plan.size.0 > 0 {
         at_destination.compared = at_destination.requests.min(20_000);
-        let corrupt = world.tracks.get(&(job.migration, job.workload.clone())).is_some_and(|t| t.corrupt);
-        if corrupt {
+        if track.is_some_and(|t| t.corrupt) {
             at_destination.mismatches = at_destination.compared / 1024;
             at_destination.examples = vec![format!("{}/row-{}", job.workload, seed(3) % 100_000)];
         }
@@ -215,8 +220,8 @@ fn samples(
     Ok((at_source, at_destination))
 }
 
-fn side(world: &World, p: usize, requests: f64, seed: u64) -> CanarySample {
-    let median = world.request_ms(p);
+fn side(world: &World, (w, p): (usize, usize), requests: f64, seed: u64) -> CanarySample {
+    let median = world.request_ms(w, p);
     let count = requests.clamp(0.0, 2000.0) as u64;
     let latencies_ms =
         (0..count).map(|i| median * f64::from(exp(0.35 * gaussian(mixed(seed ^ i))).max(0.2))).collect();

@@ -5,18 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::faults::Fault;
-use super::fleet::{CLASS, Layout};
-use super::jobs::{Fence, Track};
+use super::fleet::Layout;
 use super::ledger::{Cause, Failure, Ledger};
-use super::load::{Effects, METRICS, metric, reading, rhythm};
+use super::load::METRICS;
 use super::noise::{Noise, mixed};
+use super::track::{Fence, Track};
 use crate::drivers::{Artifact, Weight};
 use crate::fleet::rng::Random;
-use crate::fleet::topology::Capacity;
-use crate::fleet::{
-    Bytes, Epoch, Generation, Host, MigrationId, Partition, Revision, ServingState, Share, Span, Timestamp,
-    Topology, Workload, WorkloadId,
-};
+use crate::fleet::{Epoch, Generation, MigrationId, Revision, Span, Timestamp, WorkloadId};
 
 /// How long it takes the system itself to notice that a partition is dead.
 pub(crate) const DETECTION: Span = Span::seconds(30);
@@ -29,7 +25,9 @@ pub(crate) struct PartitionNow {
     pub(crate) load: f32,
     /// Its newest metrics.
     pub(crate) last: [f32; METRICS],
-    noise: Noise,
+    /// How slow requests are there, 1 = without any load; smoothed over about a minute.
+    pub(super) slow: f32,
+    pub(super) noise: Noise,
 }
 
 /// A workload as it is now. Partitions are indices into the layout.
@@ -74,8 +72,9 @@ pub(crate) struct World {
     /// By workload index.
     pub(crate) fences: BTreeMap<usize, Fence>,
     pub(crate) weights: BTreeMap<usize, Vec<Weight>>,
-    faults: Vec<Fault>,
-    active: Vec<usize>,
+    pub(super) faults: Vec<Fault>,
+    /// Faults at work, as indices.
+    pub(super) active: Vec<usize>,
     recorded: BTreeMap<usize, usize>,
     events: BTreeMap<(Timestamp, u64), Event>,
     next_event: u64,
@@ -91,6 +90,7 @@ impl World {
                 alive: true,
                 load: 0.4,
                 last: [f32::NAN; METRICS],
+                slow: 1.2,
                 noise: Noise::new(root.fork(p.id.as_str())),
             })
             .collect();
@@ -275,6 +275,7 @@ impl World {
         }
         for &p in &self.faults[fault].partitions {
             self.partitions[p].alive = true;
+            self.partitions[p].slow = 1.2;
             for now in &mut self.workloads {
                 if now.lost_copies.contains(&p) {
                     now.lost_copies.retain(|l| *l != p);
@@ -314,127 +315,5 @@ impl World {
         self.revision.0 += 1;
         let id = self.layout.workloads[w].id.clone();
         self.ledger.end(&id, Cause::Failure, at);
-    }
-
-    /// Draws the metrics of every living partition at `at`, `step_s` seconds after the last time.
-    pub(crate) fn measure(&mut self, at: Timestamp, step_s: f32) {
-        let loads = self.loads(at);
-        for (p, load) in loads.into_iter().enumerate() {
-            if !self.partitions[p].alive {
-                continue;
-            }
-            let effects = self
-                .active
-                .iter()
-                .map(|f| &self.faults[*f])
-                .filter(|f| f.partitions.contains(&p))
-                .fold(Effects::NONE, |all, f| all.and(&f.effects(at)));
-            let plan = &self.layout.partitions[p];
-            let now = &mut self.partitions[p];
-            now.load = load;
-            now.last = reading(&plan.traits, load, at, step_s, &mut now.noise, &effects);
-        }
-    }
-
-    /// The share of its capacity that every partition's work asks for.
-    fn loads(&self, at: Timestamp) -> Vec<f32> {
-        let rhythms: Vec<f32> =
-            self.layout.applications.iter().map(|a| rhythm(a.kind, a.seed, a.zone_h, at)).collect();
-        let mut asked = vec![0.0f64; self.partitions.len()];
-        for (w, now) in self.workloads.iter().enumerate() {
-            let plan = &self.layout.workloads[w];
-            let requests = plan.requests_per_s * f64::from(rhythms[plan.application]);
-            match self.weights.get(&w) {
-                Some(weights) => {
-                    for weight in weights {
-                        if let Some(p) = self.layout.partition_index.get(&weight.partition) {
-                            asked[*p] += requests * weight.share.get();
-                        }
-                    }
-                }
-                None => asked[now.owner] += requests,
-            }
-        }
-        for track in self.tracks.values() {
-            let (Some(w), Some(p)) = (
-                self.layout.workload_index.get(&track.job.workload),
-                self.layout.partition_index.get(&track.job.destination),
-            ) else {
-                continue;
-            };
-            asked[*p] += self.layout.workloads[*w].requests_per_s * track.share.get() * 0.5;
-        }
-        asked.iter().zip(&self.layout.partitions).map(|(a, p)| (a / p.capacity) as f32).collect()
-    }
-
-    /// Everything as the system itself would report it.
-    pub(crate) fn topology(&self) -> Topology {
-        let id = |p: &usize| self.layout.partitions[*p].id.clone();
-        let mut held = vec![0u64; self.partitions.len()];
-        for (plan, now) in self.layout.workloads.iter().zip(&self.workloads) {
-            for p in now.replicas.iter().chain([&now.owner]) {
-                held[*p] += plan.size.0;
-            }
-        }
-        let hosts = self.layout.hosts.iter().map(|host| {
-            let used = host.partitions.iter().map(|p| held[*p]).sum();
-            let load: f32 = host.partitions.iter().map(|p| self.partitions[*p].load).sum();
-            let load = f64::from(load) / host.partitions.len().max(1) as f64;
-            Host {
-                id: host.id.clone(),
-                site: host.site.clone(),
-                rack: host.rack.clone(),
-                capacity: Some(Capacity {
-                    data: host.capacity,
-                    data_used: Bytes(used),
-                    load: Share::clamped(load).unwrap_or(Share::MIN),
-                }),
-                labels: BTreeMap::new(),
-            }
-        });
-        let mut owned = vec![false; self.partitions.len()];
-        self.workloads.iter().for_each(|w| owned[w.owner] = true);
-        let partitions = self.layout.partitions.iter().enumerate().map(|(p, plan)| Partition {
-            id: plan.id.clone(),
-            host: self.layout.hosts[plan.host].id.clone(),
-            class: CLASS.to_string(),
-            serving: match (self.partitions[p].alive, owned[p]) {
-                (false, _) => ServingState::Fenced,
-                (true, true) => ServingState::Active,
-                (true, false) => ServingState::Passive,
-            },
-            address: format!("sim://{}", plan.id),
-        });
-        let workloads = self.layout.workloads.iter().zip(&self.workloads).map(|(plan, now)| {
-            let application = &self.layout.applications[plan.application];
-            Workload {
-                id: plan.id.clone(),
-                application: application.id.clone(),
-                class: CLASS.to_string(),
-                kind: application.kind.word().to_string(),
-                partition: id(&now.owner),
-                replicas: now.replicas.iter().map(id).collect(),
-                size: plan.size,
-                writes_per_s: plan.writes_per_s,
-                requests_per_s: plan.requests_per_s,
-                depends_on: plan.depends_on.clone(),
-                stateless: plan.size.0 == 0,
-                generation: now.generation,
-                labels: BTreeMap::new(),
-            }
-        });
-        let (hosts, partitions, workloads) = (hosts.collect(), partitions.collect(), workloads.collect());
-        let mut topology = Topology { revision: self.revision, hosts, partitions, workloads };
-        topology.normalise();
-        topology
-    }
-
-    /// Latency of a request at a partition now, in ms; what is normal there before the first
-    /// measurement.
-    pub(crate) fn request_ms(&self, p: usize) -> f64 {
-        match self.partitions[p].last[metric::REQUEST] {
-            ms if ms.is_nan() => 5.0,
-            ms => f64::from(ms),
-        }
     }
 }
