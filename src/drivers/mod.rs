@@ -2,6 +2,8 @@
 //! its own; the ports are in `mover`, `router` and `provisioner`.
 
 pub mod error;
+pub mod files;
+pub mod haproxy;
 pub mod mover;
 pub mod provisioner;
 pub mod redis;

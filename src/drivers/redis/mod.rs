@@ -35,7 +35,8 @@ use self::verify::Running;
 use self::view::View;
 use super::error::DriverError;
 use super::mover::{
-    Action, Answer, Artifact, CanarySample, Capabilities, Evidence, Job, JobStatus, Mover, Permit, Probe,
+    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Evidence, Job, JobStatus, Mover,
+    Permit, Probe,
 };
 use crate::fleet::{Timestamp, Topology};
 
@@ -138,6 +139,11 @@ impl Mover for RedisMover {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// The marks go at the end, however it ends: they only name the run and the setting it changed.
+    fn cleanup_policy(&self, _artifact: &Artifact) -> CleanupPolicy {
+        CleanupPolicy::Always
     }
 
     async fn perform(&self, job: &Job, action: &Action, _permit: &Permit) -> Result<Answer, DriverError> {
