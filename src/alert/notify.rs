@@ -34,6 +34,10 @@ pub struct Target {
     pub url: String,
     /// How.
     pub format: Format,
+    /// The `Authorization` header; never shown.
+    pub authorization: Option<String>,
+    /// Events below this are not sent.
+    pub from: Severity,
 }
 
 impl std::fmt::Debug for Target {
@@ -85,11 +89,18 @@ async fn serve(target: Target, mut events: mpsc::Receiver<Event>, dropped: Arc<A
         return;
     };
     while let Some(event) = events.recv().await {
+        if severity_of(&event) < target.from {
+            continue;
+        }
         let body = write(target.format, &event);
         let mut wait = Duration::from_secs(1);
         let mut delivered = false;
         for _ in 0..TRIES {
-            match http.post(&target.url).json(&body).send().await {
+            let mut request = http.post(&target.url).json(&body);
+            if let Some(authorization) = &target.authorization {
+                request = request.header(reqwest::header::AUTHORIZATION, authorization);
+            }
+            match request.send().await {
                 Ok(answer) if answer.status().is_success() => {
                     delivered = true;
                     break;
@@ -109,6 +120,12 @@ async fn serve(target: Target, mut events: mpsc::Receiver<Event>, dropped: Arc<A
         if !delivered {
             dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+fn severity_of(event: &Event) -> Severity {
+    match event {
+        Event::Raised(alert) | Event::Happened(alert) | Event::Cleared { alert, .. } => alert.severity,
     }
 }
 

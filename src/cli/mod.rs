@@ -1,7 +1,109 @@
 //! The command line: one file a subcommand.
 
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
 pub mod agent;
-pub mod bench;
+pub mod attach;
+pub mod check;
 pub mod check_model;
-pub mod eval;
+pub mod console;
+pub mod demo;
+pub mod engine;
+pub mod evacuate;
+pub mod failures;
 pub mod logging;
+pub mod models;
+pub mod moving;
+pub mod place;
+pub mod settings;
+pub mod why;
+
+/// Watches every partition of a fleet, predicts which will fail, and moves the work away before it
+/// does. Without a command it opens the console; without a configuration, on a living demo fleet.
+#[derive(Parser, Debug)]
+#[command(name = "foreshift", version, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    /// Configuration file; without it, foreshift.toml here or in ~/.config/foreshift, else the demo.
+    #[arg(long, short, global = true, env = "FORESHIFT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How the engine runs.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// How the engine runs; for the console and for `--headless`.
+#[derive(Args, Debug, Clone, Default)]
+pub struct RunArgs {
+    /// Act alone within the limits of the configuration.
+    #[arg(long, global = true, conflicts_with = "read_only")]
+    pub auto: bool,
+    /// Run without a terminal: JSON lines on standard output, a clean stop on SIGTERM.
+    #[arg(long, global = true)]
+    pub headless: bool,
+    /// Change nothing, ever.
+    #[arg(long, global = true)]
+    pub read_only: bool,
+    /// Theme: a shipped one or a file.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub theme: Option<String>,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Collect on this host and send it to the engine or to InfluxDB.
+    Agent(agent::AgentCommand),
+    /// A console on a running engine.
+    Attach(attach::AttachArgs),
+    /// Validate the configuration and try every connection.
+    Check(check::CheckArgs),
+    /// The simulated fleet under the real engine.
+    Demo(demo::DemoArgs),
+    /// Empty a host: plan, show, and after a yes perform what the console does by key.
+    Evacuate(evacuate::EvacuateArgs),
+    /// The failure history: add, import, list, correct, export.
+    Failures(failures::FailuresArgs),
+    /// The one constraint that keeps a workload or migration where it is.
+    Why(why::WhyArgs),
+    /// Load and try a person's own ONNX model, in a process of its own.
+    #[command(hide = true)]
+    CheckModel(check_model::CheckModel),
+}
+
+/// Runs what was asked for and says how it ended. Errors go to standard error, in words.
+pub fn run(cli: Cli) -> ExitCode {
+    let config = cli.config.as_deref();
+    if !matches!(cli.command, None | Some(Command::Demo(_) | Command::Attach(_))) {
+        logging::start(logging::LogTo::StandardError);
+    }
+    let outcome = match cli.command {
+        Some(Command::Agent(args)) => place::load(config)
+            .map(|found| found.map(|(_, c)| c).unwrap_or_default())
+            .and_then(|config| agent::run(&args, config))
+            .map(|()| ExitCode::SUCCESS),
+        Some(Command::Attach(args)) => attach::run(args, &cli.run),
+        Some(Command::Check(args)) => check::run(&args, config),
+        Some(Command::Demo(args)) => demo::run(args, &cli.run),
+        Some(Command::Evacuate(args)) => evacuate::run(args, config),
+        Some(Command::Failures(args)) => failures::run(args, config),
+        Some(Command::Why(args)) => why::run(&args, config),
+        Some(Command::CheckModel(args)) => check_model::run(&args).map_err(Into::into).and_then(|found| {
+            println!("{}", serde_json::to_string(&found)?);
+            Ok(ExitCode::SUCCESS)
+        }),
+        None => console::run(&cli.run, config),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("foreshift: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

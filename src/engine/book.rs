@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::{MigrationId, ProposalId, Timestamp};
+use crate::fleet::{MigrationId, PartitionId, ProposalId, Timestamp};
 use crate::plan::{Move, Proposal, Trigger};
 
 /// How many decided proposals are kept for the screens.
@@ -108,6 +108,17 @@ fn same_moves(a: &[Move], b: &[Move]) -> bool {
         })
 }
 
+/// The same workloads leave the same places at the same generations, wherever they go.
+fn same_work(a: &[Move], b: &[Move]) -> bool {
+    let work = |moves: &[Move]| {
+        let mut all: Vec<_> =
+            moves.iter().map(|m| (m.workload.clone(), m.source.clone(), m.generation)).collect();
+        all.sort();
+        all
+    };
+    work(a) == work(b)
+}
+
 /// What differs between two plans, a sentence a move.
 pub fn difference(old: &Proposal, new: &Proposal) -> Vec<String> {
     let find = |moves: &[Move], m: &Move| moves.iter().find(|o| o.workload == m.workload).cloned();
@@ -172,12 +183,15 @@ impl Book {
         self.entries.values().filter(|e| e.status == Status::Waiting)
     }
 
-    /// Takes what the planner proposes now. The same moves keep their number and plan, and only
-    /// what explains is refreshed; `next_id` numbers what is new.
+    /// Takes what the planner proposes now. A plan that moves the same work to destinations that
+    /// are still `acceptable` keeps its number, so that it does not change under a person's eyes
+    /// because another destination is a little better this minute; only what explains it is
+    /// refreshed. `next_id` numbers what is new.
     pub fn refresh(
         &mut self,
         fresh: Vec<Proposal>,
         now: Timestamp,
+        acceptable: impl Fn(&PartitionId) -> bool,
         mut next_id: impl FnMut() -> ProposalId,
     ) -> Vec<BookChange> {
         let mut changes = self.expire(now);
@@ -193,6 +207,12 @@ impl Book {
             if let Some(entry) = open {
                 if same_moves(&entry.proposal.moves, &new.moves) {
                     explain(&mut entry.proposal, new);
+                    continue;
+                }
+                if same_work(&entry.proposal.moves, &new.moves)
+                    && entry.proposal.moves.iter().all(|m| acceptable(&m.destination))
+                {
+                    entry.proposal.blocked = new.blocked;
                     continue;
                 }
                 differs = difference(&entry.proposal, &new);
@@ -325,11 +345,11 @@ mod tests {
     #[test]
     fn the_same_moves_keep_number_and_plan() {
         let (mut book, mut next) = (Book::default(), numbers());
-        book.refresh(vec![proposal("h2/p1", 0)], Timestamp(0), &mut next);
+        book.refresh(vec![proposal("h2/p1", 0)], Timestamp(0), |_| false, &mut next);
         let before = book.get(ProposalId(1)).unwrap().proposal.hash();
         let mut again = proposal("h2/p1", 500);
         again.outlook.if_nothing = "worse".into();
-        assert!(book.refresh(vec![again], Timestamp(500), &mut next).is_empty());
+        assert!(book.refresh(vec![again], Timestamp(500), |_| false, &mut next).is_empty());
         let entry = book.get(ProposalId(1)).unwrap();
         assert_eq!(entry.proposal.hash(), before, "an explanation does not change the plan");
         assert_eq!(entry.proposal.outlook.if_nothing, "worse");
@@ -338,21 +358,29 @@ mod tests {
     #[test]
     fn a_changed_plan_is_stale_and_its_successor_shows_the_difference() {
         let (mut book, mut next) = (Book::default(), numbers());
-        book.refresh(vec![proposal("h2/p1", 0)], Timestamp(0), &mut next);
-        book.refresh(vec![proposal("h3/p1", 10)], Timestamp(10), &mut next);
+        book.refresh(vec![proposal("h2/p1", 0)], Timestamp(0), |_| false, &mut next);
+        book.refresh(vec![proposal("h3/p1", 10)], Timestamp(10), |_| false, &mut next);
         assert!(matches!(book.get(ProposalId(1)).unwrap().status, Status::Stale { .. }));
         let successor = book.get(ProposalId(2)).unwrap();
         assert_eq!(successor.difference, ["w1: to h3/p1 instead of h2/p1"]);
     }
 
     #[test]
+    fn a_plan_does_not_change_under_a_persons_eyes_while_its_destination_is_well() {
+        let (mut book, mut next) = (Book::default(), numbers());
+        book.refresh(vec![proposal("h2/p1", 0)], Timestamp(0), |_| true, &mut next);
+        assert!(book.refresh(vec![proposal("h3/p1", 10)], Timestamp(10), |_| true, &mut next).is_empty());
+        assert_eq!(book.get(ProposalId(1)).unwrap().status, Status::Waiting);
+    }
+
+    #[test]
     fn nobody_can_approve_what_expired_or_is_no_longer_so() {
         let (mut book, mut next) = (Book::default(), numbers());
-        book.refresh(vec![proposal("h2/p1", 0)], Timestamp(0), &mut next);
-        let changes = book.refresh(Vec::new(), Timestamp(10), &mut next);
+        book.refresh(vec![proposal("h2/p1", 0)], Timestamp(0), |_| false, &mut next);
+        let changes = book.refresh(Vec::new(), Timestamp(10), |_| false, &mut next);
         assert!(matches!(changes[..], [BookChange::Stale(ProposalId(1), _)]));
-        book.refresh(vec![proposal("h2/p1", 20)], Timestamp(20), &mut next);
-        let changes = book.refresh(vec![proposal("h2/p1", 2000)], Timestamp(2000), &mut next);
+        book.refresh(vec![proposal("h2/p1", 20)], Timestamp(20), |_| false, &mut next);
+        let changes = book.refresh(vec![proposal("h2/p1", 2000)], Timestamp(2000), |_| false, &mut next);
         assert_eq!(changes[0], BookChange::Expired(ProposalId(2)));
         assert_eq!(changes[1], BookChange::Opened(ProposalId(3)));
     }

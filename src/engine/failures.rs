@@ -4,7 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::Timestamp;
+use crate::fleet::{Timestamp, Topology};
+use crate::predict::{Outcome, PastFailure, Subject};
 use crate::state::{Compare, Op, Store, StoreError, Txn, TxnOutcome};
 
 /// Where the records stand in the store.
@@ -53,6 +54,27 @@ pub struct Failure {
     pub label: Label,
     /// How it became known.
     pub origin: Origin,
+}
+
+impl Failure {
+    /// The record as predictions take it; what the topology does not know as a partition or a
+    /// workload is taken for a host.
+    pub fn as_past(&self, topology: &Topology) -> PastFailure {
+        let name = self.subject.as_str();
+        let subject = if topology.partition(&name.into()).is_some() || name.contains('/') {
+            Subject::Partition(name.into())
+        } else if topology.workload(&name.into()).is_some() {
+            Subject::Workload(name.into())
+        } else {
+            Subject::Host(name.into())
+        };
+        let outcome = match self.label {
+            Label::Failed => Outcome::Failed,
+            Label::Survived => Outcome::Survived,
+            Label::Mitigated => Outcome::MitigatedUnknown,
+        };
+        PastFailure { subject, at: self.at, outcome }
+    }
 }
 
 /// The history.

@@ -38,6 +38,11 @@ fn first_label(labels: Option<&HashMap<String, String>>, keys: &[&str]) -> Optio
 }
 
 impl Inventory {
+    /// An inventory that knows what the configuration says and nothing else.
+    pub fn with_places(places: BTreeMap<HostId, Place>) -> Self {
+        Self { places, ..Self::default() }
+    }
+
     /// The topology as it was put together last.
     pub fn topology(&self) -> &Topology {
         &self.current

@@ -3,10 +3,25 @@
 
 pub mod audit;
 pub mod book;
+pub mod brain;
+mod commands;
+pub mod core;
+mod decide;
 pub mod failures;
+pub mod history;
 pub mod intake;
 pub mod inventory;
 pub mod link;
+pub mod live;
+mod moves;
 pub mod observe;
+pub mod options;
 pub mod picture;
+mod publish;
 pub mod write_back;
+
+pub use commands::automatic;
+pub use core::{Core, Parts};
+pub use link::EngineLink;
+pub use live::{Live, Surroundings};
+pub use options::EngineOptions;

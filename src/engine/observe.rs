@@ -1,6 +1,7 @@
 //! Pulls without ever making the loop wait: a task of its own asks the source, with a deadline and
-//! back-off, and hands over whole slots of the grid. A pull begins a little before the last one
-//! ended, so that what came late is taken in; slots are replaced, so nothing is counted twice.
+//! back-off, from where the last pull that succeeded ended. A source gives every sample once, what
+//! came late with the next pull, so a gap is filled when a server returns and nothing is counted
+//! twice.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,53 +12,25 @@ use tokio::sync::{mpsc, watch};
 use crate::fleet::{Clock, HostId, PartitionId, Span, Timestamp};
 use crate::telemetry::{Ingest, PullReport, Source, SourceStatus, Windows};
 
-/// How far a pull reaches back before the end of the last one: agents stream every 30 s, clocks
-/// differ.
-pub const OVERLAP: Span = Span::minutes(2);
 /// Longest wait between tries.
 const MOST_BACK_OFF: Span = Span::minutes(1);
 
-/// The readings of one pull, averaged into slots.
+/// The readings of one pull, held until the loop takes them.
 #[derive(Debug, Default)]
 pub struct Pulled {
-    step: Span,
-    /// Slots from here on are covered whole and replace what was there; earlier ones came late and
-    /// are added.
-    whole_from: Timestamp,
     names: Vec<(PartitionId, String)>,
     index: HashMap<(PartitionId, String), u32>,
-    /// Per series and slot: sum, samples, newest.
-    slots: HashMap<(u32, i64), (f64, u32, Timestamp)>,
-    not_finite: u64,
+    points: Vec<(u32, Timestamp, f32)>,
     labels: Vec<(HostId, String, String)>,
 }
 
 impl Pulled {
-    /// An empty pull on a grid of that step; from `since` on, which is on the grid, it will hold
-    /// everything there is.
-    pub fn on_grid(step: Span, since: Timestamp) -> Self {
-        Self { step: step.max(Span::millis(1)), whole_from: since, ..Self::default() }
-    }
-
-    /// Pours everything into the windows, which must stand on the same grid.
+    /// Pours everything into the windows, in the order in which it was read.
     pub fn pour(self, windows: &mut Windows) {
         let series: Vec<u32> =
             self.names.iter().map(|(partition, metric)| windows.series(partition, metric)).collect();
-        let mut slots: Vec<_> = self.slots.into_iter().collect();
-        slots.sort_unstable_by_key(|(key, _)| *key);
-        for ((own, _), (sum, samples, newest)) in slots {
-            let series = series[own as usize];
-            match windows.of_series(series) {
-                Some((p, m)) if newest >= self.whole_from => {
-                    windows.replace(p, m, newest, (sum / f64::from(samples)) as f32, samples);
-                }
-                _ => windows.push(series, newest, (sum / f64::from(samples)) as f32),
-            }
-        }
-        for _ in 0..self.not_finite {
-            if let Some(&first) = series.first() {
-                windows.push(first, windows.now(), f32::NAN);
-            }
+        for (own, at, value) in self.points {
+            windows.push(series[own as usize], at, value);
         }
         for (host, key, value) in self.labels {
             windows.label(&host, &key, &value);
@@ -66,7 +39,7 @@ impl Pulled {
 
     /// Whether nothing at all was read.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.points.is_empty()
     }
 }
 
@@ -83,15 +56,7 @@ impl Ingest for Pulled {
     }
 
     fn push(&mut self, series: u32, at: Timestamp, value: f32) {
-        if !value.is_finite() {
-            self.not_finite += 1;
-            return;
-        }
-        let slot =
-            self.slots.entry((series, at.0.div_euclid(self.step.0))).or_insert((0.0, 0, Timestamp(i64::MIN)));
-        slot.0 += f64::from(value);
-        slot.1 += 1;
-        slot.2 = slot.2.max(at);
+        self.points.push((series, at, value));
     }
 
     fn label(&mut self, host: &HostId, key: &str, value: &str) {
@@ -102,19 +67,18 @@ impl Ingest for Pulled {
 /// Where the next pull begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Watermark {
-    step: Span,
     covered: Timestamp,
 }
 
 impl Watermark {
     /// Nothing later than `start` was pulled yet.
     pub fn at(start: Timestamp, step: Span) -> Self {
-        Self { step, covered: start.floor(step) }
+        Self { covered: start.floor(step) }
     }
 
     /// The span of the next pull.
     pub fn next(&self, now: Timestamp) -> (Timestamp, Timestamp) {
-        ((self.covered - OVERLAP).floor(self.step).min(now), now)
+        (self.covered.min(now), now)
     }
 
     /// A pull up to `until` succeeded.
@@ -162,7 +126,7 @@ pub async fn pull_for_ever(
     loop {
         let started = std::time::Instant::now();
         let (since, until) = watermark.next(clock.now());
-        let mut pulled = Pulled::on_grid(options.step, since);
+        let mut pulled = Pulled::default();
         let pull = source.pull(since, until, &mut pulled);
         let result = tokio::time::timeout(options.deadline.to_std(), pull).await;
         let failure = match result {
@@ -201,33 +165,13 @@ pub async fn pull_for_ever(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::{PartitionIx, WindowsConfig};
-
-    #[test]
-    fn a_repeated_pull_counts_nothing_twice_and_takes_in_what_came_late() {
-        let step = Span::seconds(30);
-        let config = WindowsConfig { step, len: 8, ..WindowsConfig::default() };
-        let mut windows = Windows::new(config, Timestamp(600_000));
-        let pull = |values: &[(i64, f32)]| {
-            let mut pulled = Pulled::on_grid(step, Timestamp(600_000));
-            let s = pulled.series(&"h1".into(), "cpu.busy");
-            for (at, value) in values {
-                pulled.push(s, Timestamp(*at), *value);
-            }
-            pulled
-        };
-        pull(&[(600_000, 10.0), (605_000, 20.0)]).pour(&mut windows);
-        pull(&[(600_000, 10.0), (605_000, 20.0), (610_000, 60.0)]).pour(&mut windows);
-        let cpu = windows.metric("cpu.busy").unwrap();
-        assert_eq!(windows.latest(PartitionIx(0), cpu, 1), Some(30.0));
-    }
 
     #[test]
     fn a_gap_is_asked_for_again_until_it_was_filled() {
         let mut mark = Watermark::at(Timestamp(0), Span::seconds(30));
-        assert_eq!(mark.next(Timestamp(600_000)).0, Timestamp(-120_000));
-        assert_eq!(mark.next(Timestamp(900_000)).0, Timestamp(-120_000), "a failed pull moves nothing");
+        assert_eq!(mark.next(Timestamp(600_000)).0, Timestamp(0));
+        assert_eq!(mark.next(Timestamp(900_000)).0, Timestamp(0), "a failed pull moves nothing");
         mark.covered(Timestamp(900_000));
-        assert_eq!(mark.next(Timestamp(1_000_000)), (Timestamp(780_000), Timestamp(1_000_000)));
+        assert_eq!(mark.next(Timestamp(1_000_000)), (Timestamp(900_000), Timestamp(1_000_000)));
     }
 }

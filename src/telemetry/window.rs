@@ -234,33 +234,6 @@ impl Windows {
         self.counters.taken += 1;
     }
 
-    /// Replaces what a slot holds by the mean of all its samples. A pull that covers whole slots can be
-    /// repeated, with what came late in it, and nothing is counted twice. `newest` is the time of
-    /// the newest of the samples.
-    pub fn replace(
-        &mut self,
-        partition: PartitionIx,
-        metric: MetricIx,
-        newest: Timestamp,
-        mean: f32,
-        samples: u32,
-    ) {
-        let slot = newest.0.div_euclid(self.config.step.0).min(self.head);
-        if mean.is_finite() && slot > self.head - self.config.len as i64 {
-            let row = self.row_index(partition, metric);
-            let cell = row * self.config.len + slot.rem_euclid(self.config.len as i64) as usize;
-            self.counts[cell] = 0;
-        }
-        self.put(partition, metric, newest, mean);
-        self.counters.taken += u64::from(samples.saturating_sub(1));
-    }
-
-    /// Partition and metric of a series that [`Ingest::series`] handed out; `None` where the metric
-    /// is beyond the most that is kept.
-    pub fn of_series(&self, series: u32) -> Option<(PartitionIx, MetricIx)> {
-        self.series.get(series as usize).and_then(|&(p, m)| m.map(|m| (p, m)))
-    }
-
     /// Copies one row, oldest slot first, into `out` (as many of the newest slots as fit).
     pub fn copy_row(&self, partition: PartitionIx, metric: MetricIx, out: &mut [f32]) {
         let (older, newer) = self.row(partition, metric);

@@ -15,7 +15,7 @@ mod submit;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use futures::StreamExt;
@@ -61,11 +61,16 @@ struct Slot {
     drives: u32,
 }
 
+fn under_way(driving: &mut Mutex<FuturesUnordered<Drive>>) -> &mut FuturesUnordered<Drive> {
+    driving.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Runs migrations under one leader's epoch.
 pub struct Runner {
     context: Arc<Context>,
     slots: BTreeMap<MigrationId, Slot>,
-    driving: FuturesUnordered<Drive>,
+    /// Behind a lock that is never taken (`get_mut`), so that a runner can be shared by reference.
+    driving: Mutex<FuturesUnordered<Drive>>,
     ended: VecDeque<MigrationId>,
     stopped: Option<(String, Timestamp)>,
     draining: bool,
@@ -88,7 +93,7 @@ impl Runner {
         Self {
             context: Arc::new(Context::new(store, epoch, movers, routers, options)),
             slots: BTreeMap::new(),
-            driving: FuturesUnordered::new(),
+            driving: Mutex::default(),
             ended: VecDeque::new(),
             stopped: None,
             draining: false,
@@ -125,7 +130,7 @@ impl Runner {
         let mut changed = false;
         loop {
             // One look at what is under way; what is not ready goes on by itself.
-            let landed = match futures::poll!(self.driving.next()) {
+            let landed = match futures::poll!(under_way(&mut self.driving).next()) {
                 Poll::Ready(Some(landed)) => landed,
                 Poll::Ready(None) | Poll::Pending => break,
             };
@@ -143,7 +148,7 @@ impl Runner {
     /// Waits until something that was under way is done; the next tick goes on with it. Never
     /// returns while nothing is under way.
     pub async fn ready(&mut self) {
-        match self.driving.next().await {
+        match under_way(&mut self.driving).next().await {
             Some(landed) => {
                 self.land(landed);
             }
@@ -218,7 +223,7 @@ impl Runner {
     /// under way, nothing between fence and redirect. Tick until it does, then end the process.
     pub fn safe_point(&mut self) -> bool {
         self.draining = true;
-        self.driving.is_empty()
+        under_way(&mut self.driving).is_empty()
             && self
                 .slots
                 .values()
@@ -314,7 +319,7 @@ impl Runner {
             && let Some(machine) = slot.machine.take()
         {
             slot.drives += 1;
-            self.driving.push(Box::pin(drive::drive(Arc::clone(&self.context), machine)));
+            under_way(&mut self.driving).push(Box::pin(drive::drive(Arc::clone(&self.context), machine)));
         }
     }
 
@@ -356,7 +361,7 @@ impl Runner {
         MigrateError::Deposed { epoch: self.context.epoch }
     }
 
-    async fn put(&self, op: Op) -> Result<(), MigrateError> {
+    async fn put(&mut self, op: Op) -> Result<(), MigrateError> {
         let txn = Txn { compares: vec![leadership::guard(self.context.epoch)], ops: vec![op] };
         match self.context.store.txn(txn).await? {
             crate::state::TxnOutcome::Committed(_) => Ok(()),

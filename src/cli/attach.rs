@@ -1,0 +1,56 @@
+//! `foreshift attach`: a console on an engine that runs elsewhere, many at a time.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::protocol::client::RemoteLink;
+use crate::tui::Engine;
+
+/// Arguments of `foreshift attach`.
+#[derive(Args, Debug)]
+pub struct AttachArgs {
+    /// Address of the engine.
+    #[arg(default_value = "http://127.0.0.1:7117", value_name = "URL")]
+    pub url: String,
+    /// File that holds the token, where the engine wants one; or FORESHIFT_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Print one snapshot as JSON and end.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// The token from its file or the environment.
+fn token(file: Option<&PathBuf>) -> Result<Option<String>> {
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("the token file {} cannot be read", path.display()))?;
+        return Ok(Some(text.trim().to_string()));
+    }
+    Ok(std::env::var("FORESHIFT_TOKEN").ok().filter(|t| !t.is_empty()))
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Where the engine cannot be reached or the terminal cannot be used.
+pub fn run(args: AttachArgs, run: &super::RunArgs) -> Result<ExitCode> {
+    let token = token(args.token_file.as_ref())?;
+    let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
+    runtime.block_on(async {
+        let link = RemoteLink::connect(&args.url, token).await?;
+        if args.once {
+            use crate::protocol::Link;
+            let snapshot = link.snapshots().borrow().clone();
+            println!("{}", serde_json::to_string(&*snapshot)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let console = crate::config::Config::default().console;
+        super::console::show(Arc::new(link), &console, run.theme.as_deref(), Engine::Remote).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

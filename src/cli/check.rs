@@ -1,0 +1,226 @@
+//! `foreshift check`: validates the configuration, tries every connection, and says what it found.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::{engine, models, place};
+use crate::api::Access;
+use crate::config::{Config, TelemetrySource};
+use crate::fleet::{Span, SystemClock};
+use crate::state::{RedbStore, Store};
+
+/// Longest wait for one connection.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// History that baselines and training want.
+const WANTED_HISTORY: Span = Span::days(30);
+
+/// Arguments of `foreshift check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// One JSON object instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How one thing was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Well,
+    Warning,
+    Broken,
+}
+
+impl Verdict {
+    fn sign(self) -> &'static str {
+        match self {
+            Verdict::Well => "✔ ok     ",
+            Verdict::Warning => "▲ warning",
+            Verdict::Broken => "✖ broken ",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Verdict::Well => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Broken => "broken",
+        }
+    }
+}
+
+struct Finding {
+    what: String,
+    verdict: Verdict,
+    said: String,
+}
+
+/// Runs it. Exit status 1 where something is broken.
+///
+/// # Errors
+/// Where there is no configuration, or it is wrong; the error names line and key.
+pub fn run(args: &CheckArgs, named: Option<&Path>) -> Result<ExitCode> {
+    let Some((path, config)) = place::load(named)? else {
+        bail!("there is no configuration: pass --config FILE; config.example.toml explains every key");
+    };
+    let runtime = tokio::runtime::Runtime::new()?;
+    let mut findings =
+        vec![finding("configuration", Verdict::Well, format!("{} is understood", path.display()))];
+    findings.extend(runtime.block_on(all(&config)));
+    let broken = findings.iter().any(|f| f.verdict == Verdict::Broken);
+    if args.json {
+        let list: Vec<_> = findings
+            .iter()
+            .map(|f| json!({ "what": f.what, "verdict": f.verdict.word(), "said": f.said }))
+            .collect();
+        println!("{}", json!({ "ok": !broken, "findings": list }));
+    } else {
+        let width = findings.iter().map(|f| f.what.chars().count()).max().unwrap_or(0);
+        for f in &findings {
+            println!("{}  {:<width$}  {}", f.verdict.sign(), f.what, f.said);
+        }
+    }
+    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn finding(what: impl Into<String>, verdict: Verdict, said: impl Into<String>) -> Finding {
+    Finding { what: what.into(), verdict, said: said.into() }
+}
+
+async fn all(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.push(state(config).await);
+    findings.push(telemetry(config).await);
+    if config.telemetry.history < WANTED_HISTORY {
+        let said = format!(
+            "telemetry.history is {}: baselines and training want 30 days or more",
+            config.telemetry.history
+        );
+        findings.push(finding("history", Verdict::Warning, said));
+    }
+    findings.extend(drivers(config).await);
+    findings.push(listen(config).await);
+    findings.extend(secrets(config));
+    for (what, well, said) in models::check(config) {
+        findings.push(finding(what, if well { Verdict::Well } else { Verdict::Warning }, said));
+    }
+    findings
+}
+
+async fn state(config: &Config) -> Finding {
+    let path = place::state_file(&config.engine.data_dir);
+    if !path.exists() {
+        let parent = config.engine.data_dir.clone();
+        return match std::fs::create_dir_all(&parent) {
+            Ok(()) => finding("state", Verdict::Well, format!("{} will be made", path.display())),
+            Err(error) => {
+                finding("state", Verdict::Broken, format!("{} cannot be made: {error}", parent.display()))
+            }
+        };
+    }
+    match RedbStore::open(&path) {
+        Ok(store) => match store.revision().await {
+            Ok(revision) => {
+                finding("state", Verdict::Well, format!("{} at revision {revision}", path.display()))
+            }
+            Err(error) => finding("state", Verdict::Broken, error.to_string()),
+        },
+        Err(error) => finding("state", Verdict::Warning, error.to_string()),
+    }
+}
+
+async fn telemetry(config: &Config) -> Finding {
+    let what = "telemetry";
+    let series = match engine::series(config, Arc::new(SystemClock)) {
+        Ok(series) => series,
+        Err(error) => return finding(what, Verdict::Broken, format!("{error:#}")),
+    };
+    match tokio::time::timeout(DEADLINE, series.source.check()).await {
+        Ok(Ok(said)) => {
+            let short = said.to_lowercase().contains("warning");
+            finding(what, if short { Verdict::Warning } else { Verdict::Well }, said)
+        }
+        Ok(Err(error)) => finding(what, Verdict::Broken, error.to_string()),
+        Err(_) => {
+            let name = series.source.name();
+            finding(what, Verdict::Broken, format!("{name} did not answer within 15 s"))
+        }
+    }
+}
+
+async fn drivers(config: &Config) -> Vec<Finding> {
+    if config.drivers.is_empty() {
+        let said = "none: the fleet is watched, and nothing can be moved";
+        return vec![finding("drivers", Verdict::Warning, said)];
+    }
+    let movers = match engine::movers(config) {
+        Ok(movers) => movers,
+        Err(error) => return vec![finding("drivers", Verdict::Broken, format!("{error:#}"))],
+    };
+    let mut findings = Vec::new();
+    for (class, mover) in &movers {
+        let what = format!("driver {class}");
+        findings.push(match tokio::time::timeout(DEADLINE, mover.discover()).await {
+            Ok(Ok(found)) => {
+                let said = format!(
+                    "{} partitions, {} workloads",
+                    found.partitions.len(),
+                    found.workloads.len()
+                );
+                finding(what, Verdict::Well, said)
+            }
+            Ok(Err(error)) => finding(what, Verdict::Broken, error.to_string()),
+            Err(_) => finding(what, Verdict::Broken, "no answer within 15 s"),
+        });
+        match tokio::time::timeout(DEADLINE, mover.leaks()).await {
+            Ok(Ok(leaks)) if leaks.is_empty() => {}
+            Ok(Ok(leaks)) => {
+                let names: Vec<&str> = leaks.iter().map(|a| a.name.as_str()).take(5).collect();
+                let said = format!(
+                    "{} artifacts of ours: {}; harmless while an engine's migrations run",
+                    leaks.len(),
+                    names.join(", ")
+                );
+                findings.push(finding(format!("driver {class}"), Verdict::Warning, said));
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    findings
+}
+
+async fn listen(config: &Config) -> Finding {
+    let address = config.engine.listen;
+    if let Some(reason) = Access::default().refuses_to_listen(address) {
+        return finding("listen", Verdict::Broken, reason);
+    }
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(_) => finding("listen", Verdict::Well, format!("{address} is free")),
+        Err(error) => {
+            finding("listen", Verdict::Warning, format!("{address}: {error}; an engine may be running"))
+        }
+    }
+}
+
+/// Secrets of parts that are not connected to by a check.
+fn secrets(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (number, hook) in config.alerts.webhooks.iter().enumerate() {
+        if let Some(secret) = &hook.authorization
+            && let Err(error) = secret.reveal()
+        {
+            let what = format!("alerts.webhooks[{number}]");
+            findings.push(finding(what, Verdict::Broken, error.to_string()));
+        }
+    }
+    if config.telemetry.source == TelemetrySource::Embedded && config.telemetry.token.is_some() {
+        let said = "telemetry.token is not used by the embedded store";
+        findings.push(finding("telemetry", Verdict::Warning, said));
+    }
+    findings
+}

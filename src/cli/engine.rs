@@ -1,0 +1,287 @@
+//! Puts an engine together from a configuration, or finds the one that runs on it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio_util::sync::CancellationToken;
+
+use super::moving::{self, Ground};
+use super::{place, settings};
+use crate::alert::Notifier;
+use crate::api::{Access, ApiServer};
+use crate::config::{AfterMove, Config, DriverClass, TelemetrySource};
+use crate::drivers::Mover;
+use crate::drivers::redis::{self, RedisMover, RedisOptions};
+use crate::engine::brain::Brain;
+use crate::engine::intake::EmbeddedIntake;
+use crate::engine::history::HistoryPlan;
+use crate::engine::inventory::Inventory;
+use crate::engine::{Core, Live, Parts, Surroundings};
+use crate::fleet::{Clock, SystemClock};
+use crate::protocol::client::RemoteLink;
+use crate::protocol::{Intake, Link};
+use crate::state::{Leadership, RedbStore, Single, Store};
+use crate::telemetry::embedded::{EmbeddedOptions, EmbeddedStore};
+use crate::telemetry::influx::{InfluxSink, InfluxSource};
+use crate::telemetry::{Sink, Source};
+
+/// Longest time for reading history before the first cycle.
+const HISTORY_BUDGET: Duration = Duration::from_secs(20);
+
+/// An engine that can be asked: one of our own, or one that runs elsewhere on the same files.
+pub enum Opened {
+    /// Started here.
+    Own(Box<Running>),
+    /// Found running.
+    Remote(Arc<RemoteLink>),
+}
+
+/// An engine with its server.
+pub struct Running {
+    live: Live,
+    api: Option<ApiServer>,
+    stop: CancellationToken,
+}
+
+impl Opened {
+    /// The seam.
+    pub fn link(&self) -> Arc<dyn Link> {
+        match self {
+            Opened::Own(running) => running.link(),
+            Opened::Remote(link) => link.clone(),
+        }
+    }
+
+    /// Stops our own engine at a safe point; a remote one goes on.
+    pub async fn close(self) {
+        if let Opened::Own(running) = self {
+            running.close().await;
+        }
+    }
+}
+
+impl Running {
+    /// The seam.
+    pub fn link(&self) -> Arc<dyn Link> {
+        Arc::new(self.live.link.clone())
+    }
+
+    /// Stops at a safe point.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.live.stop().await;
+        if let Some(api) = self.api {
+            api.stopped().await;
+        }
+    }
+}
+
+/// The engine that runs on this configuration, or one of our own.
+///
+/// # Errors
+/// Where neither can be had; the error says what to do.
+pub async fn open(named: Option<&Path>) -> Result<Opened> {
+    let Some((_, config)) = place::load(named)? else {
+        bail!(
+            "this needs a configuration: pass --config FILE, or write foreshift.toml (config.example.toml explains every key)"
+        );
+    };
+    let state = place::state_file(&config.engine.data_dir);
+    match RedbStore::open(&state) {
+        Ok(store) => Ok(Opened::Own(Box::new(start_on(config, Arc::new(store)).await?))),
+        Err(error) => {
+            let url = format!("http://{}", config.engine.listen);
+            match RemoteLink::connect(&url, std::env::var("FORESHIFT_TOKEN").ok()).await {
+                Ok(link) => Ok(Opened::Remote(Arc::new(link))),
+                Err(_) => Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Starts an engine of our own.
+///
+/// # Errors
+/// Where a part cannot be started; the error says which and why.
+pub async fn start(config: Config) -> Result<Running> {
+    let state = place::state_file(&config.engine.data_dir);
+    let store = Arc::new(RedbStore::open(&state)?);
+    start_on(config, store).await
+}
+
+async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let now = clock.now();
+    let options = settings::engine(&config);
+    let movers = movers(&config)?;
+    let series = series(&config, clock.clone())?;
+    let models = super::models::status(&config);
+    let mut brain = Brain::new(
+        options.windows,
+        settings::assess(&config),
+        settings::hysteresis(&config),
+        now,
+    );
+    super::models::install(&config, &mut brain);
+    let inventory = Inventory::with_places(settings::places(&config));
+    let epoch = Single::new(store.clone()).campaign(&options.name).await?;
+    let ground = Ground {
+        store: store.clone(),
+        epoch,
+        movers: movers.clone(),
+        routers: BTreeMap::new(),
+        clock: clock.clone(),
+    };
+    let runner = moving::runner(&config, options.mode, ground).await?;
+    let parts = Parts {
+        options: options.clone(),
+        brain,
+        plan: settings::plans(&config, &movers),
+        store,
+        runner,
+        movers: movers.clone(),
+        inventory,
+        source_name: series.source.name(),
+        models,
+    };
+    let core = Core::start(parts, now).await?;
+    let notifier = Notifier::start(settings::targets(&config)?);
+    let live = Live::start(
+        core,
+        Surroundings {
+            clock,
+            source: series.source,
+            history: Some(HistoryPlan {
+                source: series.history,
+                span: options.history,
+                step: options.history_step,
+                budget: HISTORY_BUDGET,
+            }),
+            pull: settings::pull(&config),
+            sink: series.sink,
+            movers,
+            notifier,
+            intake: series.intake.clone(),
+        },
+    );
+    let stop = CancellationToken::new();
+    let link: Arc<dyn Link> = Arc::new(live.link.clone());
+    let intake = series.intake.map(|i| i as Arc<dyn Intake>);
+    let api = ApiServer::start(config.engine.listen, Access::default(), link, intake, stop.clone()).await;
+    let api = match api {
+        Ok(api) => {
+            tracing::info!(address = %api.address, "listening for agents, consoles and the API");
+            Some(api)
+        }
+        Err(error) => {
+            live.stop().await;
+            return Err(error.into());
+        }
+    };
+    Ok(Running { live, api, stop })
+}
+
+/// What reads and writes time series.
+pub struct Series {
+    /// The source.
+    pub source: Arc<dyn Source>,
+    /// The same with wide steps, for history.
+    pub history: Arc<dyn Source>,
+    /// Where scores are written back.
+    pub sink: Option<Arc<dyn Sink>>,
+    /// Takes agents' messages, where this engine keeps the time series.
+    pub intake: Option<Arc<EmbeddedIntake>>,
+}
+
+/// Opens the time series of the configuration.
+///
+/// # Errors
+/// Where the address or a secret cannot be used.
+pub fn series(config: &Config, clock: Arc<dyn Clock>) -> Result<Series> {
+    let t = &config.telemetry;
+    match t.source {
+        TelemetrySource::Influxdb2 | TelemetrySource::Influxdb1 => {
+            let options = settings::influx(config, settings::read_name(config))?;
+            let source = InfluxSource::new(&options, settings::read(config, t.step)).map_err(anyhow::Error::msg)?;
+            let wide = settings::engine(config).history_step;
+            let history = InfluxSource::new(&options, settings::read(config, wide)).map_err(anyhow::Error::msg)?;
+            let sink: Option<Arc<dyn Sink>> = if t.write_back.enabled {
+                let target = settings::influx(config, &t.write_back.bucket)?;
+                Some(Arc::new(InfluxSink::new(&target, None).map_err(anyhow::Error::msg)?))
+            } else {
+                None
+            };
+            Ok(Series { source: Arc::new(source), history: Arc::new(history), sink, intake: None })
+        }
+        TelemetrySource::Embedded => {
+            let dir = place::series_dir(&config.engine.data_dir);
+            let options = EmbeddedOptions { path: Some(dir), ..EmbeddedOptions::default() };
+            let store = EmbeddedStore::open(options)?;
+            let intake = Arc::new(EmbeddedIntake::new(store.clone(), clock));
+            Ok(Series {
+                history: Arc::new(store.clone()),
+                source: Arc::new(store.clone()),
+                sink: Some(Arc::new(store)),
+                intake: Some(intake),
+            })
+        }
+        TelemetrySource::Replay => bail!(
+            "telemetry.source = \"replay\" is for `foreshift backtest`; an engine needs influxdb2, influxdb1 or embedded"
+        ),
+    }
+}
+
+/// The movers of the configuration, by class.
+///
+/// # Errors
+/// Where a secret cannot be read, or two drivers have one class.
+pub fn movers(config: &Config) -> Result<HashMap<String, Arc<dyn Mover>>> {
+    let mut movers: HashMap<String, Arc<dyn Mover>> = HashMap::new();
+    for (name, driver) in &config.drivers {
+        let mover: Arc<dyn Mover> = match driver.class {
+            DriverClass::Redis => {
+                let password = driver
+                    .password
+                    .as_ref()
+                    .map(|s| s.reveal().map(|r| r.expose().to_string()))
+                    .transpose()
+                    .with_context(|| format!("drivers.{name}.password"))?;
+                let application = if driver.application.is_empty() { name } else { &driver.application };
+                Arc::new(RedisMover::new(RedisOptions {
+                    application: application.as_str().into(),
+                    username: (!driver.username.is_empty()).then(|| driver.username.clone()),
+                    password,
+                    hosts: config.fleet.nodes.iter().map(|(a, h)| (a.clone(), h.to_string())).collect(),
+                    command_timeout: driver.timeout,
+                    after_move: match config.migration.after {
+                        AfterMove::Standby => redis::AfterMove::KeepAsReplica,
+                        AfterMove::Decommission => redis::AfterMove::Forget,
+                    },
+                    ..RedisOptions::new(name, &driver.seeds)
+                }))
+            }
+            DriverClass::Haproxy | DriverClass::Files => continue,
+        };
+        if movers.insert(mover.class().to_string(), mover).is_some() {
+            bail!("drivers.{name}: a second driver of class {:?}: one a class is allowed", driver.class.word());
+        }
+    }
+    Ok(movers)
+}
+
+/// Waits, at most 15 s, until the drivers were discovered once; an empty fleet is refused by the
+/// planner in its own words.
+pub async fn wait_for_fleet(link: &dyn Link) {
+    let mut snapshots = link.snapshots();
+    let wait = async {
+        while snapshots.borrow_and_update().workloads.is_empty() {
+            if snapshots.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(15), wait).await;
+}

@@ -1,0 +1,51 @@
+//! Where the configuration and the engine's files are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::config::Config;
+
+/// The configuration that was named, else `foreshift.toml` here, else
+/// `~/.config/foreshift/config.toml`; `None` where there is none.
+///
+/// # Errors
+/// Where the named one, or one that was found, cannot be used; the error names line and key.
+pub fn load(named: Option<&Path>) -> Result<Option<(PathBuf, Config)>> {
+    let path = match named {
+        Some(path) => path.to_path_buf(),
+        None => {
+            let home = std::env::var_os("XDG_CONFIG_HOME")
+                .map(PathBuf::from)
+                .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".config")));
+            let candidates =
+                [Some(PathBuf::from("foreshift.toml")), home.map(|h| h.join("foreshift/config.toml"))];
+            match candidates.into_iter().flatten().find(|p| p.is_file()) {
+                Some(path) => path,
+                None => return Ok(None),
+            }
+        }
+    };
+    let config = Config::load(&path)?;
+    Ok(Some((path, config)))
+}
+
+/// Where the engine keeps its files without a configuration.
+pub fn default_data_dir() -> PathBuf {
+    Config::default().engine.data_dir
+}
+
+/// The file of the embedded state within a data directory.
+pub fn state_file(dir: &Path) -> PathBuf {
+    dir.join("state.redb")
+}
+
+/// The folder of the embedded time series within a data directory.
+pub fn series_dir(dir: &Path) -> PathBuf {
+    dir.join("series")
+}
+
+/// The folder of trained models within a data directory.
+pub fn models_dir(dir: &Path) -> PathBuf {
+    dir.join("models")
+}

@@ -1,0 +1,169 @@
+//! Observe and predict: the windows, the assessor, and the prediction state of every partition.
+
+use std::collections::HashMap;
+
+use crate::fleet::{PartitionId, PredictionState, Share, Timestamp, Topology};
+use crate::predict::{
+    AssessOptions, Assessment, Assessor, Context, Evacuation, HysteresisOptions, PartitionInsight,
+    PastFailure, PredictionMachine, Reading,
+};
+use crate::telemetry::{Windows, WindowsConfig};
+
+use super::observe::Pulled;
+use super::picture::{Standing, Trends};
+
+/// A partition changed its prediction state.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Transition {
+    /// The partition.
+    pub partition: PartitionId,
+    /// What it was.
+    pub from: PredictionState,
+    /// What it is.
+    pub to: PredictionState,
+}
+
+/// Windows, assessor and states.
+#[derive(Debug)]
+pub struct Brain {
+    windows: Windows,
+    assessor: Assessor,
+    hysteresis: HysteresisOptions,
+    machines: Vec<PredictionMachine>,
+    trends: Trends,
+}
+
+impl Brain {
+    /// A brain that has seen nothing.
+    pub fn new(
+        windows: WindowsConfig,
+        assess: AssessOptions,
+        hysteresis: HysteresisOptions,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            windows: Windows::new(windows, now),
+            assessor: Assessor::new(assess),
+            hysteresis,
+            machines: Vec::new(),
+            trends: Trends::default(),
+        }
+    }
+
+    /// The windows.
+    pub fn windows(&self) -> &Windows {
+        &self.windows
+    }
+
+    /// The assessor.
+    pub fn assessor(&self) -> &Assessor {
+        &self.assessor
+    }
+
+    /// Health over the last two hours.
+    pub fn trends(&self) -> &Trends {
+        &self.trends
+    }
+
+    /// Warms the baselines with a part of the history.
+    pub fn learn_history(&mut self, history: &Windows) {
+        self.assessor.observe_history(history);
+    }
+
+    /// Takes what was pulled.
+    pub fn take(&mut self, pulled: Pulled, now: Timestamp) {
+        self.windows.advance(now);
+        pulled.pour(&mut self.windows);
+    }
+
+    /// One pass: assess every partition, step its state machine. `evacuations` tells which
+    /// partitions are being emptied or were.
+    pub fn cycle(
+        &mut self,
+        topology: &Topology,
+        failures: &[PastFailure],
+        evacuations: &HashMap<PartitionId, Evacuation>,
+        now: Timestamp,
+    ) -> Vec<Transition> {
+        self.windows.advance(now);
+        for partition in &topology.partitions {
+            self.windows.intern(&partition.id);
+        }
+        let context = Context { topology, failures };
+        self.assessor.assess(&self.windows, &context, now);
+        let count = self.windows.partitions().len();
+        self.machines.resize_with(count, || PredictionMachine::new(now));
+        let mut transitions = Vec::new();
+        for (index, (machine, partition)) in
+            self.machines.iter_mut().zip(self.windows.partitions()).enumerate()
+        {
+            let ix = crate::telemetry::PartitionIx(index as u32);
+            let reading: Reading<'_> = self.assessor.reading(ix);
+            let evacuation = evacuations.get(partition).copied().unwrap_or_default();
+            if let Some(from) = machine.step(reading, evacuation, &self.hysteresis, now) {
+                transitions.push(Transition { partition: partition.clone(), from, to: machine.state() });
+            }
+        }
+        let scores = self
+            .assessor
+            .assessments()
+            .iter()
+            .map(|a| (&a.partition, a.health.map(|h| h.get() as f32)));
+        self.trends.record(now, scores);
+        transitions
+    }
+
+    /// Assessments of the last cycle by partition.
+    pub fn assessments(&self) -> HashMap<PartitionId, Assessment> {
+        self.assessor.assessments().iter().map(|a| (a.partition.clone(), a.clone())).collect()
+    }
+
+    /// Prediction state, since when, and the newest sample of every partition.
+    pub fn standings(&self) -> HashMap<PartitionId, Standing> {
+        self.windows
+            .partitions()
+            .iter()
+            .zip(&self.machines)
+            .enumerate()
+            .map(|(index, (partition, machine))| {
+                let ix = crate::telemetry::PartitionIx(index as u32);
+                let standing = Standing {
+                    prediction: machine.state(),
+                    since: machine.since(),
+                    seen: self.windows.last_seen(ix),
+                };
+                (partition.clone(), standing)
+            })
+            .collect()
+    }
+
+    /// Everything about one partition as of the last cycle.
+    pub fn detail(&self, partition: &PartitionId) -> Option<PartitionInsight> {
+        let ix = self.windows.partition(partition)?;
+        self.assessor.detail(&self.windows, ix)
+    }
+
+    /// Load of every host: the mean of its partitions' newest cpu values.
+    pub fn loads(&self, topology: &Topology) -> HashMap<crate::fleet::HostId, Share> {
+        let Some(cpu) = self.windows.metric("cpu.busy") else { return HashMap::new() };
+        let mut sums: HashMap<crate::fleet::HostId, (f64, u32)> = HashMap::new();
+        for partition in &topology.partitions {
+            let Some(ix) = self.windows.partition(&partition.id) else { continue };
+            if let Some(busy) = self.windows.latest(ix, cpu, 4) {
+                let entry = sums.entry(partition.host.clone()).or_default();
+                entry.0 += f64::from(busy) / 100.0;
+                entry.1 += 1;
+            }
+        }
+        sums.into_iter()
+            .filter_map(|(host, (sum, n))| Share::clamped(sum / f64::from(n)).map(|s| (host, s)))
+            .collect()
+    }
+
+    /// The newest sample of the whole fleet.
+    pub fn newest(&self) -> Option<Timestamp> {
+        (0..self.windows.partitions().len())
+            .filter_map(|i| self.windows.last_seen(crate::telemetry::PartitionIx(i as u32)))
+            .max()
+    }
+}

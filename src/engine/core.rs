@@ -1,0 +1,407 @@
+//! The engine's state and its one cycle. It has a single owner (the loop, or a simulation that
+//! steps it by hand), takes the time as an argument, and never waits for a source or a person.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::alert::{Board, Event};
+use crate::drivers::Mover;
+use crate::fleet::{HostId, PartitionId, PredictionState, Timestamp, Topology, WorkloadId};
+use crate::migrate::Runner;
+use crate::plan::disruption::{Dependents, disruption};
+use crate::plan::{Hold, PlanOptions};
+use crate::predict::{Assessment, Evacuation, HostRisk, PastFailure, WorkloadProjection};
+use crate::protocol::{MigrationView, Mode, Severity, Snapshot};
+use crate::state::{Store, StoreError};
+
+use super::audit::Audit;
+use super::book::Book;
+use super::brain::{Brain, Transition};
+use super::failures::{Failure, Failures, Label, Origin};
+use super::inventory::Inventory;
+use super::observe::Delivery;
+use super::options::EngineOptions;
+
+/// What a core is made of.
+pub struct Parts {
+    /// How it runs.
+    pub options: EngineOptions,
+    /// Windows, assessor and prediction states.
+    pub brain: Brain,
+    /// How plans are made.
+    pub plan: PlanOptions,
+    /// Durable state.
+    pub store: Arc<dyn Store>,
+    /// Migrations; `None` for a read-only engine. It has recovered.
+    pub runner: Option<Runner>,
+    /// Movers by class.
+    pub movers: HashMap<String, Arc<dyn Mover>>,
+    /// What the configuration says of hosts, and what was discovered.
+    pub inventory: Inventory,
+    /// Name of the source, for the header.
+    pub source_name: String,
+    /// Runtime and models, for the header.
+    pub models: crate::protocol::ModelStatus,
+}
+
+/// The state.
+pub struct Core {
+    pub(super) options: EngineOptions,
+    pub(super) brain: Brain,
+    pub(super) plan_options: PlanOptions,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) runner: Option<Runner>,
+    pub(super) movers: HashMap<String, Arc<dyn Mover>>,
+    pub(super) inventory: Inventory,
+    pub(super) book: Book,
+    pub(super) audit: Audit,
+    pub(super) failures: Failures,
+    pub(super) alerts: Board,
+    pub(super) mode: Mode,
+    pub(super) stopped: Option<(String, Timestamp)>,
+    pub(super) frozen: Option<String>,
+    /// Vetoes by subject: who and until when.
+    pub(super) vetoes: BTreeMap<String, (String, Option<Timestamp>)>,
+    /// Migrations as they were last seen.
+    pub(super) migrations: Arc<Vec<MigrationView>>,
+    pub(super) host_risks: HashMap<HostId, HostRisk>,
+    pub(super) projections: HashMap<WorkloadId, WorkloadProjection>,
+    /// Disruption score of every workload.
+    pub(super) disruptions: HashMap<WorkloadId, f64>,
+    /// What should move and does not, with the reason.
+    pub(super) holds: Vec<Hold>,
+    /// Partitions whose proposal a person rejected: who, and until when it is not proposed again.
+    pub(super) denied: BTreeMap<String, (String, Timestamp)>,
+    /// Since when the storm is over, while automatic mode is still frozen.
+    pub(super) calm_since: Option<Timestamp>,
+    pub(super) snapshot: Snapshot,
+    pub(super) next_proposal: u64,
+    /// What happened to each partition of late, newest last, at most 20.
+    pub(super) events: HashMap<PartitionId, Vec<(Timestamp, String)>>,
+    /// Hosts whose heartbeat is lost.
+    pub(super) silent: std::collections::BTreeSet<HostId>,
+}
+
+/// Where proposals stand in the store.
+pub(super) const PROPOSALS: &str = "/proposals/";
+/// Events kept for a partition.
+const EVENTS: usize = 20;
+
+impl Core {
+    /// Loads what the store holds and picks up what was running.
+    ///
+    /// # Errors
+    /// Where the store cannot be used or holds something broken.
+    pub async fn start(parts: Parts, now: Timestamp) -> Result<Self, StoreError> {
+        let store = parts.store;
+        let audit = Audit::load(&*store).await?;
+        let failures = Failures::load(&*store).await?;
+        let mut entries = Vec::new();
+        for entry in store.list(PROPOSALS).await? {
+            let corrupt = |e: serde_json::Error| StoreError::Corrupt {
+                place: store.place(),
+                key: entry.key.clone(),
+                detail: e.to_string(),
+            };
+            entries.push(serde_json::from_slice::<super::book::Entry>(&entry.value).map_err(corrupt)?);
+        }
+        let next_proposal = entries.iter().map(|e| e.proposal.id.0).max().unwrap_or(0) + 1;
+        let snapshot = Snapshot {
+            at: now,
+            fleet_name: parts.options.fleet_name.clone(),
+            mode: parts.options.mode,
+            leader: parts.options.name.clone(),
+            data: crate::protocol::DataStatus {
+                source: parts.source_name,
+                ..crate::protocol::DataStatus::default()
+            },
+            windows: parts.brain.assessor().options().windows.clone(),
+            models: parts.models,
+            next_cycle: now,
+            ..Snapshot::default()
+        };
+        let mut core = Self {
+            mode: parts.options.mode,
+            options: parts.options,
+            brain: parts.brain,
+            plan_options: parts.plan,
+            store,
+            runner: parts.runner,
+            movers: parts.movers,
+            inventory: parts.inventory,
+            book: Book::restore(entries),
+            audit,
+            failures,
+            alerts: Board::default(),
+            stopped: None,
+            frozen: None,
+            vetoes: BTreeMap::new(),
+            migrations: Arc::default(),
+            host_risks: HashMap::new(),
+            projections: HashMap::new(),
+            disruptions: HashMap::new(),
+            holds: Vec::new(),
+            denied: BTreeMap::new(),
+            calm_since: None,
+            snapshot,
+            next_proposal,
+            events: HashMap::new(),
+            silent: std::collections::BTreeSet::new(),
+        };
+        core.see_migrations(now);
+        core.publish(now);
+        Ok(core)
+    }
+
+    /// The topology as it is known now.
+    pub fn topology(&self) -> &Topology {
+        self.inventory.topology()
+    }
+
+    /// How it runs.
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// The mode in force.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The brain, to warm it with history.
+    pub fn brain_mut(&mut self) -> &mut Brain {
+        &mut self.brain
+    }
+
+    /// Takes what was pulled.
+    pub fn take(&mut self, delivery: Delivery, now: Timestamp) {
+        self.brain.take(delivery.pulled, now);
+    }
+
+    /// Takes what was pulled by hand, in a simulation.
+    pub fn take_pulled(&mut self, pulled: super::observe::Pulled, now: Timestamp) {
+        self.brain.take(pulled, now);
+    }
+
+    /// Takes what a driver discovered, or why it could not: then what was known stays.
+    pub fn discovery(&mut self, class: String, result: Result<Topology, String>, now: Timestamp) {
+        let subject = format!("driver {class}");
+        match result {
+            Ok(topology) => {
+                self.alerts.clear(now, &subject, "discovery");
+                self.inventory.discovered.insert(class, topology);
+                self.rebuild_inventory();
+            }
+            Err(reason) => self.alerts.raise(now, Severity::Warning, &subject, "discovery", reason),
+        }
+    }
+
+    /// The store failed: nothing is acted on until it works, and everybody is told.
+    pub fn store_failed(&mut self, error: &StoreError, now: Timestamp) {
+        tracing::error!(%error, "the store failed");
+        self.alerts.raise(now, Severity::Critical, "engine", "store", error.to_string());
+    }
+
+    pub(super) fn rebuild_inventory(&mut self) {
+        let windows = self.brain.windows();
+        let seen: Vec<PartitionId> = windows
+            .partitions()
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| windows.last_seen(crate::telemetry::PartitionIx(*i as u32)).is_some())
+            .map(|(_, p)| p.clone())
+            .collect();
+        let labels = windows.labels().clone();
+        self.inventory.rebuild(&seen, &labels);
+    }
+
+    /// One pass: predict, decide, publish. What was pulled before it is what it rests on.
+    ///
+    /// # Errors
+    /// Where the store cannot be used; nothing is acted on then.
+    pub async fn cycle(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let started = std::time::Instant::now();
+        self.rebuild_inventory();
+        self.see_migrations(now);
+        let evacuations = self.evacuations();
+        let past = self.past_failures();
+        let topology = self.inventory.topology().clone();
+        let transitions = self.brain.cycle(&topology, &past, &evacuations, now);
+        self.note_transitions(&transitions, now);
+        self.project(&topology, &past, now);
+        let dependents = Dependents::of(&topology);
+        self.disruptions =
+            topology.workloads.iter().map(|w| (w.id.clone(), disruption(w, &dependents))).collect();
+        self.label_outcomes(now).await;
+        self.show_world(&topology, now);
+        self.decide(&topology, now).await?;
+        self.snapshot.cycle_ms = started.elapsed().as_secs_f64() * 1000.0;
+        self.snapshot.next_cycle = now + self.options.interval;
+        self.refresh_rows(&topology);
+        self.publish(now);
+        Ok(())
+    }
+
+    /// How predictions of this engine turned out, in a sentence.
+    pub(super) fn track_record(&self) -> String {
+        let count = |label: Label| self.failures.records().iter().filter(|f| f.label == label).count();
+        format!(
+            "{} failures recorded, {} survived a call, {} moved away in time (outcome unknown)",
+            count(Label::Failed),
+            count(Label::Survived),
+            count(Label::Mitigated)
+        )
+    }
+
+    fn project(&mut self, topology: &Topology, past: &[PastFailure], now: Timestamp) {
+        let context = crate::predict::Context { topology, failures: past };
+        let assessments = self.brain.assessor().assessments();
+        let options = crate::predict::project::ProjectionOptions::default();
+        self.projections = crate::predict::project::workloads(assessments, &context, &options, now)
+            .into_iter()
+            .map(|p| (p.workload.clone(), p))
+            .collect();
+        self.host_risks = crate::predict::project::hosts(assessments, topology, options.window, now)
+            .into_iter()
+            .map(|r| (r.host.clone(), r))
+            .collect();
+    }
+
+    /// Which partitions are being emptied or were.
+    fn evacuations(&self) -> HashMap<PartitionId, Evacuation> {
+        let mut out = HashMap::new();
+        for migration in self.migrations.iter() {
+            if !migration.phase.is_end() {
+                out.insert(migration.source.clone(), Evacuation::Running);
+            }
+        }
+        for partition in &self.topology().partitions {
+            let emptied = self.topology().on_partition(&partition.id).next().is_none()
+                && self.migrations.iter().any(|m| {
+                    m.source == partition.id && m.phase == crate::fleet::Phase::Done
+                });
+            if emptied {
+                out.entry(partition.id.clone()).or_insert(Evacuation::Finished);
+            }
+        }
+        out
+    }
+
+    /// The failure history as predictions take it.
+    pub(super) fn past_failures(&self) -> Vec<PastFailure> {
+        let topology = self.topology();
+        self.failures.records().iter().map(|f| f.as_past(topology)).collect()
+    }
+
+    fn note_transitions(&mut self, transitions: &[Transition], now: Timestamp) {
+        for t in transitions {
+            let because = self.because(&t.partition);
+            self.event(&t.partition, now, format!("{:?} → {:?}", t.from, t.to));
+            let subject = t.partition.as_str();
+            match t.to {
+                PredictionState::PredictiveFailure => {
+                    tracing::warn!(partition = subject, %because, "predictive failure");
+                    let text = format!("is expected to fail: {because}");
+                    self.alerts.raise(now, Severity::Critical, subject, "predictive_failure", text);
+                }
+                PredictionState::Suspect => {
+                    tracing::info!(partition = subject, %because, "suspect");
+                    let text = format!("is watched closely: {because}");
+                    self.alerts.raise(now, Severity::Warning, subject, "suspect", text);
+                    self.alerts.clear(now, subject, "predictive_failure");
+                }
+                PredictionState::Unknown => {
+                    self.alerts.raise(
+                        now,
+                        Severity::Warning,
+                        subject,
+                        "unknown",
+                        "sends no data young enough to say anything".into(),
+                    );
+                }
+                PredictionState::Evacuating => {}
+                _ => {
+                    self.alerts.clear(now, subject, "predictive_failure");
+                    self.alerts.clear(now, subject, "suspect");
+                }
+            }
+            if t.to != PredictionState::Unknown {
+                self.alerts.clear(now, subject, "unknown");
+            }
+        }
+    }
+
+    fn because(&self, partition: &PartitionId) -> String {
+        let assessments = self.brain.assessor().assessments();
+        assessments
+            .iter()
+            .find(|a| &a.partition == partition)
+            .map(|a| a.why_health.iter().take(2).map(|c| c.words.clone()).collect::<Vec<_>>().join(", "))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn event(&mut self, partition: &PartitionId, at: Timestamp, text: String) {
+        let events = self.events.entry(partition.clone()).or_default();
+        events.push((at, text));
+        let beyond = events.len().saturating_sub(EVENTS);
+        events.drain(..beyond);
+    }
+
+    /// Records a failure and lets the predictions learn of it at once.
+    ///
+    /// # Errors
+    /// As every call of the store.
+    pub(super) async fn record_failure(
+        &mut self,
+        at: Timestamp,
+        subject: &str,
+        cause: String,
+        origin: Origin,
+    ) -> Result<u64, StoreError> {
+        let store = self.store.clone();
+        let failure =
+            Failure { number: 0, at, subject: subject.into(), cause, label: Label::Failed, origin };
+        self.failures.add(&*store, failure).await
+    }
+
+    /// Notes which hosts are silent: a lost heartbeat is a failure of the host, once.
+    ///
+    /// # Errors
+    /// As every call of the store.
+    pub async fn note_heartbeats(
+        &mut self,
+        beats: &HashMap<HostId, super::intake::Heartbeat>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (host, beat) in beats {
+            let stopping = beat.state == crate::protocol::AgentState::Stopping;
+            let lost = beat.arrived.age(now) > self.options.heartbeat_lost;
+            if lost && !stopping && self.silent.insert(host.clone()) {
+                let cause = format!("heartbeat lost: silent for {}", beat.arrived.age(now));
+                self.alerts.raise(now, Severity::Critical, host.as_str(), "heartbeat", cause.clone());
+                self.record_failure(beat.arrived, host.as_str(), cause, Origin::Heartbeat).await?;
+            } else if !lost && self.silent.remove(host) {
+                self.alerts.clear(now, host.as_str(), "heartbeat");
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be told since the last call.
+    pub fn take_alert_events(&mut self) -> Vec<Event> {
+        self.alerts.take_events()
+    }
+
+    /// The assessments of the last cycle.
+    pub fn assessments(&self) -> &[Assessment] {
+        self.brain.assessor().assessments()
+    }
+
+    /// Whether a subject has a veto now.
+    pub(super) fn vetoed(&self, subjects: &[&str], now: Timestamp) -> Option<String> {
+        subjects.iter().find_map(|s| {
+            let (who, until) = self.vetoes.get(*s)?;
+            until.is_none_or(|u| u > now).then(|| format!("{who} vetoed {s}"))
+        })
+    }
+}

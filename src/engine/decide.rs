@@ -1,0 +1,277 @@
+//! Decide: ask the planner, keep the book, and in automatic mode approve within the limits. A
+//! person's decision, hold or veto wins at once.
+
+use std::collections::BTreeMap;
+
+use super::book::BookChange;
+use super::commands::automatic;
+use super::core::{Core, PROPOSALS};
+use super::failures::{Failure, Label, Origin};
+use crate::fleet::{HostId, PartitionId, Phase, PredictionState, ProposalId, ServingState, Timestamp, Topology};
+use crate::plan::{self, Ended, PlanInput, PlanOutput, Proposal, Request, Running, Trigger};
+use crate::protocol::{Actor, Command, Mode, Refusal, Severity};
+use crate::state::{Op, StoreError, Txn};
+
+impl Core {
+    /// Asks the planner, with everything that is known now.
+    fn ask_planner(&self, topology: &Topology, request: Request, now: Timestamp) -> PlanOutput {
+        let states: BTreeMap<PartitionId, PredictionState> =
+            self.brain.standings().into_iter().map(|(p, s)| (p, s.prediction)).collect();
+        let hosts: Vec<_> = self.host_risks.values().cloned().collect();
+        let projections: Vec<_> = self.projections.values().cloned().collect();
+        let (mut running, mut ended) = (Vec::new(), Vec::new());
+        for m in self.migrations.iter() {
+            match m.ended {
+                Some(at) => ended.push(Ended {
+                    workload: m.workload.clone(),
+                    started: m.started,
+                    ended: at,
+                    moved: m.phase == Phase::Done,
+                }),
+                None => running.push(Running {
+                    migration: m.id,
+                    workload: m.workload.clone(),
+                    source: m.source.clone(),
+                    destination: m.destination.clone(),
+                    started: m.started,
+                }),
+            }
+        }
+        let vetoes: Vec<String> = self
+            .vetoes
+            .iter()
+            .filter(|(_, (_, until))| until.is_none_or(|u| u > now))
+            .map(|(subject, _)| subject.clone())
+            .collect();
+        plan::propose(&PlanInput {
+            now,
+            request,
+            topology,
+            assessments: self.brain.assessor().assessments(),
+            states: &states,
+            hosts: &hosts,
+            projections: &projections,
+            running: &running,
+            ended: &ended,
+            open: &[],
+            vetoes: &vetoes,
+            next: ProposalId(self.next_proposal),
+            options: &self.plan_options,
+        })
+    }
+
+    /// The planner's proposals of this cycle, and what follows from them.
+    ///
+    /// # Errors
+    /// Where the store cannot be used.
+    pub(super) async fn decide(&mut self, topology: &Topology, now: Timestamp) -> Result<(), StoreError> {
+        let output = self.ask_planner(topology, Request::Watch, now);
+        self.holds = output.holds;
+        self.brake(output.storm.as_deref(), now);
+        for alert in &output.alerts {
+            self.alerts.raise(now, alert.severity, &alert.subject, "plan", alert.text.clone());
+        }
+        self.denied.retain(|_, (_, until)| *until > now);
+        let fresh: Vec<Proposal> =
+            output.proposals.into_iter().filter(|p| !self.is_denied(&p.trigger)).collect();
+        let standings = self.brain.standings();
+        let acceptable = |partition: &PartitionId| {
+            let serving = topology.partition(partition).map(|p| p.serving);
+            let prediction = standings.get(partition).map(|s| s.prediction);
+            serving.is_some_and(|s| !matches!(s, ServingState::Fenced | ServingState::Decommissioned))
+                && matches!(prediction, Some(PredictionState::Healthy | PredictionState::Evacuated))
+        };
+        let mut next = self.next_proposal;
+        let changes = self.book.refresh(fresh, now, acceptable, || {
+            next += 1;
+            ProposalId(next - 1)
+        });
+        self.next_proposal = next;
+        for change in changes {
+            self.note_book(change, now).await;
+        }
+        self.act_alone(now).await;
+        Ok(())
+    }
+
+    fn is_denied(&self, trigger: &Trigger) -> bool {
+        matches!(trigger, Trigger::PredictiveFailure { partition, .. } if self.denied.contains_key(partition.as_str()))
+    }
+
+    /// Many predictions at once are more likely a measuring fault: automatic mode freezes.
+    fn brake(&mut self, storm: Option<&str>, now: Timestamp) {
+        match storm {
+            Some(reason) => {
+                self.alerts.raise(now, Severity::Critical, "engine", "storm", reason.to_string());
+                self.frozen = Some(reason.to_string());
+                self.calm_since = None;
+            }
+            None if self.frozen.is_some() => {
+                let since = *self.calm_since.get_or_insert(now);
+                if since.age(now) >= self.options.storm_calm {
+                    self.frozen = None;
+                    self.alerts.clear(now, "engine", "storm");
+                }
+            }
+            None => {}
+        }
+    }
+
+    async fn note_book(&mut self, change: BookChange, now: Timestamp) {
+        let (id, text, severity) = match change {
+            BookChange::Opened(id) => {
+                let title = self.book.get(id).map(|e| e.proposal.title.clone()).unwrap_or_default();
+                (id, format!("proposed: {title}"), Severity::Warning)
+            }
+            BookChange::Stale(id, reason) => (id, format!("stale: {reason}"), Severity::Info),
+            BookChange::Expired(id) => (id, "expired without a decision".to_string(), Severity::Warning),
+        };
+        tracing::info!(proposal = %id, %text, "proposal");
+        self.alerts.tell(now, severity, &id.to_string(), "proposal", text);
+        self.store_proposal(id).await;
+    }
+
+    /// In automatic mode, approves what waits and nothing speaks against.
+    async fn act_alone(&mut self, now: Timestamp) {
+        if self.mode != Mode::Auto || self.stopped.is_some() || self.frozen.is_some() {
+            return;
+        }
+        let ready: Vec<(ProposalId, String)> = self
+            .book
+            .waiting()
+            .filter(|e| matches!(e.proposal.trigger, Trigger::PredictiveFailure { .. }))
+            .filter(|e| e.proposal.blocked.is_none() && !e.proposal.moves.is_empty())
+            .filter(|e| {
+                let subjects: Vec<&str> = e
+                    .proposal
+                    .moves
+                    .iter()
+                    .flat_map(|m| [m.workload.as_str(), m.source.as_str(), m.destination.as_str()])
+                    .collect();
+                self.vetoed(&subjects, now).is_none()
+            })
+            .map(|e| (e.proposal.id, e.proposal.hash().hex()))
+            .collect();
+        for (id, plan) in ready {
+            let command = Command::Approve { proposal: id, plan };
+            if let Err(refusal) = Box::pin(self.command(&automatic(), command, now)).await {
+                tracing::warn!(proposal = %id, %refusal, "automatic mode could not approve");
+            }
+        }
+    }
+
+    /// What would empty a host, without touching anything.
+    ///
+    /// # Errors
+    /// Where there is no such host, or nothing can be planned.
+    pub(super) fn plan_evacuation(
+        &self,
+        actor: &Actor,
+        host: &HostId,
+        now: Timestamp,
+    ) -> Result<Proposal, Refusal> {
+        let topology = self.topology().clone();
+        if topology.host(host).is_none() {
+            let known: Vec<&str> = topology.hosts.iter().map(|h| h.id.as_str()).take(12).collect();
+            let what = format!("host {host}; known hosts: {}", known.join(", "));
+            return Err(Refusal::NotFound { what });
+        }
+        let request = Request::EvacuateHost { host: host.clone(), actor: actor.name.clone() };
+        let output = self.ask_planner(&topology, request, now);
+        output.proposals.into_iter().next().ok_or_else(|| {
+            let mut reasons: Vec<String> = output
+                .holds
+                .iter()
+                .map(|h| format!("{} on {}: {}", h.workload, h.partition, h.reason))
+                .collect();
+            if reasons.is_empty() {
+                reasons.push(format!("{host} holds no workload"));
+            }
+            Refusal::NotNow { reason: reasons.join("; ") }
+        })
+    }
+
+    /// The one constraint that blocks a workload or a migration.
+    ///
+    /// # Errors
+    /// Where there is nothing of that name.
+    pub(super) fn why(&self, subject: &str, now: Timestamp) -> Result<Vec<String>, Refusal> {
+        if let Some(m) = self.migrations.iter().find(|m| m.id.to_string() == subject) {
+            let mut sentences = vec![format!("{} is in {}", m.id, m.phase.word())];
+            if !m.waiting.is_empty() {
+                sentences.push(format!("it waits: {}", m.waiting));
+            }
+            if let Some(deadline) = m.deadline {
+                sentences.push(format!("at the latest for another {}", deadline - now));
+            }
+            return Ok(sentences);
+        }
+        let Some(workload) = self.topology().workload(&subject.into()) else {
+            return Err(Refusal::NotFound { what: format!("workload or migration {subject}") });
+        };
+        let mut sentences = Vec::new();
+        for hold in self.holds.iter().filter(|h| h.workload == workload.id) {
+            sentences.push(format!("{} does not move: {}", hold.workload, hold.reason));
+            if let Some(until) = hold.until {
+                sentences.push(format!("that ends in {}", until - now));
+            }
+            sentences.push(format!("nearest way out: {}", hold.relax));
+        }
+        if let Some(reason) = self.vetoed(&[subject, workload.partition.as_str()], now) {
+            sentences.push(reason);
+        }
+        if sentences.is_empty() {
+            let standing = self.brain.standings().get(&workload.partition).copied().unwrap_or_default();
+            sentences.push(format!(
+                "nothing blocks {subject}: {} is {}, so there is no reason to move it",
+                workload.partition,
+                crate::fleet::ShownState::of(ServingState::Active, standing.prediction).word()
+            ));
+        }
+        Ok(sentences)
+    }
+
+    /// A number for a proposal, used once.
+    pub(super) fn number_proposal(&mut self) -> ProposalId {
+        self.next_proposal += 1;
+        ProposalId(self.next_proposal - 1)
+    }
+
+    /// Keeps a proposal in the store; a failure is an alert, the proposal stays in memory.
+    pub(super) async fn store_proposal(&mut self, id: ProposalId) {
+        let Some(entry) = self.book.get(id) else { return };
+        let Ok(value) = serde_json::to_vec(entry) else { return };
+        let op = Op::Put(format!("{PROPOSALS}{:012}", id.0), value);
+        let store = self.store.clone();
+        if let Err(error) = store.txn(Txn { compares: Vec::new(), ops: vec![op] }).await {
+            tracing::error!(%error, proposal = %id, "a proposal cannot be stored");
+        }
+    }
+
+    /// Writes down what became of partitions that were emptied: nobody knows what would have been.
+    pub(super) async fn label_outcomes(&mut self, now: Timestamp) {
+        let done: Vec<PartitionId> = self
+            .migrations
+            .iter()
+            .filter(|m| m.phase == Phase::Done && m.ended.is_some_and(|e| e.age(now) < self.options.interval))
+            .map(|m| m.source.clone())
+            .collect();
+        for partition in done {
+            let known = self.failures.of(partition.as_str()).any(|f| f.at.age(now).0 < 3_600_000);
+            if !known {
+                let store = self.store.clone();
+                let failure = Failure {
+                    number: 0,
+                    at: now,
+                    subject: partition.to_string(),
+                    cause: "its work was moved away before it failed, if it would have".into(),
+                    label: Label::Mitigated,
+                    origin: Origin::Engine,
+                };
+                if let Err(error) = self.failures.add(&*store, failure).await {
+                    tracing::error!(%error, "a failure record cannot be written");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The live loop: one owner of the core; pulling, discovering, moving and writing back each in a
+//! task of its own, so that none of them makes a command wait.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::core::Core;
+use super::history::{self, HistoryPlan};
+use super::intake::EmbeddedIntake;
+use super::link::{self, EngineLink, LoopEnds};
+use super::observe::{self, Delivery, PullOptions};
+use super::write_back;
+use crate::alert::Notifier;
+use crate::drivers::Mover;
+use crate::fleet::{Clock, Span, Topology};
+use crate::protocol::Snapshot;
+use crate::telemetry::{Sink, Source, SourceStatus};
+
+/// Between two looks of the runner at what moves.
+const RUNNER_TICK: Duration = Duration::from_millis(100);
+/// Longest time for coming to a safe point at the end.
+const SAFE_POINT: Duration = Duration::from_secs(4);
+/// Longest time that one discovery may take.
+const DISCOVERY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the loop works with beside the core.
+pub struct Surroundings {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where samples come from.
+    pub source: Arc<dyn Source>,
+    /// What history warms the baselines before the first cycle.
+    pub history: Option<HistoryPlan>,
+    /// How they are pulled.
+    pub pull: PullOptions,
+    /// Where scores are written back.
+    pub sink: Option<Arc<dyn Sink>>,
+    /// What moves workloads, by class.
+    pub movers: HashMap<String, Arc<dyn Mover>>,
+    /// Who is told.
+    pub notifier: Notifier,
+    /// Heartbeats of agents, where they report to this engine.
+    pub intake: Option<Arc<EmbeddedIntake>>,
+}
+
+/// A running engine.
+pub struct Live {
+    /// The handle for consoles and the API.
+    pub link: EngineLink,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Live {
+    /// Starts the loop.
+    pub fn start(core: Core, around: Surroundings) -> Self {
+        let stop = CancellationToken::new();
+        let (link, ends) = link::pair(Snapshot::clone(&core.snapshot()));
+        let task = tokio::spawn(run(core, around, ends, stop.clone()));
+        Self { link, stop, task }
+    }
+
+    /// Stops at a safe point: what moves is left where a restart picks it up. Waits at most five
+    /// seconds.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if tokio::time::timeout(Duration::from_secs(5), self.task).await.is_err() {
+            tracing::warn!("the loop did not stop within 5 s; the journal has what is needed to go on");
+        }
+    }
+}
+
+/// Discovers one driver's fleet for ever.
+async fn discover(
+    class: String,
+    mover: Arc<dyn Mover>,
+    every: Span,
+    found: mpsc::Sender<(String, Result<Topology, String>)>,
+) {
+    loop {
+        let result = match tokio::time::timeout(DISCOVERY_DEADLINE, mover.discover()).await {
+            Ok(Ok(topology)) => Ok(topology),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("{class} was not discovered within 10 s")),
+        };
+        if found.send((class.clone(), result)).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(every.to_std()).await;
+    }
+}
+
+async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: CancellationToken) {
+    let clock = around.clock.clone();
+    let (delivered, mut deliveries) = mpsc::channel::<Delivery>(2);
+    let (status, mut source_status) = watch::channel(SourceStatus::Starting);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(observe::pull_for_ever(
+        around.source.clone(),
+        clock.clone(),
+        around.pull,
+        delivered,
+        status,
+    ));
+    let (found, mut discoveries) = mpsc::channel(8);
+    let every = core.options().interval;
+    for (class, mover) in &around.movers {
+        tasks.spawn(discover(class.clone(), mover.clone(), every, found.clone()));
+    }
+    let (batches, waiting) = write_back::queue();
+    let (failing, mut sink_status) = watch::channel(None);
+    if let Some(sink) = &around.sink {
+        tasks.spawn(write_back::write_for_ever(sink.clone(), waiting, failing));
+    }
+    let mut tick = tokio::time::interval(RUNNER_TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+
+    let (part, mut parts) = mpsc::channel(1);
+    let mut warming = around.history.is_some();
+    if let Some(plan) = around.history.clone() {
+        tasks.spawn(history::send(plan, clock.now(), part));
+    } else {
+        drop(part);
+    }
+
+    let mut cycle = tokio::time::interval(every.to_std());
+    cycle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first cycle comes with the first data.
+    cycle.reset();
+    let mut first = true;
+    loop {
+        let mut changed = true;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(asked) = ends.commands.recv() => {
+                let result = core.command(&asked.actor, asked.command, clock.now()).await;
+                let _ = asked.answer.send(result);
+            }
+            () = core.ready() => changed = core.tick(clock.now()).await,
+            _ = tick.tick() => changed = core.tick(clock.now()).await,
+            part = parts.recv(), if warming => {
+                match part {
+                    Some(windows) => core.brain_mut().learn_history(&windows),
+                    None => {
+                        warming = false;
+                        cycle.reset_immediately();
+                    }
+                }
+                changed = false;
+            }
+            Some(delivery) = deliveries.recv() => {
+                core.take(delivery, clock.now());
+                changed = false;
+                if std::mem::take(&mut first) && !warming {
+                    cycle.reset_immediately();
+                }
+            }
+            Some((class, result)) = discoveries.recv() => {
+                core.discovery(class, result, clock.now());
+            }
+            Ok(()) = source_status.changed() => {
+                let now = source_status.borrow_and_update().clone();
+                changed = core.source_status(&now, clock.now());
+            }
+            Ok(()) = sink_status.changed() => {
+                let failing = sink_status.borrow_and_update().clone();
+                core.sink_status(failing);
+            }
+            _ = cycle.tick(), if !warming => {
+                let now = clock.now();
+                if let Some(intake) = &around.intake
+                    && let Err(error) = core.note_heartbeats(&intake.heartbeats(), now).await
+                {
+                    core.store_failed(&error, now);
+                }
+                if let Err(error) = core.cycle(now).await {
+                    core.store_failed(&error, now);
+                }
+                if around.sink.is_some() {
+                    let snapshot = core.snapshot();
+                    let readings = write_back::readings(now, &snapshot, core.assessments().iter());
+                    if batches.try_send(readings).is_err() {
+                        core.sink_status(Some("16 batches wait already: this one was dropped".into()));
+                    }
+                }
+            }
+        }
+        for event in core.take_alert_events() {
+            around.notifier.tell(&event);
+        }
+        if changed {
+            core.publish(clock.now());
+            ends.snapshots.send_replace(core.snapshot());
+        }
+    }
+    tasks.abort_all();
+    core.safe_point(&*clock, SAFE_POINT).await;
+    tracing::info!("stopped at a safe point");
+}

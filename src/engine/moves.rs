@@ -1,0 +1,214 @@
+//! The engine's side of the runner: hand approved plans over, tell it the fleet, look at what moves,
+//! halt it. A read-only engine has no runner, because there is no authority to make one.
+
+use std::sync::Arc;
+
+use super::core::Core;
+use crate::fleet::{MigrationId, Phase, PredictionState, Timestamp, Topology};
+use crate::migrate::runner::World;
+use crate::migrate::{Approval, Authority, OperatorCommand, Runner};
+use crate::plan::Proposal;
+use crate::protocol::{Actor, MigrationView, Mode, Refusal, Severity};
+
+/// Ended migrations that are shown.
+const SHOWN: usize = 200;
+
+impl Core {
+    fn runner_mut(&mut self) -> Result<&mut Runner, Refusal> {
+        self.runner.as_mut().ok_or(Refusal::ReadOnly)
+    }
+
+    /// Confirms a plan and hands it over.
+    ///
+    /// # Errors
+    /// Why it cannot be confirmed or taken.
+    pub(super) async fn submit(
+        &mut self,
+        actor: &Actor,
+        proposal: &Proposal,
+        shown: &str,
+        now: Timestamp,
+    ) -> Result<Vec<MigrationId>, Refusal> {
+        let authority = Authority::of(self.options.mode)?;
+        let approval = Approval::confirm(&authority, proposal, shown, actor, now)?;
+        let topology = self.topology().clone();
+        self.show_world(&topology, now);
+        self.runner_mut()?.submit(proposal, &approval, now).await
+    }
+
+    /// What a person asks of a migration.
+    ///
+    /// # Errors
+    /// Why it cannot be done now.
+    pub(super) fn operate(
+        &mut self,
+        migration: MigrationId,
+        command: OperatorCommand,
+        actor: &Actor,
+    ) -> Result<(), Refusal> {
+        self.runner_mut()?.command(migration, command, &actor.name)
+    }
+
+    /// Halts every new step of everything.
+    ///
+    /// # Errors
+    /// Where that cannot be remembered; it is halted all the same.
+    pub(super) async fn halt(&mut self, actor: &str, now: Timestamp) -> Result<(), Refusal> {
+        let halted = self.runner_mut()?.stop_everything(actor, now).await;
+        halted.map_err(|e| Refusal::NotNow { reason: e.to_string() })
+    }
+
+    /// Lets everything go on.
+    ///
+    /// # Errors
+    /// Where the store does not answer; then it stays halted.
+    pub(super) async fn release(&mut self) -> Result<(), Refusal> {
+        let released = self.runner_mut()?.release_stop().await;
+        released.map_err(|e| Refusal::NotNow { reason: e.to_string() })
+    }
+
+    /// Tells the runner the fleet as it is now known.
+    pub(super) fn show_world(&mut self, topology: &Topology, now: Timestamp) {
+        let Some(runner) = &self.runner else { return };
+        let standings = self.brain.standings();
+        let of = |wanted: PredictionState| {
+            Arc::new(
+                standings
+                    .iter()
+                    .filter(|(_, s)| s.prediction == wanted)
+                    .map(|(p, _)| p.clone())
+                    .collect(),
+            )
+        };
+        runner.observe(World {
+            at: now,
+            topology: Arc::new(topology.clone()),
+            failing: of(PredictionState::PredictiveFailure),
+            unknown: of(PredictionState::Unknown),
+            frozen: self.frozen.clone(),
+        });
+    }
+
+    /// Waits until a driver's call that is under way is done.
+    pub async fn ready(&mut self) {
+        match &mut self.runner {
+            Some(runner) => runner.ready().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets the runner do what is due, without waiting. Tells whether anything changed.
+    pub async fn tick(&mut self, now: Timestamp) -> bool {
+        let Some(runner) = &mut self.runner else { return false };
+        let changed = match runner.tick(now).await {
+            Ok(changed) => {
+                self.alerts.clear(now, "engine", "runner");
+                changed
+            }
+            Err(error) => {
+                tracing::error!(%error, "the runner cannot go on");
+                self.alerts.raise(now, Severity::Critical, "engine", "runner", error.to_string());
+                true
+            }
+        };
+        for (migration, alert) in runner.take_alerts() {
+            let subject = migration.to_string();
+            self.alerts.tell(now, alert.severity, &subject, "migration", alert.text);
+        }
+        for ask in runner.take_asks() {
+            let text = format!("{} still has to go, but not to {}: {}", ask.workload, ask.avoid, ask.because);
+            self.alerts.tell(now, Severity::Warning, ask.workload.as_str(), "destination", text);
+        }
+        if changed {
+            self.see_migrations(now);
+        }
+        changed
+    }
+
+    /// Whether anything is on its way.
+    pub fn moving(&self) -> bool {
+        self.migrations.iter().any(|m| !m.phase.is_end())
+    }
+
+    /// Looks at what moves and tells of what changed.
+    pub fn see_migrations(&mut self, now: Timestamp) {
+        let Some(runner) = &self.runner else { return };
+        let mut views = runner.views();
+        self.stopped = runner.stopped().cloned();
+        views.sort_by(|a, b| {
+            a.phase.is_end().cmp(&b.phase.is_end()).then(b.started.cmp(&a.started)).then(b.id.cmp(&a.id))
+        });
+        let running = views.iter().filter(|m| !m.phase.is_end()).count();
+        views.truncate(running + SHOWN);
+        let before = std::mem::replace(&mut self.migrations, Arc::new(views));
+        let seen = self.migrations.clone();
+        for view in seen.iter() {
+            let was = before.iter().find(|b| b.id == view.id).map(|b| b.phase);
+            if was != Some(view.phase) {
+                self.note_phase(view, was, now);
+            }
+        }
+    }
+
+    fn note_phase(&mut self, view: &MigrationView, was: Option<Phase>, now: Timestamp) {
+        let subject = view.id.to_string();
+        let waiting = if view.waiting.is_empty() { String::new() } else { format!(" ({})", view.waiting) };
+        let text = format!(
+            "{} {} → {}: {}{waiting}",
+            view.workload,
+            view.source,
+            view.destination,
+            view.phase.word()
+        );
+        tracing::info!(migration = %view.id, phase = view.phase.word(), %text, "migration");
+        match view.phase {
+            Phase::Hold | Phase::Stuck => {
+                let stuck = view.phase == Phase::Stuck;
+                let severity = if stuck { Severity::Critical } else { Severity::Warning };
+                self.alerts.raise(now, severity, &subject, "migration", text);
+            }
+            phase => {
+                self.alerts.clear(now, &subject, "migration");
+                let severity = match phase {
+                    Phase::RollingBackPre
+                    | Phase::RollingBackPost
+                    | Phase::SourceLost
+                    | Phase::Aborted
+                    | Phase::RolledBack
+                    | Phase::Stale => Severity::Warning,
+                    _ => Severity::Info,
+                };
+                if was.is_none() || phase.is_end() || severity > Severity::Info {
+                    self.alerts.tell(now, severity, &subject, "migration", text);
+                }
+            }
+        }
+        if was.is_none() || view.phase.is_end() {
+            let source = view.source.clone();
+            self.event(&source, now, format!("{} {}: {}", view.id, view.workload, view.phase.word()));
+        }
+    }
+
+    /// Brings the runner to a safe point: begins nothing new and lets what stands between fence and
+    /// redirect go through, for at most `most`. What is left is in the journal.
+    pub async fn safe_point(&mut self, clock: &dyn crate::fleet::Clock, most: std::time::Duration) {
+        let begun = std::time::Instant::now();
+        loop {
+            let Some(runner) = &mut self.runner else { return };
+            if runner.safe_point() {
+                return;
+            }
+            if begun.elapsed() > most {
+                tracing::warn!("not at a safe point in time; the journal has what is needed to go on");
+                return;
+            }
+            self.tick(clock.now()).await;
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(20), self.ready()).await;
+        }
+    }
+
+    /// Whether this engine can change anything at all.
+    pub fn can_act(&self) -> bool {
+        self.options.mode != Mode::ReadOnly && self.runner.is_some()
+    }
+}
