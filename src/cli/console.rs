@@ -11,7 +11,8 @@ use super::logging::{self, LogTo};
 use super::{RunArgs, demo, engine, place};
 use crate::config::{self, ModeSetting};
 use crate::protocol::{Actor, Link, Mode, Role};
-use crate::tui::{self, ConsoleOptions, Engine, Exit, GlyphSet, Mouse};
+use crate::tui::theme::GlyphSet;
+use crate::tui::{self, ConsoleOptions, Engine, Exit, Mouse};
 
 /// `foreshift` without a command: the console, or with `--headless` none; the demo where there is
 /// no configuration.
