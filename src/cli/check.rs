@@ -167,11 +167,8 @@ async fn drivers(config: &Config) -> Vec<Finding> {
         let what = format!("driver {class}");
         findings.push(match tokio::time::timeout(DEADLINE, mover.discover()).await {
             Ok(Ok(found)) => {
-                let said = format!(
-                    "{} partitions, {} workloads",
-                    found.partitions.len(),
-                    found.workloads.len()
-                );
+                let said =
+                    format!("{} partitions, {} workloads", found.partitions.len(), found.workloads.len());
                 finding(what, Verdict::Well, said)
             }
             Ok(Err(error)) => finding(what, Verdict::Broken, error.to_string()),

@@ -110,8 +110,7 @@ async fn stage(seed: u64, mode: Mode, clock: Arc<dyn Clock>) -> Result<Stage> {
     store.append_many(&fleet.history())?;
     let intake = Arc::new(EmbeddedIntake::new(store.clone(), clock.clone()));
     let mover: Arc<dyn Mover> = Arc::new(fleet.mover());
-    let movers: HashMap<String, Arc<dyn Mover>> =
-        HashMap::from([(mover.class().to_string(), mover.clone())]);
+    let movers: HashMap<String, Arc<dyn Mover>> = HashMap::from([(mover.class().to_string(), mover.clone())]);
     let state: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let epoch = Single::new(state.clone()).campaign("demo").await?;
     let now = clock.now();
@@ -331,11 +330,7 @@ fn report(proactive: &Played, reactive: &Played) -> serde_json::Value {
         .collect();
     leads.sort_by(f64::total_cmp);
     let count = |phases: &[Phase]| proactive.migrations.iter().filter(|m| phases.contains(&m.phase)).count();
-    let needless = proactive
-        .migrations
-        .iter()
-        .filter(|m| !ledger.failing(&m.source, m.started))
-        .count();
+    let needless = proactive.migrations.iter().filter(|m| !ledger.failing(&m.source, m.started)).count();
     json!({
         "cycles": proactive.cycles,
         "partitions": proactive.partitions,

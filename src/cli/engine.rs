@@ -16,8 +16,8 @@ use crate::config::{AfterMove, Config, DriverClass, TelemetrySource};
 use crate::drivers::Mover;
 use crate::drivers::redis::{self, RedisMover, RedisOptions};
 use crate::engine::brain::Brain;
-use crate::engine::intake::EmbeddedIntake;
 use crate::engine::history::HistoryPlan;
+use crate::engine::intake::EmbeddedIntake;
 use crate::engine::inventory::Inventory;
 use crate::engine::{Core, Live, Parts, Surroundings};
 use crate::fleet::{Clock, SystemClock};
@@ -119,12 +119,8 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
     let movers = movers(&config)?;
     let series = series(&config, clock.clone())?;
     let models = super::models::status(&config);
-    let mut brain = Brain::new(
-        options.windows,
-        settings::assess(&config),
-        settings::hysteresis(&config),
-        now,
-    );
+    let mut brain =
+        Brain::new(options.windows, settings::assess(&config), settings::hysteresis(&config), now);
     super::models::install(&config, &mut brain);
     let inventory = Inventory::with_places(settings::places(&config));
     let epoch = Single::new(store.clone()).campaign(&options.name).await?;
@@ -205,9 +201,11 @@ pub fn series(config: &Config, clock: Arc<dyn Clock>) -> Result<Series> {
     match t.source {
         TelemetrySource::Influxdb2 | TelemetrySource::Influxdb1 => {
             let options = settings::influx(config, settings::read_name(config))?;
-            let source = InfluxSource::new(&options, settings::read(config, t.step)).map_err(anyhow::Error::msg)?;
+            let source =
+                InfluxSource::new(&options, settings::read(config, t.step)).map_err(anyhow::Error::msg)?;
             let wide = settings::engine(config).history_step;
-            let history = InfluxSource::new(&options, settings::read(config, wide)).map_err(anyhow::Error::msg)?;
+            let history =
+                InfluxSource::new(&options, settings::read(config, wide)).map_err(anyhow::Error::msg)?;
             let sink: Option<Arc<dyn Sink>> = if t.write_back.enabled {
                 let target = settings::influx(config, &t.write_back.bucket)?;
                 Some(Arc::new(InfluxSink::new(&target, None).map_err(anyhow::Error::msg)?))
@@ -266,7 +264,10 @@ pub fn movers(config: &Config) -> Result<HashMap<String, Arc<dyn Mover>>> {
             DriverClass::Haproxy | DriverClass::Files => continue,
         };
         if movers.insert(mover.class().to_string(), mover).is_some() {
-            bail!("drivers.{name}: a second driver of class {:?}: one a class is allowed", driver.class.word());
+            bail!(
+                "drivers.{name}: a second driver of class {:?}: one a class is allowed",
+                driver.class.word()
+            );
         }
     }
     Ok(movers)

@@ -100,8 +100,7 @@ async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> 
         println!("nothing was done");
         return Ok(ExitCode::from(2));
     }
-    let Reply::Proposed { proposal: Some(id), view } =
-        link.send(actor(), Command::Evacuate { host }).await?
+    let Reply::Proposed { proposal: Some(id), view } = link.send(actor(), Command::Evacuate { host }).await?
     else {
         bail!("the engine made no proposal");
     };
@@ -165,7 +164,10 @@ async fn watch(
     match tokio::time::timeout(Duration::from_secs(args.timeout), follow).await {
         Ok(ended) => Ok(ended),
         Err(_) => {
-            eprintln!("foreshift: not done within {} s; the journal has what is needed to go on", args.timeout);
+            eprintln!(
+                "foreshift: not done within {} s; the journal has what is needed to go on",
+                args.timeout
+            );
             let snapshot = link.snapshots().borrow().clone();
             Ok(of(&snapshot))
         }

@@ -131,14 +131,8 @@ async fn act(act: Act, store: &dyn Store) -> Result<ExitCode> {
     match act {
         Act::Add { subject, cause, at, label } => {
             let at = at.as_deref().map(parse_time).transpose()?.unwrap_or_else(|| SystemClock.now());
-            let failure = Failure {
-                number: 0,
-                at,
-                subject,
-                cause,
-                label: label.into(),
-                origin: Origin::Operator,
-            };
+            let failure =
+                Failure { number: 0, at, subject, cause, label: label.into(), origin: Origin::Operator };
             println!("recorded as {}", failures.add(store, failure).await?);
         }
         Act::Import { file } => {

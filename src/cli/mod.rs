@@ -7,12 +7,14 @@ use clap::{Args, Parser, Subcommand};
 
 pub mod agent;
 pub mod attach;
+pub mod bench;
 pub mod check;
 pub mod check_model;
 pub mod console;
 pub mod demo;
 pub mod engine;
 pub mod evacuate;
+pub mod eval;
 pub mod failures;
 pub mod logging;
 pub mod models;
@@ -61,10 +63,14 @@ pub enum Command {
     Agent(agent::AgentCommand),
     /// A console on a running engine.
     Attach(attach::AttachArgs),
+    /// Time a cycle on this machine.
+    Bench(bench::Bench),
     /// Validate the configuration and try every connection.
     Check(check::CheckArgs),
     /// The simulated fleet under the real engine.
     Demo(demo::DemoArgs),
+    /// Measure predictions on public data.
+    Eval(eval::EvalCommand),
     /// Empty a host: plan, show, and after a yes perform what the console does by key.
     Evacuate(evacuate::EvacuateArgs),
     /// The failure history: add, import, list, correct, export.
@@ -88,6 +94,14 @@ pub fn run(cli: Cli) -> ExitCode {
             .and_then(|config| agent::run(&args, config))
             .map(|()| ExitCode::SUCCESS),
         Some(Command::Attach(args)) => attach::run(args, &cli.run),
+        Some(Command::Bench(args)) => {
+            println!("{}", bench::run(&args));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Eval(args)) => eval::run(&args).map(|report| {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }),
         Some(Command::Check(args)) => check::run(&args, config),
         Some(Command::Demo(args)) => demo::run(args, &cli.run),
         Some(Command::Evacuate(args)) => evacuate::run(args, config),

@@ -42,8 +42,7 @@ pub async fn runner(config: &Config, mode: Mode, ground: Ground) -> Result<Optio
         ..Options::default()
     };
     let movers = ground.movers.into_iter().collect();
-    let mut runner =
-        Runner::new(ground.store, ground.epoch, movers, ground.routers, options, &authority);
+    let mut runner = Runner::new(ground.store, ground.epoch, movers, ground.routers, options, &authority);
     runner.recover(ground.clock.now()).await?;
     Ok(Some(runner))
 }

@@ -222,9 +222,7 @@ pub fn places(config: &Config) -> BTreeMap<HostId, Place> {
 pub fn influx(config: &Config, name: &str) -> Result<influx::InfluxOptions> {
     let t = &config.telemetry;
     let place = match t.source {
-        TelemetrySource::Influxdb2 => {
-            influx::Place::Bucket { org: t.org.clone(), bucket: name.to_string() }
-        }
+        TelemetrySource::Influxdb2 => influx::Place::Bucket { org: t.org.clone(), bucket: name.to_string() },
         _ => influx::Place::Database {
             database: name.to_string(),
             retention_policy: if name == t.database { t.retention_policy.clone() } else { String::new() },
@@ -267,7 +265,12 @@ pub fn read(config: &Config, every: Span) -> influx::ReadOptions {
         let field = influx::FieldRule::mean(&mapping.field, &mapping.metric);
         rule.fields.push(influx::FieldRule { scale: mapping.scale, ..field });
     }
-    influx::ReadOptions { every, tags, rules: rules.into_values().collect(), ..influx::ReadOptions::default() }
+    influx::ReadOptions {
+        every,
+        tags,
+        rules: rules.into_values().collect(),
+        ..influx::ReadOptions::default()
+    }
 }
 
 /// Who is told of alerts.
@@ -280,8 +283,11 @@ pub fn targets(config: &Config) -> Result<Vec<Target>> {
         .webhooks
         .iter()
         .map(|hook| {
-            let authorization =
-                hook.authorization.as_ref().map(|s| s.reveal().map(|r| r.expose().to_string())).transpose()?;
+            let authorization = hook
+                .authorization
+                .as_ref()
+                .map(|s| s.reveal().map(|r| r.expose().to_string()))
+                .transpose()?;
             let format = if hook.url.contains("hooks.slack.com") { Format::Slack } else { Format::Plain };
             let from = match hook.from {
                 config::Severity::Info => Severity::Info,

@@ -104,11 +104,8 @@ impl Brain {
                 transitions.push(Transition { partition: partition.clone(), from, to: machine.state() });
             }
         }
-        let scores = self
-            .assessor
-            .assessments()
-            .iter()
-            .map(|a| (&a.partition, a.health.map(|h| h.get() as f32)));
+        let scores =
+            self.assessor.assessments().iter().map(|a| (&a.partition, a.health.map(|h| h.get() as f32)));
         self.trends.record(now, scores);
         transitions
     }

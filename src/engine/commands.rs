@@ -60,18 +60,16 @@ impl Core {
             Command::Inspect { partition } => self
                 .inspect(&partition, now)
                 .map(|detail| Reply::Partition { detail: Box::new(detail) })
-                .ok_or_else(|| Refusal::NotFound { what: format!("partition {partition} in the last cycle") }),
+                .ok_or_else(|| Refusal::NotFound {
+                    what: format!("partition {partition} in the last cycle"),
+                }),
             Command::Why { subject } => Ok(Reply::Why { sentences: self.why(&subject, now)? }),
             Command::Approve { proposal, plan } => self.approve(actor, proposal, &plan, now).await,
             Command::Reject { proposal, reason } => self.reject(actor, proposal, reason, now).await,
             Command::Evacuate { host } => self.evacuate(actor, &host, now).await,
             Command::TryEvacuate { host } => {
                 let proposal = self.plan_evacuation(actor, &host, now)?;
-                let entry = super::book::Entry {
-                    proposal,
-                    status: Status::Waiting,
-                    difference: Vec::new(),
-                };
+                let entry = super::book::Entry { proposal, status: Status::Waiting, difference: Vec::new() };
                 let view = Box::new(picture::proposal(&entry, &self.movers));
                 Ok(Reply::Proposed { proposal: None, view })
             }
@@ -104,9 +102,9 @@ impl Core {
                 Some(_) => done(format!("the veto on {subject} is released")),
                 None => Err(Refusal::NotFound { what: format!("veto on {subject}") }),
             },
-            Command::SetMode { mode: Mode::ReadOnly } => Err(Refusal::NotNow {
-                reason: "read-only is chosen at the start: --read-only".into(),
-            }),
+            Command::SetMode { mode: Mode::ReadOnly } => {
+                Err(Refusal::NotNow { reason: "read-only is chosen at the start: --read-only".into() })
+            }
             Command::SetMode { mode } => {
                 self.mode = mode;
                 done(format!("mode is {} now", mode.word()))

@@ -277,9 +277,10 @@ impl Core {
         }
         for partition in &self.topology().partitions {
             let emptied = self.topology().on_partition(&partition.id).next().is_none()
-                && self.migrations.iter().any(|m| {
-                    m.source == partition.id && m.phase == crate::fleet::Phase::Done
-                });
+                && self
+                    .migrations
+                    .iter()
+                    .any(|m| m.source == partition.id && m.phase == crate::fleet::Phase::Done);
             if emptied {
                 out.entry(partition.id.clone()).or_insert(Evacuation::Finished);
             }
@@ -359,8 +360,7 @@ impl Core {
         origin: Origin,
     ) -> Result<u64, StoreError> {
         let store = self.store.clone();
-        let failure =
-            Failure { number: 0, at, subject: subject.into(), cause, label: Label::Failed, origin };
+        let failure = Failure { number: 0, at, subject: subject.into(), cause, label: Label::Failed, origin };
         self.failures.add(&*store, failure).await
     }
 

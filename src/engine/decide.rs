@@ -7,7 +7,9 @@ use super::book::BookChange;
 use super::commands::automatic;
 use super::core::{Core, PROPOSALS};
 use super::failures::{Failure, Label, Origin};
-use crate::fleet::{HostId, PartitionId, Phase, PredictionState, ProposalId, ServingState, Timestamp, Topology};
+use crate::fleet::{
+    HostId, PartitionId, Phase, PredictionState, ProposalId, ServingState, Timestamp, Topology,
+};
 use crate::plan::{self, Ended, PlanInput, PlanOutput, Proposal, Request, Running, Trigger};
 use crate::protocol::{Actor, Command, Mode, Refusal, Severity};
 use crate::state::{Op, StoreError, Txn};

@@ -100,13 +100,7 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
     let (delivered, mut deliveries) = mpsc::channel::<Delivery>(2);
     let (status, mut source_status) = watch::channel(SourceStatus::Starting);
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(observe::pull_for_ever(
-        around.source.clone(),
-        clock.clone(),
-        around.pull,
-        delivered,
-        status,
-    ));
+    tasks.spawn(observe::pull_for_ever(around.source.clone(), clock.clone(), around.pull, delivered, status));
     let (found, mut discoveries) = mpsc::channel(8);
     let every = core.options().interval;
     for (class, mover) in &around.movers {

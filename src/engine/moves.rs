@@ -73,11 +73,7 @@ impl Core {
         let standings = self.brain.standings();
         let of = |wanted: PredictionState| {
             Arc::new(
-                standings
-                    .iter()
-                    .filter(|(_, s)| s.prediction == wanted)
-                    .map(|(p, _)| p.clone())
-                    .collect(),
+                standings.iter().filter(|(_, s)| s.prediction == wanted).map(|(p, _)| p.clone()).collect(),
             )
         };
         runner.observe(World {
