@@ -53,9 +53,16 @@ impl Calibrator {
     /// Fits Platt's two numbers by Newton's method on labels smoothed as in Platt 1999, eq. 2. The
     /// slope stays above 0; without both kinds of label the margin is taken as log-odds.
     pub fn platt(margins: &[f64], labels: &[bool]) -> Self {
-        let positives = labels.iter().filter(|&&y| y).count() as f64;
-        let negatives = labels.len() as f64 - positives;
-        if positives < 1.0 || negatives < 1.0 {
+        Self::platt_weighted(margins, labels, &[])
+    }
+
+    /// As [`Calibrator::platt`], each row counting as its weight (as 1 where there is none).
+    pub fn platt_weighted(margins: &[f64], labels: &[bool], weights: &[f32]) -> Self {
+        let weight = |row: usize| weights.get(row).map_or(1.0, |&w| f64::from(w));
+        let total: f64 = (0..labels.len()).map(weight).sum();
+        let positives: f64 = (0..labels.len()).filter(|&r| labels[r]).map(weight).sum();
+        let negatives = total - positives;
+        if positives < 1e-9 || negatives < 1e-9 {
             return Self::default();
         }
         let high = (positives + 1.0) / (positives + 2.0);
@@ -65,19 +72,20 @@ impl Calibrator {
             margins
                 .iter()
                 .zip(labels)
-                .map(|(m, &y)| {
+                .enumerate()
+                .map(|(row, (m, &y))| {
                     let (z, t) = (slope * m + offset, if y { high } else { low });
-                    z.max(0.0) + (-z.abs()).exp().ln_1p() - t * z
+                    weight(row) * (z.max(0.0) + (-z.abs()).exp().ln_1p() - t * z)
                 })
                 .sum()
         };
         let mut best = loss(slope, offset);
         for _ in 0..100 {
             let (mut g, mut h) = ([0f64; 2], [1e-9, 0.0, 1e-9]);
-            for (&m, &y) in margins.iter().zip(labels) {
+            for (row, (&m, &y)) in margins.iter().zip(labels).enumerate() {
                 let p = sigmoid(slope * m + offset);
-                let d = p - if y { high } else { low };
-                let w = p * (1.0 - p);
+                let d = weight(row) * (p - if y { high } else { low });
+                let w = weight(row) * p * (1.0 - p);
                 g[0] += d * m;
                 g[1] += d;
                 h[0] += w * m * m;

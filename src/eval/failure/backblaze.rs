@@ -45,8 +45,8 @@ pub(super) fn run(data: &Path, horizon: usize, seed: u64) -> Result<Vec<Series>,
     let sample = |rows: &Rows| (rows.features.clone(), rows.labels.clone(), rows.units.clone());
     let (a, b) = (sample(&train), sample(&validation));
     let fitted = fit(
-        &Sample { rows: &a.0, labels: &a.1, units: &a.2 },
-        &Sample { rows: &b.0, labels: &b.1, units: &b.2 },
+        &Sample { rows: &a.0, labels: &a.1, units: &a.2, weights: &[] },
+        &Sample { rows: &b.0, labels: &b.1, units: &b.2, weights: &[] },
         &candidates(seed),
     )
     .ok_or_else(|| FailureEvalError::TooLittle {
@@ -91,7 +91,7 @@ fn candidates(seed: u64) -> Candidates {
         seed,
         ..Growth::default()
     };
-    Candidates { forests: vec![damped(6, 0.05), damped(16, 0.05)], penalties: vec![1.0, 10.0, 100.0] }
+    Candidates { forests: vec![damped(6, 0.05), damped(16, 0.05)], penalties: vec![1.0, 10.0, 100.0], folds: 1 }
 }
 
 struct Rows {

@@ -6,7 +6,9 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::predict::baseline::Shape;
 use crate::predict::models::matrix::FeatureMatrix;
+use crate::telemetry::schema;
 
 /// Slots that are looked at; of an average over 40 slots, less than a thousandth lies before them.
 pub const LOOK_BACK: usize = 160;
@@ -40,7 +42,7 @@ pub struct FeatureSpec {
 /// What is known of one partition beside its rows.
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionContext<'a> {
-    /// Location of each metric's baseline, in the metrics' order.
+    /// Location of each metric's baseline on its scale of judgement ([`Shape`]), in the metrics' order.
     pub location: &'a [f32],
     /// Scale of each metric's baseline; a scale that is not above 0 makes the metric missing.
     pub scale: &'a [f32],
@@ -54,7 +56,7 @@ impl FeatureSpec {
     /// The sixteen canonical metrics, error logs counted, instability and health, these kinds.
     pub fn canonical(kinds: Vec<String>) -> Self {
         let metrics: Vec<String> =
-            crate::telemetry::schema::CANONICAL.iter().map(|m| m.name.to_string()).collect();
+            schema::CANONICAL.iter().map(|m| m.name.to_string()).collect();
         let counted = metrics.iter().position(|m| m == "log.errors").into_iter().collect();
         Self { metrics, counted, extras: vec!["instability".into(), "health".into()], kinds }
     }
@@ -65,6 +67,17 @@ impl FeatureSpec {
             + self.counted.len() * COUNTED.len()
             + self.extras.len()
             + self.kinds.len()
+    }
+
+    /// The scale on which each metric is judged: that of the baseline.
+    fn shapes(&self) -> Vec<Option<(f32, f32)>> {
+        self.metrics
+            .iter()
+            .map(|name| match schema::canonical(name).map(|m| Shape::of(Some(m))) {
+                Some(Shape::Log { offset, floor }) => Some((offset, floor)),
+                _ => None,
+            })
+            .collect()
     }
 
     /// The number of a kind; `None` for one that is not told apart.
@@ -126,12 +139,13 @@ pub fn compute<'w>(
     row: impl Fn(usize, usize) -> (&'w [f32], &'w [f32]) + Sync,
 ) -> FeatureMatrix {
     let mut out = FeatureMatrix::missing(partitions, spec.width());
-    let weights = Weights::new();
+    let (weights, shapes) = (Weights::new(), spec.shapes());
     let width = spec.width().max(1);
     out.values_mut().par_chunks_mut(width * 32).enumerate().for_each(|(chunk, values)| {
         for (at, features) in values.chunks_exact_mut(width).enumerate() {
             let partition = chunk * 32 + at;
-            fill(spec, &weights, &context(partition), |metric| row(partition, metric), features);
+            let context = context(partition);
+            fill(spec, (&weights, &shapes), &context, |metric| row(partition, metric), features);
         }
     });
     out
@@ -144,13 +158,13 @@ pub fn compute_one<'w>(
     row: impl Fn(usize) -> (&'w [f32], &'w [f32]),
 ) -> Vec<f32> {
     let mut features = vec![f32::NAN; spec.width()];
-    fill(spec, &Weights::new(), context, row, &mut features);
+    fill(spec, (&Weights::new(), &spec.shapes()), context, row, &mut features);
     features
 }
 
 fn fill<'w>(
     spec: &FeatureSpec,
-    weights: &Weights,
+    (weights, shapes): (&Weights, &[Option<(f32, f32)>]),
     context: &PartitionContext<'_>,
     row: impl Fn(usize) -> (&'w [f32], &'w [f32]),
     out: &mut [f32],
@@ -169,6 +183,9 @@ fn fill<'w>(
         let scale = context.scale.get(metric).copied().unwrap_or(f32::NAN);
         let location = context.location.get(metric).copied().unwrap_or(f32::NAN);
         if scale > 0.0 && location.is_finite() {
+            if let Some((offset, _)) = shapes[metric] {
+                logarithms(&mut raw, offset);
+            }
             standardise(&mut raw, location, 1.0 / scale);
             out[metric * per..(metric + 1) * per].copy_from_slice(&summarise(&raw, weights));
         }
@@ -196,6 +213,25 @@ fn gather(older: &[f32], newer: &[f32], out: &mut [f32; LOOK_BACK]) {
 fn standardise(values: &mut [f32; LOOK_BACK], location: f32, inverse: f32) {
     for x in values {
         *x = ((*x - location) * inverse).clamp(-CLIP, CLIP);
+    }
+}
+
+/// `ln(x + offset)` of what is there, negative values as 0: the scale of judgement of latencies and
+/// rates. Within 2e-6, without a branch (mantissa and exponent parted, a series in
+/// `(m − 1) / (m + 1)`).
+fn logarithms(values: &mut [f32; LOOK_BACK], offset: f32) {
+    for x in values {
+        // `max` would take a missing value for 0.
+        let y = if *x < 0.0 { offset } else { *x + offset };
+        let bits = y.to_bits();
+        // Exponent such that the mantissa is within √½ … √2.
+        let exponent = (bits.wrapping_sub(0x3f35_04f3) as i32) >> 23;
+        let m = f32::from_bits(bits.wrapping_sub((exponent as u32) << 23));
+        let s = (m - 1.0) / (m + 1.0);
+        let q = s * s;
+        let series = 2.0 * s * (1.0 + q * (1.0 / 3.0 + q * (0.2 + q * (1.0 / 7.0 + q * (1.0 / 9.0)))));
+        let ln = exponent as f32 * std::f32::consts::LN_2 + series;
+        *x = if y.is_nan() { f32::NAN } else { ln };
     }
 }
 
@@ -275,7 +311,7 @@ mod tests {
 
     fn spec() -> FeatureSpec {
         FeatureSpec {
-            metrics: vec!["a".into(), "log.errors".into()],
+            metrics: vec!["a".into(), "errors".into()],
             counted: vec![1],
             extras: vec!["health".into()],
             kinds: vec!["oltp".into(), "cache".into()],
@@ -284,6 +320,27 @@ mod tests {
 
     fn context<'a>() -> PartitionContext<'a> {
         PartitionContext { location: &[10.0, 0.0], scale: &[2.0, 1.0], extras: &[90.0], kind: Some(1) }
+    }
+
+    #[test]
+    fn latencies_are_judged_on_the_scale_of_their_baseline() {
+        let mut values = [0.0f32; LOOK_BACK];
+        for (at, x) in values.iter_mut().enumerate() {
+            *x = (at as f32 - 10.0) * 1.7e3 / (1.0 + at as f32);
+        }
+        values[3] = f32::NAN;
+        let before = values;
+        logarithms(&mut values, 0.1);
+        for (x, got) in before.iter().zip(values) {
+            let want = (x.max(0.0) + 0.1).ln();
+            assert!(x.is_nan() == got.is_nan() && (x.is_nan() || (want - got).abs() < 1e-5), "{x}: {got}");
+        }
+        let spec = FeatureSpec { metrics: vec!["disk.read_latency".into()], ..FeatureSpec::default() };
+        let row = [8.0f32; 30];
+        let location = [(4.1f32).ln()];
+        let context = PartitionContext { location: &location, scale: &[0.1], extras: &[], kind: None };
+        let f = compute_one(&spec, &context, |_| (&row[..], &[]));
+        assert!((f[0] - ((8.1f32).ln() - (4.1f32).ln()) / 0.1).abs() < 1e-3, "{f:?}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Sample<'a> {
     pub labels: &'a [bool],
     /// Whose row it is; rows of one unit are never parted.
     pub units: &'a [u32],
+    /// How much each row counts; all alike where empty.
+    pub weights: &'a [f32],
 }
 
 /// What is tried.
@@ -27,6 +29,9 @@ pub struct Candidates {
     pub forests: Vec<Growth>,
     /// Penalties of logistic regressions.
     pub penalties: Vec<f64>,
+    /// Parts that the training units are cut into, each scored by a model of the others, so that
+    /// calibration rests on them too; 1 = on the validation units alone.
+    pub folds: usize,
 }
 
 impl Candidates {
@@ -34,20 +39,20 @@ impl Candidates {
     /// apart.
     pub fn thorough(seed: u64) -> Self {
         let small = Growth {
-            trees: 1500,
-            rate: 0.03,
+            trees: 1000,
+            rate: 0.05,
             leaves: 8,
             depth: 6,
             leaf_rows: 50,
             l2: 10.0,
             row_share: 0.5,
             column_share: 0.3,
-            patience: 100,
+            patience: 60,
             seed,
             ..Growth::default()
         };
         let large = Growth { trees: 600, rate: 0.05, patience: 50, seed, ..Growth::default() };
-        Self { forests: vec![small, large], penalties: vec![10.0, 30.0, 100.0, 300.0] }
+        Self { forests: vec![small, large], penalties: vec![10.0, 30.0, 100.0, 300.0], folds: 4 }
     }
 
     /// One forest small enough to be shipped and explained every cycle.
@@ -65,7 +70,7 @@ impl Candidates {
             seed,
             ..Growth::default()
         };
-        Self { forests: vec![forest], penalties: vec![10.0, 100.0] }
+        Self { forests: vec![forest], penalties: vec![10.0, 100.0], folds: 1 }
     }
 }
 
@@ -98,41 +103,125 @@ pub fn fit(train: &Sample<'_>, validation: &Sample<'_>, candidates: &Candidates)
     let mut forests = Vec::new();
     for growth in &candidates.forests {
         let held_back = HeldBack { rows: validation.rows, labels: &truth };
-        let forest = grow(train.rows, &labels, &[], Some(held_back), growth);
+        let forest = grow(train.rows, &labels, train.weights, Some(held_back), growth);
         let name = format!("{} trees of {} leaves", forest.trees.len(), growth.leaves);
         let Ok(trees) = Trees::new(forest) else { continue };
         let margins: Vec<f64> = trees.margins(validation.rows).into_iter().map(f64::from).collect();
-        forests.push((average_precision(&margins, validation.labels), name, trees, margins));
+        let recipe = Growth { trees: trees.forest().trees.len(), ..*growth };
+        forests.push((average_precision(&margins, validation.labels), name, trees, margins, recipe));
     }
     let mut lines = Vec::new();
     for &penalty in &candidates.penalties {
-        let line = linear::fit(train.rows, &labels, &[], penalty);
+        let line = linear::fit(train.rows, &labels, train.weights, penalty);
         let margins: Vec<f64> =
             (0..validation.rows.rows()).map(|r| f64::from(line.margin(validation.rows.row(r)))).collect();
         let name = format!("logistic regression (penalty {penalty})");
-        lines.push((average_precision(&margins, validation.labels), name, line, margins));
+        lines.push((average_precision(&margins, validation.labels), name, line, margins, penalty));
     }
     tried.extend(forests.iter().map(|f| (f.1.clone(), f.0)));
     tried.extend(lines.iter().map(|l| (l.1.clone(), l.0)));
     let best_forest = forests.into_iter().reduce(|a, b| if b.0 > a.0 { b } else { a });
     let best_line = lines.into_iter().reduce(|a, b| if b.0 > a.0 { b } else { a });
 
-    let mut options: Vec<(f64, String, Scorer, Vec<f64>)> = Vec::new();
+    let mut options: Vec<Choice> = Vec::new();
     if let (Some(f), Some(l)) = (&best_forest, &best_line) {
         let margins: Vec<f64> = f.3.iter().zip(&l.3).map(|(a, b)| (a + b) / 2.0).collect();
         let quality = average_precision(&margins, validation.labels);
         let name = format!("blend of {} and {}", f.1, l.1);
         tried.push((name.clone(), quality));
-        options.push((quality, name, Scorer::Blend(Box::new(f.2.clone()), l.2.clone()), margins));
+        let scorer = Scorer::Blend(Box::new(f.2.clone()), l.2.clone());
+        options.push(Choice { quality, name, scorer, margins, recipe: (Some(f.4), Some(l.4)) });
     }
-    options.extend(best_forest.map(|f| (f.0, f.1, Scorer::Trees(Box::new(f.2)), f.3)));
-    options.extend(best_line.map(|l| (l.0, l.1, Scorer::Linear(l.2), l.3)));
+    options.extend(best_forest.map(|f| Choice {
+        quality: f.0,
+        name: f.1,
+        scorer: Scorer::Trees(Box::new(f.2)),
+        margins: f.3,
+        recipe: (Some(f.4), None),
+    }));
+    options.extend(best_line.map(|l| Choice {
+        quality: l.0,
+        name: l.1,
+        scorer: Scorer::Linear(l.2),
+        margins: l.3,
+        recipe: (None, Some(l.4)),
+    }));
     // The first of equals, so the blend where it is no worse: two kinds of model err differently.
-    let (_, chosen, scorer, margins) = options.into_iter().reduce(|a, b| if b.0 > a.0 { b } else { a })?;
-    let calibrator = calibrate(&margins, validation.labels, validation.units);
+    let Choice { name: chosen, scorer, margins, recipe, .. } =
+        options.into_iter().reduce(|a, b| if b.quality > a.quality { b } else { a })?;
+    let mut known =
+        Known { margins, labels: validation.labels.to_vec(), units: validation.units.to_vec() };
+    let calibrator = if validation.weights.is_empty() {
+        let margins = known.margins.clone();
+        if candidates.folds > 1 {
+            known.extend(out_of_fold(train, recipe, candidates.folds, &labels));
+        }
+        let calibrator = calibrate(&known.margins, &known.labels, &known.units);
+        known.margins = margins;
+        calibrator
+    } else {
+        // Weights set the base rate; steps of few, heavy rows would not bear it.
+        Calibrator::platt_weighted(&known.margins, validation.labels, validation.weights)
+    };
+    let margins = known.margins;
     let probabilities: Vec<f64> = margins.iter().map(|&m| calibrator.probability(m)).collect();
     let validation = Quality::of(&probabilities, validation.labels);
     Some(Fitted { scorer, calibrator, chosen, tried, validation })
+}
+
+struct Choice {
+    quality: f64,
+    name: String,
+    scorer: Scorer,
+    margins: Vec<f64>,
+    recipe: (Option<Growth>, Option<f64>),
+}
+
+/// Margins with what became of their rows.
+struct Known {
+    margins: Vec<f64>,
+    labels: Vec<bool>,
+    units: Vec<u32>,
+}
+
+impl Known {
+    fn extend(&mut self, other: Known) {
+        self.margins.extend(other.margins);
+        self.labels.extend(other.labels);
+        self.units.extend(other.units);
+    }
+}
+
+/// Margins of the training rows, each by a model like `scorer` that did not see its unit.
+fn out_of_fold(
+    train: &Sample<'_>,
+    (growth, penalty): (Option<Growth>, Option<f64>),
+    folds: usize,
+    labels: &[f32],
+) -> Known {
+    let mut known = Known { margins: Vec::new(), labels: Vec::new(), units: Vec::new() };
+    for fold in 0..folds {
+        let outer = |unit: u32| (unit as usize) % folds == fold;
+        let (mut inside, mut outside) = (Vec::new(), Vec::new());
+        for row in 0..train.rows.rows() {
+            if outer(train.units[row]) { outside.push(row) } else { inside.push(row) }
+        }
+        let rows = train.rows.select(&inside);
+        let kept: Vec<f32> = inside.iter().map(|&r| labels[r]).collect();
+        let held = train.rows.select(&outside);
+        let trees = growth.as_ref().map(|growth| grow(&rows, &kept, &[], None, growth));
+        let line = penalty.map(|penalty| linear::fit(&rows, &kept, &[], penalty));
+        let scorer = match (trees.map(Trees::new), line) {
+            (Some(Ok(trees)), Some(line)) => Scorer::Blend(Box::new(trees), line),
+            (Some(Ok(trees)), None) => Scorer::Trees(Box::new(trees)),
+            (None, Some(line)) => Scorer::Linear(line),
+            _ => continue,
+        };
+        known.margins.extend(scorer.margins(&held));
+        known.labels.extend(outside.iter().map(|&r| train.labels[r]));
+        known.units.extend(outside.iter().map(|&r| train.units[r]));
+    }
+    known
 }
 
 /// Platt or isotonic, whichever has the lesser log loss on units that it was not fitted on (five

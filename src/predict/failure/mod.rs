@@ -6,6 +6,7 @@
 pub mod features;
 pub mod fit;
 pub mod labels;
+pub mod live;
 pub mod model;
 pub mod quality;
 pub mod signature;
