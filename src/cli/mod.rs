@@ -21,6 +21,7 @@ pub mod models;
 pub mod moving;
 pub mod place;
 pub mod settings;
+pub mod train;
 pub mod why;
 
 /// Watches every partition of a fleet, predicts which will fail, and moves the work away before it

@@ -22,6 +22,7 @@ pub mod options;
 mod peers;
 pub mod project;
 mod schedule;
+pub mod train;
 
 pub use assess::Assessor;
 pub use assessment::{

@@ -91,7 +91,11 @@ fn candidates(seed: u64) -> Candidates {
         seed,
         ..Growth::default()
     };
-    Candidates { forests: vec![damped(6, 0.05), damped(16, 0.05)], penalties: vec![1.0, 10.0, 100.0], folds: 1 }
+    Candidates {
+        forests: vec![damped(6, 0.05), damped(16, 0.05)],
+        penalties: vec![1.0, 10.0, 100.0],
+        folds: 1,
+    }
 }
 
 struct Rows {

@@ -55,8 +55,7 @@ pub struct PartitionContext<'a> {
 impl FeatureSpec {
     /// The sixteen canonical metrics, error logs counted, instability and health, these kinds.
     pub fn canonical(kinds: Vec<String>) -> Self {
-        let metrics: Vec<String> =
-            schema::CANONICAL.iter().map(|m| m.name.to_string()).collect();
+        let metrics: Vec<String> = schema::CANONICAL.iter().map(|m| m.name.to_string()).collect();
         let counted = metrics.iter().position(|m| m == "log.errors").into_iter().collect();
         Self { metrics, counted, extras: vec!["instability".into(), "health".into()], kinds }
     }

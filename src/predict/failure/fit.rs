@@ -149,8 +149,7 @@ pub fn fit(train: &Sample<'_>, validation: &Sample<'_>, candidates: &Candidates)
     // The first of equals, so the blend where it is no worse: two kinds of model err differently.
     let Choice { name: chosen, scorer, margins, recipe, .. } =
         options.into_iter().reduce(|a, b| if b.quality > a.quality { b } else { a })?;
-    let mut known =
-        Known { margins, labels: validation.labels.to_vec(), units: validation.units.to_vec() };
+    let mut known = Known { margins, labels: validation.labels.to_vec(), units: validation.units.to_vec() };
     let calibrator = if validation.weights.is_empty() {
         let margins = known.margins.clone();
         if candidates.folds > 1 {

@@ -9,6 +9,7 @@ pub mod labels;
 pub mod live;
 pub mod model;
 pub mod quality;
+pub mod shipped;
 pub mod signature;
 
 pub use features::{FeatureSpec, PartitionContext, compute};

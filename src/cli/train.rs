@@ -1,0 +1,283 @@
+//! `foreshift train`: trains models in the product. `--shipped` makes the models that come with the
+//! program, from simulated scenarios; without it the history of an application is used (the caller
+//! reads it and hands it to [`train_history`]).
+
+use std::path::PathBuf;
+
+use crate::fleet::{PartitionId, Span, Timestamp};
+use crate::predict::Calibration;
+use crate::predict::failure::features::FeatureSpec;
+use crate::predict::failure::fit::Candidates;
+use crate::predict::failure::{Event, label_rows};
+use crate::predict::models::ModelError;
+use crate::predict::models::lstm::train::Training;
+use crate::predict::train::card::Data;
+use crate::predict::train::failure::HeadFile;
+use crate::predict::train::registry::write_files;
+use crate::predict::train::{
+    History, Progress, Sampling, TrainOptions, Trained, autoencoder, replay, train_failure,
+};
+use crate::sim::training::{Episode, STEP, Scenario, episode};
+
+/// What the command takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Train {
+    /// Make the models that come with the program, from simulated scenarios.
+    #[arg(long)]
+    pub shipped: bool,
+    /// The application to train for; all of them where left out.
+    #[arg(long, conflicts_with = "shipped")]
+    pub app: Option<String>,
+    /// How much history to use, for example 30d.
+    #[arg(long, default_value = "30d", conflicts_with = "shipped")]
+    pub from: String,
+    /// Where to write the models.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Seed of the training; the same seed and data give the same models.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Scenarios to simulate for the shipped models.
+    #[arg(long, default_value_t = 900, requires = "shipped")]
+    pub episodes: usize,
+}
+
+/// Slots of a shipped scenario: twelve hours.
+const SLOTS: usize = 1440;
+/// Slots until an assessor has learnt each partition's own scale, and a bit.
+const LEARN: usize = 500;
+/// Steps of the autoencoder's windows.
+const STEPS: usize = 32;
+
+/// The windows that shipped models speak of.
+pub fn windows() -> [Span; 3] {
+    [Span::minutes(15), Span::hours(1), Span::hours(24)]
+}
+
+/// Makes the shipped models: one a failure window, and the autoencoder.
+///
+/// # Errors
+/// Too few episodes to hold failures in every part of the data.
+pub fn train_shipped(
+    episodes: usize,
+    seed: u64,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<HeadFile>, ModelError> {
+    // Seeds that neither the demo nor a test uses.
+    let root = crate::fleet::rng::Random::new(seed ^ 0x5eed_0f0a_11ed).fork("shipped models");
+    let all: Vec<Episode> =
+        (0..episodes).map(|i| episode(&mut root.fork(&format!("episode {i}")), STEP, SLOTS)).collect();
+    let histories: Vec<History> = all
+        .iter()
+        .enumerate()
+        .map(|(i, e)| History {
+            partition: PartitionId::from(format!("training-{i}")),
+            kind: e.workload_kind.clone(),
+            metrics: e.metrics.clone(),
+        })
+        .collect();
+    let mut kinds: Vec<String> = all.iter().map(|e| e.workload_kind.clone()).collect();
+    kinds.sort();
+    kinds.dedup();
+    let spec = FeatureSpec::canonical(kinds);
+    let start = Timestamp(1_704_067_200_000);
+    let sampling = Sampling { start, step: STEP, from: LEARN, every: 4, window: STEPS, window_every: 4 };
+    let replayed = replay(&histories, &sampling, &spec, progress);
+    let data = Data {
+        source: format!("{episodes} simulated scenarios of twelve hours (sim::training)"),
+        from: start,
+        until: start + Span(STEP.0 * SLOTS as i64),
+        partitions: all.len(),
+        failures: all.iter().filter(|e| e.fails_at.is_some()).count(),
+        rows: replayed.units.len(),
+    };
+    let candidates = Candidates::compact(seed);
+    let options =
+        TrainOptions { windows: windows().to_vec(), candidates, calibration: Calibration::Shipped, seed };
+    let (units, slots) = (&replayed.units, &replayed.slots);
+    let label = |row: usize, within: Span| -> Option<bool> {
+        let (episode, slot) = (&all[units[row] as usize], slots[row] as usize);
+        let ahead = (within.0 / STEP.0) as usize;
+        let Some(fails) = episode.fails_at else {
+            // Whether a harmless episode would have gone on well is for its maker to say: it would.
+            return Some(false);
+        };
+        match episode.onset {
+            Some(onset) if slot >= onset => Some(fails - slot.min(fails) <= ahead),
+            // Before anything tells, the window that reaches past the onset can't be known, and a
+            // fleet's true rate of such surprises is not that of the scenarios.
+            _ => (slot + ahead < fails).then_some(false),
+        }
+    };
+    let weight = |row: usize| weight_of(&all[units[row] as usize], slots[row] as usize);
+    let trained = train_failure(&replayed, &spec, &data, &options, (&label, &weight), progress)?;
+    let mut files = trained.files;
+    let training = Training { hidden: 32, epochs: 12, steps: STEPS, rate: 5e-3, seed, ..Training::default() };
+    let healthy = |row: usize| {
+        let (episode, slot) = (&all[units[row] as usize], slots[row] as usize);
+        match episode.onset {
+            None if episode.kind == Scenario::Healthy => Some(true),
+            None => None,
+            Some(onset) if slot < onset => Some(true),
+            // Only once something has been wrong for the whole window.
+            Some(onset) if episode.fails_at.is_some() && slot >= onset + STEPS => Some(false),
+            Some(_) => None,
+        }
+    };
+    files.push(autoencoder::train(&replayed, &spec, &data, &training, &healthy, progress));
+    Ok(files)
+}
+
+/// Real fleets are calm nearly always: a calm row stands for many, a harmless disturbance for a few.
+fn weight_of(episode: &Episode, slot: usize) -> f32 {
+    match episode.onset {
+        Some(onset) if slot >= onset && episode.fails_at.is_some() => 1.0,
+        Some(onset) if slot >= onset => 3.0,
+        _ => 20.0,
+    }
+}
+
+/// Writes what [`train_shipped`] made.
+///
+/// # Errors
+/// The folder can't be written.
+pub fn write_shipped(files: &[HeadFile], folder: &std::path::Path) -> Result<(), ModelError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|e| ModelError::File { path: folder.display().to_string(), detail: e.to_string() })?;
+    files.iter().try_for_each(|file| write_files(folder, file))
+}
+
+/// Trains on an application's own history: metrics on one grid, and what became of its partitions.
+/// Rows from which work was moved away in time are left out, never counted as survived.
+///
+/// # Errors
+/// Too few failures.
+pub fn train_history(
+    histories: &[History],
+    events: &[Event],
+    sampling: &Sampling,
+    source: &str,
+    seed: u64,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Trained, ModelError> {
+    let mut kinds: Vec<String> = histories.iter().map(|h| h.kind.clone()).filter(|k| !k.is_empty()).collect();
+    kinds.sort();
+    kinds.dedup();
+    let spec = FeatureSpec::canonical(kinds);
+    let replayed = replay(histories, sampling, &spec, progress);
+    let slots = histories.iter().flat_map(|h| h.metrics.iter().map(Vec::len)).max().unwrap_or(0);
+    let until = sampling.start + Span(sampling.step.0 * slots as i64);
+    let failed = |h: &&History| {
+        let outcome = crate::predict::failure::Outcome::Failed;
+        events.iter().any(|e| e.partition == h.partition && e.outcome == outcome)
+    };
+    let data = Data {
+        source: source.into(),
+        from: sampling.start,
+        until,
+        partitions: histories.len(),
+        failures: histories.iter().filter(failed).count(),
+        rows: replayed.units.len(),
+    };
+    let time = |row: usize| sampling.start + Span(sampling.step.0 * i64::from(replayed.slots[row]));
+    let labels: Vec<(Span, Vec<Option<bool>>)> = windows()
+        .into_iter()
+        .map(|within| {
+            let of = |row: usize| {
+                let partition = &histories[replayed.units[row] as usize].partition;
+                label_rows(partition, &[time(row)], events, within, Span::minutes(30), until)[0]
+            };
+            (within, (0..replayed.units.len()).map(of).collect())
+        })
+        .collect();
+    let label = |row: usize, within: Span| labels.iter().find(|l| l.0 == within).and_then(|l| l.1[row]);
+    let options = TrainOptions {
+        windows: windows().to_vec(),
+        candidates: Candidates::compact(seed),
+        calibration: Calibration::Calibrated,
+        seed,
+    };
+    train_failure(&replayed, &spec, &data, &options, (&label, &|_| 1.0), progress)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::models::FeatureMatrix;
+    use crate::predict::train::failure::assemble;
+    use crate::predict::train::{Registry, compare};
+
+    fn small(seed: u64) -> Vec<HeadFile> {
+        train_shipped(60, seed, &mut |_| {}).unwrap()
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_files_and_versions_can_be_taken_back() {
+        let files = small(3);
+        assert_eq!(small(3), files);
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::new(dir.path(), "orders/eu");
+        let first = registry.add(&files).unwrap();
+        registry.promote(first).unwrap();
+        let second = registry.add(&files).unwrap();
+        assert_eq!(registry.current(), Some(first), "a new version is not in use by itself");
+        registry.promote(second).unwrap();
+        assert_eq!((registry.current(), registry.revert().unwrap()), (Some(second), first));
+        assert!(registry.revert().unwrap_err().to_string().contains("no earlier version"));
+        // A model that was changed behind its card's back is not loaded.
+        let path = dir.path().join("orders_eu/0002/failure-1h.onnx");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = registry.promote(second).unwrap_err().to_string();
+        assert!(error.contains("does not match its model"), "{error}");
+    }
+
+    #[test]
+    fn a_challenger_takes_over_only_where_it_is_better() {
+        let files = small(5);
+        let heads = |files: &[HeadFile]| {
+            let heads = files.iter().filter(|f| f.card.within_seconds.is_some());
+            assemble(heads.map(|f| (f.onnx.as_slice(), f.card.clone()))).unwrap()
+        };
+        let champion = heads(&files);
+        let within = Span::hours(1);
+        let feature = champion.spec.mean10(6);
+        let mut rows = FeatureMatrix::missing(400, champion.spec.width());
+        let mut labels = Vec::new();
+        for r in 0..400 {
+            rows.row_mut(r).fill(0.0);
+            rows.row_mut(r)[feature] = if r % 8 == 0 { 6.0 } else { 0.2 };
+            labels.push(r % 8 == 0);
+        }
+        let same = compare(&champion, &champion, &rows, &labels, within).unwrap();
+        assert!(!same.promote, "{}", same.why);
+        // Told the other way round, the champion is the worse one.
+        let windows = [within];
+        let idle = crate::predict::failure::FailureModel::uncalibrated(champion.spec.clone(), &windows);
+        let better = compare(&idle, &champion, &rows, &labels, within).unwrap();
+        assert!(better.promote, "{}", better.why);
+    }
+
+    #[test]
+    fn history_without_a_failure_is_refused_with_words() {
+        let histories: Vec<History> = (0..4)
+            .map(|i| History {
+                partition: PartitionId::from(format!("h{i}")),
+                kind: "oltp".into(),
+                metrics: vec![vec![20.0 + i as f32; 200]; 16],
+            })
+            .collect();
+        let sampling = Sampling {
+            start: Timestamp(1_700_000_000_000),
+            step: Span::seconds(30),
+            from: 50,
+            every: 10,
+            window: 0,
+            window_every: 1,
+        };
+        let error = train_history(&histories, &[], &sampling, "test", 1, &mut |_| {}).err().unwrap();
+        assert!(error.to_string().contains("too few to train on"), "{error}");
+    }
+}

@@ -1,0 +1,107 @@
+//! The card beside a model: what it was trained on, what it reads, how good it was on what it had not
+//! seen, how it is calibrated, and the hash of the file that it speaks of.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::{Span, Timestamp};
+use crate::predict::assessment::Calibration;
+use crate::predict::calibrate::Calibrator;
+use crate::predict::failure::features::FeatureSpec;
+use crate::predict::failure::quality::Quality;
+use crate::predict::models::ModelError;
+
+/// A card, as it stands in a TOML file.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Card {
+    /// What it does: `failure within 1 h`, `autoencoder of 32 steps`.
+    pub title: String,
+    /// The kind of graph, see `models::onnx::Model::kind`.
+    pub kind: String,
+    /// How it was chosen, in words.
+    pub chosen: String,
+    /// BLAKE3 of the ONNX file, in hex.
+    pub hash: String,
+    /// Program version that trained it.
+    pub trained_by: String,
+    /// Seed that trains it again, bit for bit, on the same data.
+    pub seed: u64,
+    /// The window of a failure model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within_seconds: Option<i64>,
+    /// How far its probabilities may be taken at their word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// What it was trained on.
+    pub data: Data,
+    /// What it reads.
+    pub features: FeatureSpec,
+    /// On held-back partitions that it never saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+    /// Other measures on held-back data, by name.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub measures: std::collections::BTreeMap<String, f64>,
+    /// From margin to probability.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibrator: Option<Calibrator>,
+}
+
+/// The data behind a model.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Data {
+    /// Where from, in words.
+    pub source: String,
+    /// First sample.
+    pub from: Timestamp,
+    /// Last sample.
+    pub until: Timestamp,
+    /// Partitions.
+    pub partitions: usize,
+    /// Partitions that failed.
+    pub failures: usize,
+    /// Rows that were learnt from.
+    pub rows: usize,
+}
+
+/// The hash that a card holds of a file.
+pub fn hash(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+impl Card {
+    /// As TOML.
+    ///
+    /// # Errors
+    /// Never for a card whose numbers are finite.
+    pub fn to_toml(&self) -> Result<String, ModelError> {
+        toml::to_string(self)
+            .map_err(|e| ModelError::Card { file: self.title.clone(), detail: e.to_string() })
+    }
+
+    /// Reads a card and holds it to its model's bytes.
+    ///
+    /// # Errors
+    /// Not a card, or a card of another file.
+    pub fn read(text: &str, model: &[u8], file: &str) -> Result<Self, ModelError> {
+        let wrong = |detail: String| ModelError::Card { file: file.into(), detail };
+        let card: Self = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        let found = hash(model);
+        if card.hash != found {
+            let detail = format!("it speaks of a file with the hash {}, the file has {found}", card.hash);
+            return Err(wrong(detail));
+        }
+        if let Some(calibrator) = &card.calibrator {
+            calibrator.check().map_err(wrong)?;
+        }
+        let width = card.features.metrics.len();
+        if card.features.counted.iter().any(|&c| c >= width) {
+            return Err(wrong("a counted metric is not among its metrics".into()));
+        }
+        Ok(card)
+    }
+
+    /// The window of a failure model.
+    pub fn within(&self) -> Option<Span> {
+        self.within_seconds.map(Span::seconds)
+    }
+}

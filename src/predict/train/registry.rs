@@ -1,0 +1,161 @@
+//! Versions of models on disk: `DIR/NAME/0001/*.onnx` with their cards, and a file `current` that
+//! names the version in use and those before it, so that a promotion can be taken back.
+
+use std::path::{Path, PathBuf};
+
+use super::card::Card;
+use super::failure::{HeadFile, assemble};
+use crate::predict::failure::model::FailureModel;
+use crate::predict::models::error::ModelError;
+
+/// A folder of versions.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    folder: PathBuf,
+}
+
+const CURRENT: &str = "current";
+
+impl Registry {
+    /// In that folder, for that name (an application, or `fleet`); made when it is first written to.
+    pub fn new(folder: &Path, name: &str) -> Self {
+        let safe: String =
+            name.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
+        let safe = if safe.trim_matches('.').is_empty() { "_".to_string() } else { safe };
+        Self { folder: folder.join(safe) }
+    }
+
+    /// All versions, oldest first.
+    pub fn versions(&self) -> Vec<u32> {
+        let mut versions: Vec<u32> = std::fs::read_dir(&self.folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        versions.sort_unstable();
+        versions
+    }
+
+    /// The version in use.
+    pub fn current(&self) -> Option<u32> {
+        self.chain().last().copied()
+    }
+
+    /// Versions that were in use, the present one last.
+    fn chain(&self) -> Vec<u32> {
+        let text = std::fs::read_to_string(self.folder.join(CURRENT)).unwrap_or_default();
+        text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    }
+
+    /// Writes a new version, whole or not at all; it is not in use yet.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn add(&self, files: &[HeadFile]) -> Result<u32, ModelError> {
+        let version = self.versions().last().map_or(1, |v| v + 1);
+        let draft = self.folder.join(format!("draft-{version}"));
+        let failed = |path: &Path, e: std::io::Error| ModelError::File {
+            path: path.display().to_string(),
+            detail: e.to_string(),
+        };
+        std::fs::create_dir_all(&draft).map_err(|e| failed(&draft, e))?;
+        for file in files {
+            write_files(&draft, file)?;
+        }
+        let place = self.place(version);
+        std::fs::rename(&draft, &place).map_err(|e| failed(&place, e))?;
+        Ok(version)
+    }
+
+    /// Puts a version into use.
+    ///
+    /// # Errors
+    /// It is not there, does not load, or the folder can't be written.
+    pub fn promote(&self, version: u32) -> Result<FailureModel, ModelError> {
+        let model = self.load(version)?;
+        let mut chain = self.chain();
+        if chain.last() != Some(&version) {
+            chain.push(version);
+        }
+        self.write_chain(&chain)?;
+        Ok(model)
+    }
+
+    /// Takes the last promotion back and gives the version that is in use now.
+    ///
+    /// # Errors
+    /// There is none before it, or the folder can't be written.
+    pub fn revert(&self) -> Result<u32, ModelError> {
+        let mut chain = self.chain();
+        chain.pop();
+        let Some(&version) = chain.last() else {
+            return Err(ModelError::File {
+                path: self.folder.display().to_string(),
+                detail: "no earlier version to go back to".into(),
+            });
+        };
+        self.write_chain(&chain)?;
+        Ok(version)
+    }
+
+    /// Loads a version's model of failure, each file held to its card.
+    ///
+    /// # Errors
+    /// Missing, corrupt or foreign files.
+    pub fn load(&self, version: u32) -> Result<FailureModel, ModelError> {
+        let files = read_files(&self.place(version))?;
+        let heads = files.iter().filter(|f| f.card.within_seconds.is_some());
+        assemble(heads.map(|f| (f.onnx.as_slice(), f.card.clone())))
+    }
+
+    fn place(&self, version: u32) -> PathBuf {
+        self.folder.join(format!("{version:04}"))
+    }
+
+    fn write_chain(&self, chain: &[u32]) -> Result<(), ModelError> {
+        let text: String = chain.iter().map(|v| format!("{v:04}\n")).collect();
+        let (draft, path) = (self.folder.join("current.draft"), self.folder.join(CURRENT));
+        std::fs::write(&draft, text)
+            .and_then(|()| std::fs::rename(&draft, &path))
+            .map_err(|e| ModelError::File { path: path.display().to_string(), detail: e.to_string() })
+    }
+}
+
+/// Writes one model and its card into a folder.
+///
+/// # Errors
+/// The folder can't be written.
+pub fn write_files(folder: &Path, file: &HeadFile) -> Result<(), ModelError> {
+    let card = file.card.to_toml()?;
+    for (ending, bytes) in [("onnx", file.onnx.as_slice()), ("toml", card.as_bytes())] {
+        let path = folder.join(format!("{}.{ending}", file.name));
+        std::fs::write(&path, bytes)
+            .map_err(|e| ModelError::File { path: path.display().to_string(), detail: e.to_string() })?;
+    }
+    Ok(())
+}
+
+/// Reads every model of a folder, each held to its card.
+///
+/// # Errors
+/// The folder can't be read, a card is missing or is of another file.
+pub fn read_files(folder: &Path) -> Result<Vec<HeadFile>, ModelError> {
+    let failed = |path: &Path, e: std::io::Error| ModelError::File {
+        path: path.display().to_string(),
+        detail: e.to_string(),
+    };
+    let mut files = Vec::new();
+    let entries = std::fs::read_dir(folder).map_err(|e| failed(folder, e))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
+        let onnx = std::fs::read(path).map_err(|e| failed(path, e))?;
+        let card_path = path.with_extension("toml");
+        let text = std::fs::read_to_string(&card_path).map_err(|e| failed(&card_path, e))?;
+        let card = Card::read(&text, &onnx, &card_path.display().to_string())?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        files.push(HeadFile { name, onnx, card });
+    }
+    Ok(files)
+}
