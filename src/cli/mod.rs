@@ -21,6 +21,7 @@ pub mod models;
 pub mod moving;
 pub mod place;
 pub mod settings;
+pub mod simulate;
 pub mod train;
 pub mod why;
 

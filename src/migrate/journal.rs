@@ -86,8 +86,8 @@ pub enum Note {
     },
     /// This epoch takes the migration over, or the source is fenced for this generation.
     Fence {
-        /// The leader's epoch.
-        epoch: Epoch,
+        /// The leader's epoch (the record's own has that name already).
+        leader: Epoch,
         /// The generation that is being cut to.
         generation: Generation,
     },
@@ -146,7 +146,7 @@ impl Record {
             Note::State { to, reason, .. } => format!("{}: {reason}", to.word()),
             Note::Decision { what, why } if why.is_empty() => format!("{what} by {}", self.actor),
             Note::Decision { what, why } => format!("{what} by {}: {why}", self.actor),
-            Note::Fence { epoch, generation } => format!("epoch {epoch} acts for generation {generation}"),
+            Note::Fence { leader, generation } => format!("epoch {leader} acts for generation {generation}"),
             Note::Budget { change, what } if *change > 0 => format!("took {what}"),
             Note::Budget { what, .. } => format!("gave back {what}"),
         }
@@ -265,5 +265,74 @@ pub fn verify(migration: MigrationId, entries: &[Entry], head: Option<&Head>) ->
             Err(Broken::End { migration, expected: head.next, got: records.len() as u64 })
         }
         _ => Ok(records),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::Revision;
+
+    fn all_notes() -> Vec<Note> {
+        let artifact =
+            Artifact { kind: "replica".to_string(), name: "fs_1".to_string(), partition: "h1".into() };
+        let text = || "x".to_string();
+        vec![
+            Note::Intent { step: text(), idem: text(), args: text(), deadline: Some(Timestamp(9)) },
+            Note::Outcome { step: text(), idem: text(), result: Verdict::Unknown, evidence: text() },
+            Note::CleanupAdd { artifact: artifact.clone(), policy: CleanupPolicy::Always },
+            Note::CleanupDone { artifact },
+            Note::State { from: Phase::Approved, to: Phase::Admitted, reason: text() },
+            Note::Decision { what: text(), why: text() },
+            Note::Fence { leader: Epoch(3), generation: Generation(2) },
+            Note::Budget { change: -1, what: text() },
+        ]
+    }
+
+    fn written() -> (Head, Vec<Entry>) {
+        let mut head = Head::default();
+        let stamp = Stamp {
+            migration: MigrationId(4),
+            at: Timestamp(1),
+            epoch: Epoch(3),
+            actor: "engine",
+            phase: Phase::Admitted,
+        };
+        let entries = chain(&mut head, all_notes(), &stamp)
+            .into_iter()
+            .filter_map(|(op, _)| match op {
+                Op::Put(key, value) => {
+                    Some(Entry { key, value, created: Revision(1), modified: Revision(1) })
+                }
+                Op::Delete(_) => None,
+            })
+            .collect();
+        (head, entries)
+    }
+
+    #[test]
+    fn every_kind_of_record_is_read_as_it_was_written() {
+        let (head, entries) = written();
+        let records = verify(MigrationId(4), &entries, Some(&head)).unwrap();
+        let notes: Vec<Note> = records.into_iter().map(|r| r.note).collect();
+        assert_eq!(notes, all_notes());
+    }
+
+    #[test]
+    fn a_record_that_was_changed_taken_away_or_cut_off_is_found() {
+        let (head, entries) = written();
+        let mut changed = entries.clone();
+        changed[2].value =
+            String::from_utf8(changed[2].value.clone()).unwrap().replace("fs_1", "fs_2").into();
+        assert!(matches!(verify(MigrationId(4), &changed, Some(&head)), Err(Broken::Changed { .. })));
+        let mut missing = entries.clone();
+        missing.remove(3);
+        assert!(matches!(verify(MigrationId(4), &missing, Some(&head)), Err(Broken::Missing { .. })));
+        let cut = &entries[..entries.len() - 1];
+        assert!(matches!(verify(MigrationId(4), cut, Some(&head)), Err(Broken::End { .. })));
+        let mut last = entries.clone();
+        let end = last.len() - 1;
+        last[end].value = String::from_utf8(last[end].value.clone()).unwrap().replace("-1", "1").into();
+        assert!(matches!(verify(MigrationId(4), &last, Some(&head)), Err(Broken::End { .. })));
     }
 }

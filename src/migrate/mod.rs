@@ -15,6 +15,7 @@ pub mod owner;
 pub mod plan;
 mod recovery;
 pub mod runner;
+pub mod simulation;
 pub mod state;
 mod states;
 pub mod step;

@@ -13,7 +13,7 @@ use crate::fleet::{Epoch, Phase};
 pub(super) fn adopt(draft: &mut Draft, epoch: Epoch, owner: Option<&Owner>) {
     draft.s.epoch = epoch;
     let generation = draft.s.plan.next_generation();
-    draft.note(Note::Fence { epoch, generation });
+    draft.note(Note::Fence { leader: epoch, generation });
     // Times are taken anew: this process's clock may stand elsewhere than that of the one before.
     if draft.s.phase != Phase::Approved && draft.s.deadline.is_some() {
         draft.set_deadline();

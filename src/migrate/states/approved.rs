@@ -28,7 +28,7 @@ fn on(d: &mut Draft, event: &EventKind) {
             d.s.ledger.foreseen = foreseen.clone();
             let (epoch, generation) = (d.s.epoch, d.s.plan.next_generation());
             d.note(Note::Budget { change: 1, what: "lock and tokens".to_string() });
-            d.note(Note::Fence { epoch, generation });
+            d.note(Note::Fence { leader: epoch, generation });
             d.go(Phase::Admitted, "");
         }
         EventKind::NotAdmitted { reason, again } => {

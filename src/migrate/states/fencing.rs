@@ -25,7 +25,7 @@ pub(in crate::migrate) const RULES: Rules = Rules {
     enter: |d| {
         d.s.cuts += 1;
         let (epoch, generation) = (d.s.epoch, d.s.plan.next_generation());
-        d.note(Note::Fence { epoch, generation });
+        d.note(Note::Fence { leader: epoch, generation });
         let capabilities = d.s.plan.capabilities;
         let mut acts = vec![Act::forward(Action::Fence { deadline: Timestamp(0) })];
         if !capabilities.system_votes {

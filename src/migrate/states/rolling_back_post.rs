@@ -37,7 +37,7 @@ fn generation(d: &Draft) -> Generation {
 fn enter(d: &mut Draft) {
     d.s.back = BackStage::Fencing;
     let (epoch, generation) = (d.s.epoch, generation(d));
-    d.note(Note::Fence { epoch, generation });
+    d.note(Note::Fence { leader: epoch, generation });
     let capabilities = d.s.plan.capabilities;
     let mut acts = Vec::new();
     if d.s.reverse != Reverse::Enabled {

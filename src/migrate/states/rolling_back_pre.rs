@@ -34,18 +34,19 @@ pub(in crate::migrate) const RULES: Rules = Rules {
         d.plan(acts);
     },
     exhausted: after,
-    failed: |d, act, detail| {
-        if d.s.dead >= d.s.plan.policy.source_lost_after {
-            d.alert(
-                Severity::Warning,
-                format!("{}: {} was left out, the source is gone: {detail}", d.s.plan.id, act.words()),
-            );
-            d.skip(&format!("the source is gone: {detail}"));
-        } else {
-            keep_trying(d, act, detail);
+    failed: keep_trying,
+    late: |d| {
+        let lost = d.s.dead >= d.s.plan.policy.source_lost_after && d.s.tries > 0;
+        match d.s.queue.front().filter(|_| lost).map(super::super::state::Act::words) {
+            Some(act) => {
+                let id = d.s.plan.id;
+                d.alert(Severity::Warning, format!("{id}: {act} was left out, the source is gone"));
+                d.set_deadline();
+                d.skip("the source is gone");
+            }
+            None => late_but_forward(d),
         }
     },
-    late: late_but_forward,
     ..Rules::USUAL
 };
 

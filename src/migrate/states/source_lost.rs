@@ -33,7 +33,7 @@ fn decide(d: &mut Draft) {
             );
             d.decide("commits without the source", format!("at most {bound} of writes are lost"));
             let (epoch, generation) = (d.s.epoch, plan.next_generation());
-            d.note(Note::Fence { epoch, generation });
+            d.note(Note::Fence { leader: epoch, generation });
             d.go(Phase::Committing, "");
         }
         _ => {
