@@ -388,3 +388,27 @@ async fn a_source_that_dies_before_the_cut_leaves_one_owner_and_the_probe_says_w
     cleanup(&mover, &job).await;
     assert_eq!(mover.leaks().await.unwrap(), []);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_hangs_at_the_cut_is_deposed_and_comes_back_as_a_copy() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 500);
+    let mut options = RedisOptions::new("cart", cluster.seeds());
+    options.command_timeout = foreshift::fleet::Span::millis(500);
+    let mover = RedisMover::new(options);
+    let job = job(&cluster, 1, 4);
+    before_the_cut(&mover, &job).await;
+    complete(&mover, &job, fence()).await;
+    cluster.signal(1, "STOP");
+    // The voters depose it by themselves; asking for the commit all the while makes no second owner.
+    complete(&mover, &job, Action::Commit).await;
+    cluster.signal(1, "CONT");
+    wait_until_async("every node names the one owner", LONG, async || {
+        (0..6).all(|asked| cluster.owner(6000, asked) == Some(4))
+    })
+    .await;
+    complete(&mover, &job, Action::EnableReverse).await;
+    assert_eq!(mover.status(&job).await.unwrap().owner, Some(partition(&cluster, 4)));
+    cleanup(&mover, &job).await;
+    assert_eq!(mover.leaks().await.unwrap(), []);
+}

@@ -172,13 +172,14 @@ impl RedisMover {
     }
 }
 
-/// Compares keys until half of the budget is used; the busy ones come first.
+/// Compares keys until a third of the budget is used, a few at a time, because collections take
+/// several round trips each; the busy ones come first.
 async fn still(pair: &Pair, keys: &[Vec<u8>], budget: Duration) -> Result<Comparison, DriverError> {
     let start = Instant::now();
     pair.wait_until_applied(budget / 2).await?;
     let mut found = Comparison::default();
-    for some in keys.chunks(40) {
-        if start.elapsed() > budget / 2 {
+    for some in keys.chunks(16) {
+        if start.elapsed() > budget / 3 {
             break;
         }
         pair.compare_still(some, &mut found).await?;
