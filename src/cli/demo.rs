@@ -15,7 +15,7 @@ use super::evacuate::Report;
 use super::moving::{self, Ground};
 use super::{models, settings};
 use crate::alert::Notifier;
-use crate::config::{Config, quantity};
+use crate::config::{CanarySetting, Config, MovesLimit, quantity};
 use crate::drivers::{Mover, Router};
 use crate::engine::brain::Brain;
 use crate::engine::history::{self, HistoryPlan};
@@ -23,7 +23,9 @@ use crate::engine::intake::EmbeddedIntake;
 use crate::engine::inventory::Inventory;
 use crate::engine::observe::{PullOptions, Pulled};
 use crate::engine::{Core, EngineOptions, Live, Parts, Surroundings};
-use crate::fleet::{Clock, ManualClock, PartitionId, Phase, PredictionState, Span, SystemClock, Timestamp};
+use crate::fleet::{
+    Clock, ManualClock, PartitionId, Phase, PredictionState, Share, Span, SystemClock, Timestamp,
+};
 use crate::protocol::{Intake, Link, Mode};
 use crate::sim::{DemoOptions, SimFleet};
 use crate::state::{Leadership, MemoryStore, Single, Store};
@@ -98,7 +100,17 @@ fn config() -> Config {
     config.fleet.name = "demo".into();
     config.engine.interval = Span::seconds(10);
     config.engine.name = "demo".into();
-    config.migration.soak = Span::minutes(1);
+    // A demo is played in minutes: shorter canary and watch, and a whole host may be emptied at once.
+    let step = |percent: f64, hold| CanarySetting {
+        share: Share::clamped(percent / 100.0).unwrap_or(Share::MAX),
+        hold,
+    };
+    config.migration.canary = vec![step(10.0, Span::seconds(15)), step(50.0, Span::seconds(15))];
+    config.migration.min_samples = 50;
+    config.migration.soak = Span::seconds(30);
+    config.limits.moves = MovesLimit { fleet: 16, site: 12, rack: 10, host: 9 };
+    config.limits.moves_per_hour = 240;
+    config.plan.storm.number = 12;
     config
 }
 
@@ -359,5 +371,6 @@ fn report(proactive: &Played, reactive: &Played) -> serde_json::Value {
 
 /// To whole milliseconds.
 fn round(seconds: f64) -> f64 {
-    (seconds * 1000.0).round() / 1000.0
+    // Adding zero turns −0 into 0.
+    (seconds * 1000.0).round() / 1000.0 + 0.0
 }

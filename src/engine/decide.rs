@@ -74,8 +74,15 @@ impl Core {
             self.alerts.raise(now, alert.severity, &alert.subject, "plan", alert.text.clone());
         }
         self.denied.retain(|_, (_, until)| *until > now);
-        let fresh: Vec<Proposal> =
+        let mut fresh: Vec<Proposal> =
             output.proposals.into_iter().filter(|p| !self.is_denied(&p.trigger)).collect();
+        for proposal in &mut fresh {
+            if let Trigger::PredictiveFailure { partition, .. } = &proposal.trigger
+                && let Some(reason) = self.settling(partition, now)
+            {
+                proposal.blocked.get_or_insert(reason);
+            }
+        }
         let standings = self.brain.standings();
         let acceptable = |partition: &PartitionId| {
             let serving = topology.partition(partition).map(|p| p.serving);
@@ -94,6 +101,23 @@ impl Core {
         }
         self.act_alone(now).await;
         Ok(())
+    }
+
+    /// Why a partition is not to be emptied on its own account now: it takes work over or has just
+    /// done so, and looks unusual because of that.
+    fn settling(&self, partition: &PartitionId, now: Timestamp) -> Option<String> {
+        let settle = self.options.settle;
+        self.migrations.iter().filter(|m| &m.destination == partition).find_map(|m| match m.ended {
+            None => Some(format!(
+                "{partition} is taking over {} ({}): it is judged anew after that",
+                m.workload, m.id
+            )),
+            Some(ended) if m.phase == Phase::Done && ended.age(now) < settle => {
+                let left = settle - ended.age(now);
+                Some(format!("{partition} has just taken over {}: it is judged anew in {left}", m.workload))
+            }
+            Some(_) => None,
+        })
     }
 
     fn is_denied(&self, trigger: &Trigger) -> bool {

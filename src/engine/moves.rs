@@ -148,7 +148,9 @@ impl Core {
 
     fn note_phase(&mut self, view: &MigrationView, was: Option<Phase>, now: Timestamp) {
         let subject = view.id.to_string();
-        let waiting = if view.waiting.is_empty() { String::new() } else { format!(" ({})", view.waiting) };
+        let ended = || view.log.first().map(|(_, text)| text.clone()).unwrap_or_default();
+        let why = if view.phase.is_end() { ended() } else { view.waiting.clone() };
+        let waiting = if why.is_empty() { String::new() } else { format!(" ({why})") };
         let text = format!(
             "{} {} → {}: {}{waiting}",
             view.workload,

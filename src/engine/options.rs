@@ -27,6 +27,8 @@ pub struct EngineOptions {
     pub heartbeat_lost: Span,
     /// What a person rejected is not proposed again for this long.
     pub rejected_for: Span,
+    /// A partition that has taken work over is not emptied on its own account for this long.
+    pub settle: Span,
     /// Automatic mode thaws when a storm has been over for this long.
     pub storm_calm: Span,
 }
@@ -44,6 +46,7 @@ impl Default for EngineOptions {
             history_step: Span::minutes(5),
             heartbeat_lost: Span::seconds(95),
             rejected_for: Span::minutes(30),
+            settle: Span::minutes(10),
             storm_calm: Span::minutes(10),
         }
     }
