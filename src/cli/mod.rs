@@ -16,6 +16,7 @@ pub mod engine;
 pub mod evacuate;
 pub mod eval;
 pub mod failures;
+pub mod journal;
 pub mod logging;
 pub mod models;
 pub mod moving;

@@ -1,0 +1,148 @@
+//! `foreshift journal`: shows what every migration did and why, and checks that nothing of it was
+//! changed afterwards. It reads the store's file directly, so the engine that owns it must be
+//! stopped; while it runs, its console shows the same log.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde::Deserialize;
+
+use crate::fleet::MigrationId;
+use crate::migrate::journal::{self, Broken, Head, Record};
+use crate::state::redb::read_entries;
+use crate::state::{Entry, StoreError};
+
+/// Shows or verifies the journal of migrations.
+#[derive(Clone, Debug, Args)]
+pub struct JournalArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub what: What,
+
+    /// The store's file, as the configuration names it.
+    #[arg(long, value_name = "FILE", default_value = "data/state.redb", global = true)]
+    pub store: PathBuf,
+}
+
+/// What to do with the journal.
+#[derive(Clone, Debug, Subcommand)]
+pub enum What {
+    /// Check the hash chain of one migration, or of all.
+    Verify {
+        /// The migration, `M-12`; all where it is left out.
+        migration: Option<MigrationId>,
+    },
+    /// Print the records of one migration, or of all.
+    Show {
+        /// The migration, `M-12`; all where it is left out.
+        migration: Option<MigrationId>,
+        /// One JSON object a record.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Reads the journal and writes to `out`; the exit status is 1 where it is broken or unreadable.
+///
+/// # Errors
+/// Where `out` cannot be written to.
+pub fn run(args: &JournalArgs, out: &mut dyn Write) -> std::io::Result<ExitCode> {
+    let migration = match &args.what {
+        What::Verify { migration } | What::Show { migration, .. } => *migration,
+    };
+    let journals = match read(args, migration) {
+        Ok(journals) => journals,
+        Err(error) => {
+            writeln!(out, "{error}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if let Some(id) = migration.filter(|id| !journals.contains_key(id)) {
+        writeln!(out, "there is no migration {id} in {}", args.store.display())?;
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut broken = 0;
+    let mut records = 0;
+    for (id, journal) in &journals {
+        match (&args.what, journal.verified(*id)) {
+            (What::Verify { .. }, Ok(verified)) => {
+                records += verified.len();
+                writeln!(out, "{id}: {} records, the chain holds", verified.len())?;
+            }
+            (What::Show { json, .. }, Ok(verified)) => {
+                records += verified.len();
+                for record in &verified {
+                    show(out, record, *json)?;
+                }
+            }
+            (_, Err(error)) => {
+                broken += 1;
+                writeln!(out, "{id}: BROKEN: {error}")?;
+            }
+        }
+    }
+    if matches!(args.what, What::Verify { .. }) {
+        writeln!(out, "{} migrations, {records} records, {broken} broken", journals.len())?;
+    }
+    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The journal of one migration as it is in the store.
+#[derive(Default)]
+struct Journal {
+    records: Vec<Entry>,
+    head: Option<Head>,
+}
+
+impl Journal {
+    fn verified(&self, id: MigrationId) -> Result<Vec<Record>, Broken> {
+        journal::verify(id, &self.records, self.head.as_ref())
+    }
+}
+
+/// The part of a migration's state that names the end of its journal.
+#[derive(Deserialize)]
+struct Ends {
+    journal: Head,
+}
+
+fn read(
+    args: &JournalArgs,
+    migration: Option<MigrationId>,
+) -> Result<BTreeMap<MigrationId, Journal>, StoreError> {
+    let prefix = migration.map_or_else(|| "/migrations/".to_string(), journal::prefix);
+    let mut journals: BTreeMap<MigrationId, Journal> = BTreeMap::new();
+    for entry in read_entries(&args.store, &prefix)? {
+        let Some((id, rest)) = entry.key.strip_prefix("/migrations/").and_then(|k| k.split_once('/')) else {
+            continue;
+        };
+        let Ok(id) = id.parse::<MigrationId>() else { continue };
+        let journal = journals.entry(id).or_default();
+        if rest.starts_with("journal/") {
+            journal.records.push(entry);
+        } else if rest == "state" {
+            journal.head = serde_json::from_slice::<Ends>(&entry.value).ok().map(|e| e.journal);
+        }
+    }
+    Ok(journals)
+}
+
+fn show(out: &mut dyn Write, record: &Record, json: bool) -> std::io::Result<()> {
+    if json {
+        return writeln!(out, "{}", serde_json::to_string(record)?);
+    }
+    let at = record.at.millis();
+    let time = jiff::Timestamp::from_millisecond(at).map_or_else(|_| at.to_string(), |t| t.to_string());
+    writeln!(
+        out,
+        "{time}  {}  {:>3}  {:<12}  {:<10}  {}",
+        record.migration,
+        record.seq,
+        record.phase.word(),
+        record.actor,
+        record.words()
+    )
+}

@@ -1,0 +1,244 @@
+//! The journal on disk: a migration that is carried on by one engine after another ends well, its
+//! journal verifies, and what was changed afterwards is found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use foreshift::cli::journal::{JournalArgs, What, run};
+use foreshift::drivers::{
+    Action, Answer, Artifact, CanarySample, Capabilities, DriverError, Evidence, Job, JobStatus, Mover,
+    Permit, Probe,
+};
+use foreshift::fleet::{
+    Bytes, Clock, Generation, ManualClock, Partition, Phase, ProposalId, Revision, ServingState, Span,
+    Timestamp, Topology, Workload,
+};
+use foreshift::migrate::{Approval, Authority, Options, Runner, World};
+use foreshift::plan::Proposal;
+use foreshift::plan::proposal::{CanaryPlan, Move, Outlook, Trigger};
+use foreshift::protocol::{Actor, Mode, Role};
+use foreshift::state::{Leadership, Op, RedbStore, Single, Store, Txn};
+
+/// A system that does everything at once and remembers what was done.
+#[derive(Default)]
+struct Ready(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Mover for Ready {
+    fn class(&self) -> &str {
+        "ready"
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { online: true, digest: true, reverse: true, ..Capabilities::default() }
+    }
+    async fn discover(&self) -> Result<Topology, DriverError> {
+        Ok(topology())
+    }
+    fn describe(&self, _: &Job) -> Vec<String> {
+        Vec::new()
+    }
+    fn artifacts(&self, _: &Job, _: &Action) -> Vec<Artifact> {
+        Vec::new()
+    }
+    async fn perform(&self, job: &Job, action: &Action, _: &Permit) -> Result<Answer, DriverError> {
+        self.0.lock().unwrap().push(job.key(&format!("{action:?}")));
+        Ok(Answer::Done(Evidence { equal: Some(true), ..Evidence::default() }))
+    }
+    async fn probe(&self, job: &Job, action: &Action) -> Probe {
+        match self.0.lock().unwrap().contains(&job.key(&format!("{action:?}"))) {
+            true => Probe::Applied { evidence: Evidence { equal: Some(true), ..Evidence::default() } },
+            false => Probe::NotStarted,
+        }
+    }
+    async fn status(&self, _: &Job) -> Result<JobStatus, DriverError> {
+        Ok(JobStatus {
+            copied: Bytes(1),
+            total: Bytes(1),
+            streaming: true,
+            lag: Some(Span::ZERO),
+            source_alive: true,
+            destination_alive: true,
+            owner: None,
+            note: String::new(),
+        })
+    }
+    async fn samples(&self, _: &Job, _: Timestamp) -> Result<(CanarySample, CanarySample), DriverError> {
+        let sample = CanarySample { latencies_ms: vec![1.0; 60], requests: 60, ..CanarySample::default() };
+        Ok((sample.clone(), sample))
+    }
+    async fn leaks(&self) -> Result<Vec<Artifact>, DriverError> {
+        Ok(Vec::new())
+    }
+}
+
+fn topology() -> Topology {
+    let partition = |name: &str| Partition {
+        id: name.into(),
+        host: name.into(),
+        class: "ready".to_string(),
+        serving: ServingState::Active,
+        address: String::new(),
+    };
+    let mut topology = Topology {
+        revision: Revision(1),
+        partitions: vec![partition("a"), partition("b")],
+        workloads: vec![Workload {
+            id: "w".into(),
+            application: "shop".into(),
+            class: "ready".to_string(),
+            kind: "oltp".to_string(),
+            partition: "a".into(),
+            replicas: Vec::new(),
+            size: Bytes(1),
+            writes_per_s: 0.0,
+            requests_per_s: 0.0,
+            depends_on: Vec::new(),
+            stateless: false,
+            generation: Generation(1),
+            labels: BTreeMap::new(),
+        }],
+        ..Topology::default()
+    };
+    topology.normalise();
+    topology
+}
+
+fn proposal() -> Proposal {
+    Proposal {
+        id: ProposalId(1),
+        trigger: Trigger::Operator { host: "a".into(), actor: "operator".to_string() },
+        title: "evacuate a".to_string(),
+        moves: vec![Move {
+            workload: "w".into(),
+            class: "ready".to_string(),
+            source: "a".into(),
+            destination: "b".into(),
+            generation: Generation(1),
+            because: "healthy".to_string(),
+            data: Bytes(1),
+            duration: Span::seconds(1),
+            blackout: Span::millis(20),
+            disruption: 1.0,
+            capabilities: Capabilities::default(),
+            in_time: None,
+        }],
+        canary: CanaryPlan::default(),
+        soak: Span::seconds(1),
+        made: Timestamp(1),
+        expires: Timestamp(0) + Span::hours(1),
+        topology: Revision(1),
+        outlook: Outlook::default(),
+        rejected: Vec::new(),
+        risks: Vec::new(),
+        blocked: None,
+    }
+}
+
+async fn engine(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
+    let epoch = Single::new(Arc::clone(store)).campaign("engine").await.unwrap();
+    let movers = BTreeMap::from([("ready".to_string(), Arc::clone(mover) as Arc<dyn Mover>)]);
+    let options = Options { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Options::default() };
+    let authority = Authority::of(Mode::Advise).unwrap();
+    let mut runner = Runner::new(Arc::clone(store), epoch, movers, BTreeMap::new(), options, &authority);
+    runner.recover(clock.now()).await.unwrap();
+    runner.observe(World {
+        at: clock.now(),
+        topology: Arc::new(topology()),
+        failing: Arc::new(BTreeSet::new()),
+        ..World::default()
+    });
+    runner
+}
+
+/// Moves one workload with a new engine every few steps.
+async fn moved(path: &Path) {
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).unwrap());
+    let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
+    let mut runner = engine(&store, &mover, &clock).await;
+    let proposal = proposal();
+    let actor = Actor { name: "operator".to_string(), role: Role::Operator };
+    let authority = Authority::of(Mode::Advise).unwrap();
+    let approval =
+        Approval::confirm(&authority, &proposal, &proposal.hash().hex(), &actor, clock.now()).unwrap();
+    let ids = runner.submit(&proposal, &approval, clock.now()).await.unwrap();
+    assert_eq!(ids.len(), 1);
+    let again = runner.submit(&proposal, &approval, clock.now()).await.unwrap_err();
+    assert!(again.to_string().contains("was taken before"), "{again}");
+    for step in 0..2_000 {
+        clock.advance(Span::millis(250));
+        runner.tick(clock.now()).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_millis(20), runner.ready()).await.ok();
+        if runner.running().is_empty() {
+            assert_eq!(runner.state(ids[0]).unwrap().phase, Phase::Done);
+            let owners = runner.owners().await.unwrap();
+            let owner = owners.values().next().unwrap();
+            assert_eq!((owner.owner.as_str(), owner.generation), ("b", Generation(2)));
+            return;
+        }
+        if step % 7 == 6 {
+            runner = engine(&store, &mover, &clock).await;
+        }
+    }
+    panic!("it did not end: {:?}", runner.views());
+}
+
+fn journal(path: &Path, what: What) -> (bool, String) {
+    let mut out = Vec::new();
+    let code = run(&JournalArgs { what, store: path.to_path_buf() }, &mut out).unwrap();
+    (code == ExitCode::SUCCESS, String::from_utf8(out).unwrap())
+}
+
+#[tokio::test]
+async fn a_journal_that_many_engines_wrote_verifies_and_a_changed_record_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    moved(&path).await;
+    let (well, said) = journal(&path, What::Verify { migration: None });
+    assert!(well && said.contains("0 broken"), "{said}");
+    let (well, said) = journal(&path, What::Show { migration: Some("M-1".parse().unwrap()), json: false });
+    assert!(well && said.contains("approved by operator") && said.contains("done"), "{said}");
+
+    let store = RedbStore::open(&path).unwrap();
+    let (well, said) = journal(&path, What::Verify { migration: None });
+    assert!(!well && said.contains("another process has it open"), "{said}");
+    let key = "/migrations/M-1/journal/00000005".to_string();
+    let value = store.get(&key).await.unwrap().unwrap().value;
+    let forged = String::from_utf8(value).unwrap().replace("engine", "nobody").into_bytes();
+    store.txn(Txn { compares: Vec::new(), ops: vec![Op::Put(key, forged)] }).await.unwrap();
+    drop(store);
+    let (well, said) = journal(&path, What::Verify { migration: None });
+    assert!(!well && said.contains("BROKEN"), "{said}");
+}
+
+/// The figure of the contract: 20,000 journaled transitions a second with many writers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement: run with --release -- --ignored --nocapture"]
+async fn group_commit_carries_many_writers() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(RedbStore::open(&dir.path().join("state.redb")).unwrap());
+    let began = std::time::Instant::now();
+    let writers: Vec<_> = (0..1_000)
+        .map(|w| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for n in 0..100 {
+                    let put = |key: String| Op::Put(key, vec![b'x'; 300]);
+                    let ops = vec![
+                        put(format!("/migrations/M-{w}/journal/{n:08}")),
+                        put(format!("/migrations/M-{w}/state")),
+                    ];
+                    store.txn(Txn { compares: Vec::new(), ops }).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let rate = 100_000.0 / began.elapsed().as_secs_f64();
+    println!("{rate:.0} journaled transitions a second");
+    assert!(rate > 20_000.0, "{rate:.0} a second");
+}
