@@ -40,7 +40,7 @@ impl Timestamp {
 
     /// How long before `now` this point is; zero where it is later.
     pub fn age(self, now: Timestamp) -> Span {
-        Span((now.0 - self.0).max(0))
+        Span(now.0.saturating_sub(self.0).max(0))
     }
 }
 

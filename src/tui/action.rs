@@ -207,10 +207,10 @@ actions! {
     ReleaseVeto "release-veto" "" ["V"] On::these(&[K::Partitions, K::Partition, K::Workloads]), Change, "release a veto";
     /// Records a failure.
     RecordFailure "record-failure" "" [] On::these(&[K::Partitions, K::Partition]), Change, "record that this partition failed, with the cause";
+    /// Commands of a proposal.
+    Commands "commands" "commands" ["d"] On::these(&[K::Proposal]), View, "show the exact commands of each move";
     /// Explains.
     Why "why" "why" ["w"] WHY, View, "explain: what drives this number, what blocks this move";
-    /// Commands of a proposal.
-    Commands "commands" "exact commands" ["d"] On::these(&[K::Proposal]), View, "show the exact commands of each move";
     /// Next metric.
     NextMetric "next-metric" "next metric" ["f", "tab"] On::these(&[K::Partition]), View, "show the next metric in the large chart";
     /// Metric before.
@@ -252,7 +252,7 @@ actions! {
     /// Palette.
     Palette "command" "command" [":"] ALL, View, "type the name of any action, screen, host, partition or workload";
     /// Global stop.
-    Stop "stop" "stop everything" ["!"] ALL, Change, "halt every new step of everything, or release that";
+    Stop "stop" "stop all" ["!"] ALL, Change, "halt every new step of everything, or release that";
     /// Help.
     Help "help" "help" ["?", "F1"] ALL, View, "every key of this screen";
     /// Mode.

@@ -87,7 +87,7 @@ fn help_text(model: &Model) -> Vec<Vec<Piece>> {
         for row in TABLE.iter().filter(|row| row.on.has(kind) && row.on.everywhere() == everywhere) {
             let keys = model.keymap.all(row.action);
             let keys = if keys.is_empty() { format!(":{}", row.name) } else { keys };
-            let mut line = vec![(format!("  {keys:<16}"), key_style), (row.words.to_string(), text)];
+            let mut line = vec![(format!("  {keys:<18}"), key_style), (row.words.to_string(), text)];
             if row.reach == Reach::Change {
                 line.push((" (asks first)".to_string(), dim));
             }

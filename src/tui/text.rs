@@ -25,6 +25,35 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// `text` for a terminal that shows ASCII alone: what has a likeness becomes it, the rest `?`.
+pub fn ascii(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\0'..='\x7f' => out.push(c),
+            '→' => out.push_str("->"),
+            '×' => out.push('x'),
+            '–' | '−' | '—' => out.push('-'),
+            '…' => out.push('~'),
+            '·' | '•' => out.push('.'),
+            '°' => {}
+            'σ' => out.push_str("sd"),
+            'Δ' => out.push('d'),
+            'µ' | 'μ' => out.push('u'),
+            '≥' => out.push_str(">="),
+            '≤' => out.push_str("<="),
+            '±' => out.push_str("+-"),
+            '‘' | '’' => out.push('\''),
+            '“' | '”' => out.push('"'),
+            _ => out.push('?'),
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// `text` in at most `width` columns; what is cut off is replaced by `ellipsis`.
 pub fn clip<'a>(text: &'a str, width: usize, ellipsis: &str) -> Cow<'a, str> {
     if text.len() <= width && text.is_ascii() || text.width() <= width {
@@ -139,7 +168,15 @@ impl<'a> Pane<'a> {
         }
         let width = width.min(self.area.width - x);
         let text = clean(text);
+        let text = if self.look.glyphs.braille { text } else { ascii(&text) };
         let text = clip(&text, width as usize, self.look.glyphs.ellipsis);
+        // What is written over keeps its background, but not its attributes.
+        let covered = (text.width() as u16).min(width);
+        for x in x..x + covered {
+            if let Some(cell) = self.buf.cell_mut((self.area.x + x, self.area.y + y)) {
+                cell.modifier = ratatui::style::Modifier::empty();
+            }
+        }
         let (end, _) = self.buf.set_stringn(self.area.x + x, self.area.y + y, &text, width as usize, style);
         end - self.area.x
     }
@@ -180,6 +217,7 @@ impl<'a> Pane<'a> {
     pub fn cell(&mut self, x: u16, y: u16, glyph: &str, style: Style) {
         if x < self.area.width && y < self.area.height {
             if let Some(cell) = self.buf.cell_mut((self.area.x + x, self.area.y + y)) {
+                cell.modifier = ratatui::style::Modifier::empty();
                 cell.set_symbol(glyph).set_style(style);
             }
         }
@@ -241,6 +279,8 @@ pub fn short_number(value: f64) -> String {
         format!("{value:.1}")
     } else if value == value.trunc() {
         format!("{value:.0}")
+    } else if a >= 1.0 {
+        format!("{value:.1}")
     } else {
         format!("{value:.2}")
     }

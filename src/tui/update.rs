@@ -188,7 +188,8 @@ fn press(model: &mut Model, key: Key) -> Vec<Effect> {
                 Code::Char('k') | Code::Up => scroll.saturating_sub(1),
                 Code::PageDown | Code::Char(' ') => scroll.saturating_add(page),
                 Code::PageUp => scroll.saturating_sub(page),
-                _ => return Vec::new(),
+                Code::Esc | Code::Enter | Code::Char('q' | '?') | Code::F(1) => return Vec::new(),
+                _ => scroll,
             };
             model.popup = Some(Popup::Help { scroll: scroll.min(super::popups::help_lines(model)) });
             Vec::new()

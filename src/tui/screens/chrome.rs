@@ -174,11 +174,11 @@ pub fn footer(model: &Model, pane: &mut Pane<'_>) {
         x = pane.put(x, y, &format!("{} … ", keys.join(" ")), look[Token::Accent]);
     }
     // Help and back are always there; the rest as far as there is room.
-    let always = [Action::Back, Action::Help];
+    let always = [Action::Back, Action::Stop, Action::Help];
     let tail: Vec<Piece> = always
         .into_iter()
         .filter(|a| *a != Action::Back || model.stack.len() > 1 || model.commands)
-        .flat_map(|a| entry(model, a, false))
+        .flat_map(|a| entry(model, a, matches!(can(model, a), Can::No(_))))
         .collect();
     let tail_width: usize = tail.iter().map(|(t, _)| t.width()).sum();
     let limit = usize::from(pane.width()).saturating_sub(tail_width + 1);
@@ -205,7 +205,7 @@ fn entry(model: &Model, action: Action, disabled: bool) -> Vec<Piece> {
         return Vec::new();
     }
     let short = if action == Action::Stop && model.snapshot.stopped.is_some() {
-        "release the stop"
+        "release stop"
     } else {
         action.row().short
     };
@@ -214,7 +214,8 @@ fn entry(model: &Model, action: Action, disabled: bool) -> Vec<Piece> {
     } else {
         (look[Token::Key], look[Token::Dim])
     };
-    vec![(key, key_style), (format!(" {short}   "), style)]
+    let gap = if model.size.0 < 100 { "  " } else { "   " };
+    vec![(key, key_style), (format!(" {short}{gap}"), style)]
 }
 
 fn toasts(model: &Model, pane: &mut Pane<'_>, bottom: u16) {

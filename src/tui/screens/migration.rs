@@ -123,8 +123,7 @@ fn step_lines(model: &Model, m: &MigrationView, width: u16) -> Vec<Vec<Piece>> {
             pieces.push((format!(" {}", step.evidence), style));
         }
         let length: usize = pieces.iter().map(|(t, _)| t.chars().count()).sum();
-        let breaks = step.state == StepState::Running && used > 0;
-        if (used + length > room && used > 0) || breaks {
+        if used + length > room && used > 0 {
             lines.push(Vec::new());
             used = 0;
         }
@@ -158,10 +157,10 @@ fn progress(model: &Model, m: &MigrationView, pane: &mut Pane<'_>, y: u16) -> u1
 fn judge(model: &Model, m: &MigrationView, pane: &mut Pane<'_>, y: u16) -> u16 {
     let look = model.look();
     let columns = [
-        left("", 20, 1, 0, None),
-        left("source", 20, 1, 0, None),
-        left("destination", 20, 1, 0, None),
-        left("verdict", 12, 1, 0, None),
+        left("", 17, 0, 0, None),
+        left("source", 14, 1, 0, None),
+        left("destination", 14, 1, 0, None),
+        left("verdict", 12, 2, 0, None),
     ];
     let rows = m.judge.len();
     let mut part = pane.part(0, y, pane.width(), rows as u16 + 1);

@@ -92,8 +92,8 @@ fn large(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
         x = pane.put(x, 0, "now ", dim);
         x = pane.put(x, 0, &with_unit(f64::from(*now), &metric.unit), style) + 2;
     }
-    if let Some((low, high)) = metric.normal {
-        x = pane.put(x, 0, "own normal ", dim);
+    if let Some((low, high)) = metric.normal.filter(|_| pane.width() >= 74) {
+        x = pane.put(x, 0, "normal ", dim);
         let words = format!("{}–{}", with_unit(f64::from(low), ""), with_unit(f64::from(high), &metric.unit));
         x = pane.put(x, 0, &words, text) + 2;
     }
@@ -101,9 +101,9 @@ fn large(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
         if let Some((bound, at, first, last)) = &forecast.crossing {
             let until = last.map_or("later".to_string(), clock_minutes);
             let bound = with_unit(f64::from(*bound), &metric.unit);
-            let words = format!("{} crosses {bound} at {} ", look.glyphs.cross, clock_minutes(*at));
+            let words = format!("{} {bound} at {} ", look.glyphs.cross, clock_minutes(*at));
             x = pane.put(x, 0, &words, look[Token::Threshold]);
-            x = pane.put(x, 0, &format!("({} {} {until})", clock_minutes(*first), look.glyphs.dash), dim) + 2;
+            x = pane.put(x, 0, &format!("({}{}{until})", clock_minutes(*first), look.glyphs.dash), dim) + 2;
         }
     }
     let history = ZOOMS[model.inspected.zoom.min(ZOOMS.len() - 1)];
@@ -143,16 +143,16 @@ fn small(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
         let label = if i == chosen { look[Token::Accent] } else { look[Token::Dim] };
         let mark = if i == chosen { look.glyphs.cursor } else { " " };
         part.put(0, 0, mark, label);
-        part.put_in(2, 0, 14, &metric.label, label);
+        part.put_in(2, 0, 16, &metric.label, label);
         let (low, high) = range(&metric.history).unwrap_or((0.0, 1.0));
         // A flat series is drawn flat, not as noise at full height.
         let room = metric.normal.map_or(0.0, |(a, b)| b - a).max(high.abs() * 0.02);
         let high = high.max(low + room * 2.0);
-        let width = usize::from(each.saturating_sub(28)).clamp(6, 24);
+        let width = usize::from(each.saturating_sub(30)).clamp(6, 24);
         let tail = metric.history.len().saturating_sub(width * 6);
         let style = deviation_style(look, metric);
         let line = sparkline(look, &metric.history[tail..], width, low, high);
-        part.put(17, 0, &line, style);
+        part.put(19, 0, &line, style);
         let now = metric
             .history
             .iter()
@@ -160,9 +160,9 @@ fn small(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
             .find(|v| v.is_finite())
             .map(|v| with_unit(f64::from(*v), &metric.unit));
         part.put_in(
-            17 + width as u16 + 1,
+            20 + width as u16,
             0,
-            each.saturating_sub(20 + width as u16),
+            each.saturating_sub(22 + width as u16),
             &now.unwrap_or_default(),
             style,
         );
@@ -180,7 +180,7 @@ fn model_line(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
     let look = model.look();
     let age = detail.at.age(model.now());
     let mut words = format!("{} {} {}", detail.model, look.glyphs.dot, detail.maturity);
-    words.push_str(&format!(" {} score {age} old", look.glyphs.dot));
+    words.push_str(&format!(" {} {age} old", look.glyphs.dot));
     let lines = wrap(&words, usize::from(pane.width().saturating_sub(4)));
     let last = pane.height().saturating_sub(lines.len().min(2) as u16);
     for (i, line) in lines.iter().take(2).enumerate() {

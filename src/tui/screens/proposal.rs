@@ -81,12 +81,12 @@ fn moves(model: &Model, p: &ProposalView, pane: &mut Pane<'_>) {
     }
     let columns = [
         left("workload", 14, 1, 0, None),
-        left("from", 13, 1, 1, None),
+        left("from", 13, 1, 5, None),
         left("to", 13, 1, 0, None),
         right("data", 7, 2, None),
         right("blackout", 8, 2, None),
-        right("disruption", 10, 4, None),
-        right("in time", 7, 5, None),
+        right("disruption", 10, 1, None),
+        right("in time", 7, 1, None),
         left("way back", 13, 0, 3, None),
         left("why there", 18, 3, 6, None),
     ];
@@ -146,6 +146,7 @@ fn lines(model: &Model, p: &ProposalView, width: u16) -> Vec<Vec<Piece>> {
         return command_lines(look, p, width);
     }
     let mut out = Vec::new();
+    let small = model.size.1 < 30;
     if let Some(why) = &p.blocked {
         labelled(look, &mut out, "blocked", &format!("{} {why}", look.glyphs.fenced), width, Token::Watch);
     }
@@ -153,24 +154,28 @@ fn lines(model: &Model, p: &ProposalView, width: u16) -> Vec<Vec<Piece>> {
     for text in &p.difference {
         labelled(look, &mut out, "changed", text, width, Token::Watch);
     }
-    out.push(Vec::new());
+    if !small {
+        out.push(Vec::new());
+    }
     before_after(model, p, width, &mut out);
-    out.push(Vec::new());
+    if !small {
+        out.push(Vec::new());
+    }
     let data: Bytes = p.moves.iter().map(|m| m.data).sum();
     let sure =
         in_time(p).map(|t| format!(", off before the failure with {:.0} %", t * 100.0)).unwrap_or_default();
     let takes = format!("{} moves, {data}, about {}{sure}", p.moves.len(), takes(p));
     labelled(look, &mut out, "takes", &takes, width, Token::Text);
+    labelled(look, &mut out, "way back", &p.way_back, width, Token::Text);
+    for risk in &p.risks {
+        labelled(look, &mut out, "risk", &format!("{} {risk}", look.glyphs.suspect), width, Token::Watch);
+    }
     let steps: Vec<String> =
         p.canary.iter().map(|(share, span)| format!("{share} {}", brief(*span))).collect();
     if !steps.is_empty() {
         let arrow = format!(" {} ", look.glyphs.arrow);
         let words = format!("{}: {}; then watched {}", p.canary_carries, steps.join(&arrow), brief(p.soak));
         labelled(look, &mut out, "canary", &words, width, Token::Text);
-    }
-    labelled(look, &mut out, "way back", &p.way_back, width, Token::Text);
-    for risk in &p.risks {
-        labelled(look, &mut out, "risk", &format!("{} {risk}", look.glyphs.suspect), width, Token::Watch);
     }
     for (i, (candidate, why)) in p.rejected.iter().enumerate() {
         let label = if i == 0 { "not chosen" } else { "" };

@@ -1,17 +1,17 @@
 //! Screen 1: is anything wrong, and what should I do? The whole fleet as a strip, the partitions most
 //! at risk, what waits for the person, what moves.
 
-use ratatui::style::Style;
+use ratatui::style::{Modifier, Style};
 
 use crate::fleet::{Bytes, PartitionId, ShownState, Span};
 use crate::protocol::{MigrationView, PartitionView, ProposalView, Snapshot, StepState};
 use crate::tui::field::{badness, left, middle_window, probability};
 use crate::tui::model::Model;
 use crate::tui::screens::nothing;
-use crate::tui::text::{Pane, Piece, coarse};
+use crate::tui::text::{Pane, Piece, clock_or_date, coarse};
 use crate::tui::theme::{Look, Token};
 use crate::tui::widgets::heat_strip;
-use crate::tui::widgets::sparkline::sparkline;
+use crate::tui::widgets::sparkline::trend_line;
 use crate::tui::widgets::table::{self, Column, Table, left as column, right};
 
 /// A row that can be selected: an index into the snapshot's list.
@@ -185,16 +185,24 @@ fn lines(model: &Model) -> Vec<Option<u16>> {
     lines
 }
 
+/// Sections are not drawn wider than this.
+const WIDEST: u16 = 150;
+
 /// Draws the screen.
 pub fn draw(model: &Model, pane: &mut Pane<'_>) {
     let s = &model.snapshot;
     let strip_height = strip_height(model);
+    let mut whole = pane.part(0, 0, pane.width(), pane.height());
+    let pane = &mut whole;
     if s.partitions.is_empty() {
         nothing(pane, 0, "no partition is known yet: the first appears with the first data");
     }
     let strip = heat_strip::lay_out(s, usize::from(pane.width()), usize::from(strip_height.max(1)));
     strip.draw(pane);
     legend(model, pane, strip_height, &strip.note());
+    // Numbers that stand far from their names are hard to read across.
+    let mut narrow = pane.part(0, 0, pane.width().min(WIDEST), pane.height());
+    let pane = &mut narrow;
     let mut y = strip_height + 2;
     let (risk, waiting, moving) = (risk_rows(model), waiting_rows(model), moving_rows(model));
     let mut before = 0;
@@ -203,6 +211,27 @@ pub fn draw(model: &Model, pane: &mut Pane<'_>) {
     y = waiting_section(model, pane, y, &waiting, before);
     before += waiting.len();
     moving_section(model, pane, y, &moving, before);
+    y += moving.len().max(1) as u16 + 2;
+    alerts_section(model, pane, y);
+}
+
+/// Open alerts, as far as there is room left; all of them are on screen 9.
+fn alerts_section(model: &Model, pane: &mut Pane<'_>, y: u16) {
+    let look = model.look();
+    let alerts = &model.snapshot.alerts;
+    let room = pane.height().saturating_sub(y + 1);
+    if alerts.is_empty() || room == 0 {
+        return;
+    }
+    pane.put(2, y, "ALERTS", look[Token::Title]);
+    for (i, alert) in alerts.iter().take(usize::from(room)).enumerate() {
+        let y = y + 1 + i as u16;
+        let (glyph, _, style) = look.severity(alert.severity);
+        pane.put(2, y, glyph, style);
+        pane.put(5, y, &clock_or_date(alert.at, model.now()), look[Token::Dim]);
+        let x = pane.put(19, y, &alert.subject, look[Token::Text]).max(33) + 2;
+        pane.put(x, y, &alert.text, look[Token::Dim]);
+    }
 }
 
 /// Counts of every state, glyph and word.
@@ -256,7 +285,6 @@ fn risk_section(model: &Model, pane: &mut Pane<'_>, y: u16, rows: &[u32], before
     let look = model.look();
     let s = &model.snapshot;
     let height = rows.len().max(1) as u16 + 1;
-    let (low, high) = (0.0, 100.0);
     let names: Vec<String> = (0..3).map(|w| window_heading(model, w)).collect();
     let columns = [
         column("", 1, 0, 0, None),
@@ -279,7 +307,7 @@ fn risk_section(model: &Model, pane: &mut Pane<'_>, y: u16, rows: &[u32], before
                 0 => vec![(glyph.to_string(), style)],
                 1 => vec![(p.id.to_string(), look[Token::Text])],
                 2 => health(look, p),
-                3 => vec![(sparkline(look, &p.trend, 12, low, high), style)],
+                3 => vec![(trend_line(look, &p.trend, 12, TREND.0, TREND.1), trend_style(look, p, style))],
                 4..=6 => vec![chance(look, p, col - 4)],
                 _ => vec![(because(p, model), look[Token::Text])],
             }
@@ -302,6 +330,19 @@ pub fn window_name(window: Span) -> String {
         minutes @ 0..60 => format!("{minutes} m"),
         minutes if minutes < 72 * 60 => format!("{} h", minutes / 60),
         minutes => format!("{} d", minutes / 60 / 24),
+    }
+}
+
+/// The range of health that trends are drawn in: below it everything is as bad.
+pub const TREND: (f32, f32) = (20.0, 100.0);
+
+/// Only what is failing or suspected is drawn in its colour; a fleet of bright bars is not calm.
+pub fn trend_style(look: &Look, p: &PartitionView, style: Style) -> Style {
+    match p.shown {
+        ShownState::PredictiveFailure | ShownState::Suspect => {
+            Style { add_modifier: Modifier::empty(), ..style }
+        }
+        _ => look[Token::Dim],
     }
 }
 
@@ -352,7 +393,8 @@ pub fn chance_style(look: &Look, probability: f64) -> Style {
     }
 }
 
-fn because(p: &PartitionView, model: &Model) -> String {
+/// The reasons of a partition in a few words; of a silent one, how long it has been silent.
+pub fn because(p: &PartitionView, model: &Model) -> String {
     match (p.shown, p.seen) {
         (ShownState::Unknown, Some(seen)) => format!("silent for {}", seen.age(model.now())),
         (ShownState::Unknown, None) => "never heard from".to_string(),
@@ -362,7 +404,7 @@ fn because(p: &PartitionView, model: &Model) -> String {
 
 const WAITING: [Column<'static>; 7] = [
     column("", 6, 0, 0, None),
-    column("", 24, 1, 0, None),
+    column("", 40, 1, 0, None),
     right("moves", 5, 2, None),
     right("data", 7, 3, None),
     right("takes", 7, 1, None),

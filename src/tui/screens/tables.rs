@@ -2,14 +2,16 @@
 
 use ratatui::style::Style;
 
-use super::pulse::{chance, chance_style, health, in_time, score_style, takes, window_heading};
+use super::pulse::{
+    TREND, because, chance, chance_style, health, in_time, score_style, takes, trend_style, window_heading,
+};
 use crate::fleet::{Bytes, Phase, Span};
 use crate::protocol::{HostView, MigrationView, StepState};
 use crate::tui::field::{ListKind, age, left as rest, partitions_of, worst_state};
 use crate::tui::model::{Model, Popup};
 use crate::tui::text::{Pane, clock_or_date, coarse, short_number};
 use crate::tui::theme::{Look, Token};
-use crate::tui::widgets::sparkline::sparkline;
+use crate::tui::widgets::sparkline::trend_line;
 use crate::tui::widgets::table::{Cell, Column, Table, left, right};
 
 /// Draws the table of the present screen.
@@ -231,13 +233,13 @@ fn partition(model: &Model, look: &Look, i: usize, column: usize) -> Cell {
         1 => vec![(p.id.to_string(), text)],
         2 => vec![(word(p.shown).to_string(), style)],
         3 => health(look, p),
-        4 => vec![(sparkline(look, &p.trend, 12, 0.0, 100.0), style)],
+        4 => vec![(trend_line(look, &p.trend, 12, TREND.0, TREND.1), trend_style(look, p, style))],
         5..=7 => vec![chance(look, p, column - 5)],
         8 => vec![(p.instability.map_or(look.glyphs.dash.to_string(), |i| format!("{i:.1} σ")), dim)],
         9 => vec![(p.workloads.to_string(), dim)],
         10 => vec![(p.data.to_string(), dim)],
         11 => vec![(p.class.clone(), dim)],
-        _ => vec![(p.because.clone(), text)],
+        _ => vec![(because(p, model), if p.shown == crate::fleet::ShownState::Active { dim } else { text })],
     }
 }
 

@@ -32,7 +32,12 @@ impl Pen {
             | Modifier::UNDERLINED
             | Modifier::REVERSED
             | Modifier::CROSSED_OUT;
-        Pen { fg: cell.fg, bg: cell.bg, modifier: cell.modifier & shown }
+        let mut modifier = cell.modifier & shown;
+        // Terminals differ in what bold and dim together look like.
+        if modifier.contains(Modifier::BOLD) {
+            modifier -= Modifier::DIM;
+        }
+        Pen { fg: cell.fg, bg: cell.bg, modifier }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The fan chart: what was measured, the forecast's median with its 50 % and 90 % intervals, the
 //! bound and where it is crossed. Only what is visible is looked at.
 
-use ratatui::style::Style;
+use ratatui::style::{Color, Style};
 
 use super::line_canvas::LineCanvas;
 use crate::fleet::{Span, Timestamp};
@@ -26,11 +26,6 @@ impl Frame {
 
     fn y(&self, value: f64) -> f64 {
         (self.high - value) / (self.high - self.low) * (self.rows * 4 - 1) as f64
-    }
-
-    /// The value in the middle of a row of cells.
-    fn value(&self, row: usize) -> f64 {
-        self.high - (row as f64 * 4.0 + 1.5) / (self.rows * 4 - 1) as f64 * (self.high - self.low)
     }
 
     /// The time in the middle of a column of cells.
@@ -198,7 +193,6 @@ fn bands(plot: &mut Pane<'_>, frame: &Frame, forecast: &ForecastView) {
         let b = series.get(i + 1).map_or(a, |b| f64::from(*b));
         Some(a + (b - a) * part)
     };
-    let look = plot.look;
     for column in 0..frame.columns {
         let edges = (
             at(&forecast.low90, column),
@@ -207,19 +201,46 @@ fn bands(plot: &mut Pane<'_>, frame: &Frame, forecast: &ForecastView) {
             at(&forecast.high50, column),
         );
         let (Some(low90), Some(high90), Some(low50), Some(high50)) = edges else { continue };
+        let edges = [high90, high50, low50, low90].map(|value| frame.y(value) / 4.0 + 0.25);
         for row in 0..frame.rows {
-            let value = frame.value(row);
-            let (token, shade) = if (low50..=high50).contains(&value) {
-                (Token::Band50, look.glyphs.shade50)
-            } else if (low90..=high90).contains(&value) {
-                (Token::Band90, look.glyphs.shade90)
-            } else {
-                continue;
-            };
-            let glyph = if look.paints_bands { " " } else { shade };
-            plot.cell(column as u16, row as u16, glyph, look[token]);
+            band_cell(plot, column as u16, row as u16, edges);
         }
     }
+}
+
+/// One cell of the bands. `edges` are the borders from top to bottom, in rows. Where the theme paints
+/// backgrounds, a border within a cell is drawn to an eighth of it.
+fn band_cell(plot: &mut Pane<'_>, column: u16, row: u16, edges: [f64; 4]) {
+    let look = plot.look;
+    let band = |y: f64| match edges.iter().filter(|edge| y >= **edge).count() {
+        2 => Some(Token::Band50),
+        1 | 3 => Some(Token::Band90),
+        _ => None,
+    };
+    let top_y = f64::from(row);
+    let middle = band(top_y + 0.5);
+    if !look.paints_bands {
+        let shade = match middle {
+            Some(Token::Band50) => look.glyphs.shade50,
+            Some(_) => look.glyphs.shade90,
+            None => return,
+        };
+        plot.cell(column, row, shade, look[middle.unwrap_or(Token::Band90)]);
+        return;
+    }
+    let colour = |token: Option<Token>| look[token.unwrap_or(Token::Text)].bg.unwrap_or(Color::Reset);
+    let (top, bottom) = (colour(band(top_y + 1.0 / 16.0)), colour(band(top_y + 15.0 / 16.0)));
+    let border = edges.into_iter().find(|edge| (top_y..top_y + 1.0).contains(edge));
+    let eighths = border.map_or(0, |edge| ((top_y + 1.0 - edge) * 8.0).round() as usize);
+    // A border to nothing needs the screen's own colour in front, which only the theme can know.
+    let known = top != Color::Reset && bottom != Color::Reset;
+    if top == bottom || !known || !(1..8).contains(&eighths) {
+        if let Some(token) = middle {
+            plot.cell(column, row, " ", Style::new().bg(colour(Some(token))));
+        }
+        return;
+    }
+    plot.cell(column, row, look.glyphs.spark[eighths - 1], Style::new().fg(bottom).bg(top));
 }
 
 /// The measured line and the forecast's median, in dots.

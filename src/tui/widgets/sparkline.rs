@@ -1,5 +1,6 @@
 //! A series in a few characters; what is missing is a gap.
 
+use super::line_canvas::LineCanvas;
 use crate::tui::theme::Look;
 
 /// The last `width` slots of `values`, each the mean of what falls into it, as bars between `low`
@@ -21,6 +22,29 @@ pub fn sparkline(look: &Look, values: &[f32], width: usize, low: f32, high: f32)
         line.push_str(bars[(part.clamp(0.0, 1.0) * top).round() as usize]);
     }
     line
+}
+
+/// The same as a thin line, where the terminal has braille: two values a cell, four levels. A table
+/// of it stays calm where bars would be a wall.
+pub fn trend_line(look: &Look, values: &[f32], width: usize, low: f32, high: f32) -> String {
+    if !look.glyphs.braille {
+        return sparkline(look, values, width, low, high);
+    }
+    let mut canvas = LineCanvas::new(width, 1);
+    let dots = canvas.width();
+    let mut before: Option<(f64, f64)> = None;
+    for x in 0..dots {
+        let at = x * values.len() / dots.max(1);
+        let Some(value) = values.get(at).filter(|v| v.is_finite()) else {
+            before = None;
+            continue;
+        };
+        let part = f64::from(((value - low) / (high - low)).clamp(0.0, 1.0));
+        let point = (x as f64, ((1.0 - part) * 3.0).round());
+        canvas.line(before.unwrap_or(point), point);
+        before = Some(point);
+    }
+    (0..width).map(|x| canvas.glyph(x, 0, true).unwrap_or(' ')).collect()
 }
 
 /// The range of the known values; `None` where there is none.

@@ -1,0 +1,233 @@
+//! What keys do: scripts of keys against the model, what is sent to the engine, what never is.
+
+#[path = "support/console.rs"]
+mod console;
+
+use std::sync::Arc;
+
+use console::{Console, fleet};
+use foreshift::fleet::{MigrationId, ProposalId};
+use foreshift::protocol::{Command, Mode, Refusal, Reply, Role};
+use foreshift::tui::action::Kind;
+use foreshift::tui::key::{Code, Key};
+use foreshift::tui::model::{Popup, Screen};
+use foreshift::tui::terminal::input::Input;
+use foreshift::tui::update::{Effect, Msg};
+use proptest::prelude::*;
+
+fn console() -> Console {
+    Console::new(fleet(), (110, 32))
+}
+
+#[test]
+fn a_proposal_is_approved_by_keys_with_the_plan_that_was_shown() {
+    let mut c = console();
+    c.run("<enter>");
+    assert_eq!(*c.model.screen(), Screen::Proposal(ProposalId(218)));
+    c.run("a");
+    assert!(c.text().contains("approve P-218?"));
+    c.run("y<enter>");
+    let plan = "9f3ca1d07be24c55a0e1".to_string();
+    assert_eq!(c.performed(), [Command::Approve { proposal: ProposalId(218), plan }]);
+    assert!(c.model.popup.is_none());
+}
+
+#[test]
+fn cancel_is_the_default() {
+    let mut c = console();
+    c.run("<enter>a<enter>");
+    assert!(c.model.popup.is_none());
+    assert!(c.performed().is_empty());
+}
+
+#[test]
+fn the_canary_is_stepped_held_promoted_and_undone_by_keys() {
+    let id = MigrationId(977);
+    let cases = [
+        (".<enter>", Command::NextStep { migration: id }),
+        ("p<enter>", Command::Pause { migration: id }),
+        ("Py<enter>", Command::Promote { migration: id }),
+        ("uy<enter>", Command::RollBack { migration: id }),
+    ];
+    for (keys, command) in cases {
+        let mut c = console();
+        c.run("6<enter>").run(keys);
+        assert_eq!(c.performed(), [command], "{keys}");
+    }
+}
+
+#[test]
+fn a_rejection_carries_its_reason() {
+    let mut c = console();
+    c.run("<enter>xnot tonight<enter>");
+    let reason = "not tonight".to_string();
+    assert_eq!(c.performed(), [Command::Reject { proposal: ProposalId(218), reason }]);
+}
+
+#[test]
+fn one_key_and_enter_stop_everything_from_every_screen() {
+    for keys in ["", "2", "3", "4", "5", "6", "7", "8", "9", "<enter>", "gg<enter>"] {
+        let mut c = console();
+        c.run(keys).run("!<enter>");
+        assert_eq!(c.performed(), [Command::StopEverything], "{keys:?}");
+    }
+}
+
+#[test]
+fn raising_to_automatic_needs_the_name_of_the_fleet() {
+    let mut c = console();
+    c.run("my<enter>");
+    assert!(c.performed().is_empty());
+    c.run("<C-u>prod-eu<enter>");
+    assert_eq!(c.performed(), [Command::SetMode { mode: Mode::Auto }]);
+}
+
+#[test]
+fn escape_never_quits_and_q_goes_back() {
+    let mut c = console();
+    c.run("3<enter><esc><esc><esc><esc>qqq");
+    assert_eq!(*c.model.screen(), Screen::Top(Kind::Pulse));
+    assert!(!c.effects.contains(&Effect::Quit));
+    // Migrations run in the embedded engine: leaving asks.
+    c.run("Q");
+    assert!(matches!(c.model.popup, Some(Popup::Confirm(_))));
+    c.run("y<enter>");
+    assert!(c.effects.contains(&Effect::Quit));
+}
+
+#[test]
+fn control_c_twice_leaves_and_once_says_so() {
+    let mut c = console();
+    c.model.engine = foreshift::tui::Engine::Remote;
+    c.run("<C-c>");
+    assert!(!c.effects.contains(&Effect::Quit));
+    assert!(c.text().contains("press C-c again to leave"));
+    c.run("<C-c>");
+    assert!(c.effects.contains(&Effect::Quit));
+}
+
+#[test]
+fn the_selection_stays_on_the_same_thing_when_the_order_changes() {
+    let mut c = console();
+    c.run("3jjj");
+    let chosen = c.model.chosen_partition().unwrap().id.clone();
+    let mut next = fleet();
+    next.sequence += 1;
+    Arc::make_mut(&mut next.partitions).iter_mut().for_each(|p| p.failure.reverse());
+    c.happens(Msg::Snapshot(Arc::new(next)));
+    assert_eq!(c.model.chosen_partition().unwrap().id, chosen);
+}
+
+#[test]
+fn filters_take_words_fields_and_numbers_and_escape_brings_the_old_one_back() {
+    let mut c = console();
+    c.run("3/state=suspect p1h>8%<enter>");
+    let list = c.model.list(foreshift::tui::field::ListKind::Partitions);
+    assert_eq!(list.rows.len(), 1);
+    assert_eq!(c.model.chosen_partition().unwrap().id.as_str(), "fra-r4-05/p1");
+    c.run("/ helth<9");
+    assert!(c.text().contains("did you mean health?"), "{}", c.text());
+    c.run("<esc>");
+    assert_eq!(c.model.list(foreshift::tui::field::ListKind::Partitions).filter, "state=suspect p1h>8%");
+    c.run("\\");
+    assert_eq!(
+        c.model.list(foreshift::tui::field::ListKind::Partitions).rows.len(),
+        fleet().partitions.len()
+    );
+}
+
+#[test]
+fn the_palette_goes_anywhere_by_name() {
+    let mut c = console();
+    c.run(":m-977<enter>");
+    assert_eq!(*c.model.screen(), Screen::Migration(MigrationId(977)));
+    c.run(":hosts<enter>");
+    assert_eq!(*c.model.screen(), Screen::Top(Kind::Hosts));
+    c.run(":theme dark<enter>");
+    assert_eq!(c.model.look().name, "dark");
+    c.run(":fra-r6-07/p2<enter>");
+    assert_eq!(c.model.screen().kind(), Kind::Partition);
+}
+
+#[test]
+fn pasted_text_never_triggers_an_action() {
+    let mut c = console();
+    c.run("<enter>");
+    c.happens(Msg::Input(Input::Paste("ay\r!\ry\r".to_string())));
+    c.run("a");
+    c.happens(Msg::Input(Input::Paste("y\r".to_string())));
+    c.run("<enter>");
+    assert!(c.performed().is_empty());
+}
+
+#[test]
+fn answers_and_refusals_are_said() {
+    let mut c = console();
+    let asked = Box::new(Command::StopEverything);
+    let said = Ok(Reply::Done { said: "everything stopped".to_string() });
+    c.happens(Msg::Answer { asked: asked.clone(), said: Box::new(said) });
+    assert!(c.text().contains("✔ everything stopped"));
+    let said = Err(Refusal::NotNow { reason: "the leader changed".to_string() });
+    c.happens(Msg::Answer { asked, said: Box::new(said) });
+    assert!(c.text().contains("✖ not now: the leader changed"));
+}
+
+#[test]
+fn ages_grow_though_no_snapshot_comes_and_nothing_ticks_faster_than_that() {
+    let mut c = console();
+    let before = c.picture();
+    c.happens(Msg::Tick);
+    assert_eq!(c.picture(), before, "half a second changes nothing");
+    for _ in 0..80 {
+        c.happens(Msg::Tick);
+    }
+    let text = c.text();
+    assert!(text.contains("data 44 s") && text.contains("engine silent 40 s"), "{text}");
+}
+
+#[test]
+fn a_viewer_is_told_what_role_it_takes() {
+    let mut c = console();
+    c.model.actor.role = Role::Viewer;
+    c.run("<enter>a");
+    assert!(c.text().contains("approve: this needs the role operator"), "{}", c.text());
+    assert!(c.model.popup.is_none());
+}
+
+fn any_key() -> impl Strategy<Value = Key> {
+    prop_oneof![
+        8 => (0x20u8..0x7f).prop_map(|b| Key::char(b as char)),
+        1 => (b'a'..=b'z').prop_map(|b| Key::ctrl(b as char)),
+        3 => Just(Key::plain(Code::Enter)),
+        2 => Just(Key::char('y')),
+        1 => Just(Key::plain(Code::Tab)),
+        1 => Just(Key::plain(Code::Down)),
+        1 => Just(Key::plain(Code::PageDown)),
+        1 => Just(Key::plain(Code::Esc)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_keys_change_anything_in_read_only_mode(keys in proptest::collection::vec(any_key(), 0..160)) {
+        let mut snapshot = fleet();
+        snapshot.mode = Mode::ReadOnly;
+        let mut c = Console::new(snapshot, (80, 24));
+        for key in keys {
+            c.press(key);
+        }
+        prop_assert!(c.performed().is_empty());
+        let asks_for_change = |e: &Effect| matches!(e, Effect::Look(command) if command.is_mutating());
+        prop_assert!(!c.effects.iter().any(asks_for_change));
+    }
+
+    #[test]
+    fn no_single_key_ever_changes_anything(key in any_key(), screen in 0usize..9) {
+        let mut c = console();
+        c.run(&(screen + 1).to_string());
+        c.press(key);
+        prop_assert!(c.performed().is_empty());
+    }
+}
