@@ -27,4 +27,6 @@ pub use propose::propose;
 pub use why::why;
 
 #[cfg(test)]
+mod design_tests;
+#[cfg(test)]
 mod plan_tests;
