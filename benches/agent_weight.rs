@@ -12,9 +12,9 @@ use foreshift::fleet::SystemClock;
 
 fn main() {
     let seconds = std::env::var("SECONDS_TO_RUN").ok().and_then(|s| s.parse().ok()).unwrap_or(65);
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = std::env::temp_dir().join(format!("foreshift-weight-{}", std::process::id()));
     let mut config = Config::default();
-    config.agent.spool_dir = folder.path().join("spool");
+    config.agent.spool_dir = folder.join("spool");
     config.agent.peers = vec!["127.0.0.1:1".into()];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let begin = Instant::now();
@@ -28,6 +28,7 @@ fn main() {
         });
         run(&config, Roots::default(), &SystemClock, stop).await.expect("the agent starts")
     });
+    let _ = std::fs::remove_dir_all(&folder);
     let stat = std::fs::read_to_string("/proc/self/stat").expect("our own times");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_ascii_whitespace().collect();
     let ticks: f64 = [11, 12].iter().map(|i| fields[*i].parse::<f64>().expect("ticks")).sum();

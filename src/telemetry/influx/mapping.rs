@@ -195,11 +195,20 @@ pub fn standard() -> Vec<Rule> {
     ]
 }
 
-/// The standard rules with the user's: a rule of the user replaces the standard ones of its
-/// measurement.
+/// The standard rules with the user's, which stand over them field by field and metric by metric.
 pub(super) fn with_users(own: &[Rule]) -> Vec<Rule> {
     let mut rules = standard();
-    rules.retain(|standard| own.iter().all(|rule| rule.measurement != standard.measurement));
+    rules.retain_mut(|standard| {
+        let fields = || own.iter().filter(|r| r.measurement == standard.measurement).flat_map(|r| &r.fields);
+        let named = own.iter().any(|rule| rule.measurement == standard.measurement);
+        let takes_all = standard.fields.is_empty();
+        let before = std::mem::take(&mut standard.fields);
+        let kept =
+            before.into_iter().filter(|f| fields().all(|o| o.field != f.field && o.metric != f.metric));
+        let kept: Vec<FieldRule> = kept.collect();
+        standard.fields = kept;
+        if takes_all { !named } else { !standard.fields.is_empty() }
+    });
     rules.extend(own.iter().cloned());
     rules
 }
@@ -222,10 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn a_users_rule_replaces_the_standard_one_of_its_measurement() {
-        let own = Rule::new("mem", vec![FieldRule::mean("active_percent", "mem.used")]);
-        let rules = with_users(std::slice::from_ref(&own));
-        assert_eq!(rules.iter().filter(|r| r.measurement == "mem").collect::<Vec<_>>(), [&own]);
+    fn a_users_rule_stands_over_the_standard_ones_and_the_others_stay() {
+        let memory = Rule::new("mem", vec![FieldRule::mean("active_percent", "mem.used")]);
+        let steal = Rule::new("cpu", vec![FieldRule::mean("usage_steal", "cpu.steal")]);
+        let rules = with_users(&[memory.clone(), steal.clone()]);
+        let of = |name: &str| rules.iter().filter(|r| r.measurement == name).cloned().collect::<Vec<_>>();
+        assert_eq!(of("mem"), [memory]);
+        assert_eq!(of("cpu").len(), 2, "busy and waiting stay");
+        assert_eq!(of("cpu")[1], steal);
+        assert_eq!(of(AGENT_MEASUREMENT).len(), 1);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub struct ReadOptions {
     pub overlap: Span,
     /// Which tags say what.
     pub tags: Tags,
-    /// The user's rules; each replaces the standard ones of its measurement.
+    /// The user's rules; they stand over the standard ones, field by field and metric by metric.
     pub rules: Vec<Rule>,
 }
 
