@@ -1,5 +1,5 @@
 //! The whole fleet in a few rows: a cell is a partition, grouped by host, rack and site. Where that
-//! does not fit, a cell is the worst of a host, of a rack, or of several racks.
+//! does not fit, a cell is the worst of a host, or of several hosts.
 
 use crate::fleet::ShownState;
 use crate::protocol::{HostView, Snapshot};
@@ -14,8 +14,8 @@ pub enum Grain {
     Partition,
     /// The worst of one host.
     Host,
-    /// The worst of this many racks of a site.
-    Racks(usize),
+    /// The worst of this many hosts of a site.
+    Hosts(usize),
 }
 
 /// A row of the strip: what stands in front, and groups of cells with their labels.
@@ -90,33 +90,27 @@ pub fn lay_out(snapshot: &Snapshot, width: usize, most: usize) -> Strip<'_> {
             return Strip { rows, grain, margin };
         }
     }
-    let sites = racks.chunk_by(|a, b| a.0 == b.0).count();
-    let mut per_cell = 1;
-    loop {
-        let lines: usize =
-            racks.chunk_by(|a, b| a.0 == b.0).map(|s| s.len().div_ceil(per_cell).div_ceil(room)).sum();
-        if lines <= most.max(sites) || per_cell > racks.len() {
-            break;
-        }
+    let by_site: Vec<&[HostView]> = snapshot.hosts.chunk_by(|a, b| a.site == b.site).collect();
+    let lines =
+        |per_cell: usize| by_site.iter().map(|s| s.len().div_ceil(per_cell).div_ceil(room)).sum::<usize>();
+    let mut per_cell = 2;
+    while lines(per_cell) > most.max(by_site.len()) && per_cell < snapshot.hosts.len() {
         per_cell *= 2;
     }
     let mut rows = Vec::new();
-    for site in racks.chunk_by(|a, b| a.0 == b.0) {
-        let worst = |part: &[(&str, &str, &[HostView])]| {
-            let hosts = part.iter().flat_map(|(_, _, hosts)| hosts.iter());
-            hosts
-                .filter_map(|h| worst_state(snapshot, h))
-                .min_by_key(|s| badness(*s))
-                .unwrap_or(ShownState::Unknown)
+    for hosts in by_site {
+        let worst = |part: &[HostView]| {
+            let states = part.iter().filter_map(|h| worst_state(snapshot, h));
+            states.min_by_key(|s| badness(*s)).unwrap_or(ShownState::Unknown)
         };
-        let cells: Vec<ShownState> = site.chunks(per_cell).map(worst).collect();
+        let cells: Vec<ShownState> = hosts.chunks(per_cell).map(worst).collect();
         for (i, run) in cells.chunks(room).enumerate() {
-            let site = if i == 0 { site[0].0 } else { "" };
+            let site = if i == 0 { hosts[0].site.as_str() } else { "" };
             rows.push(Row { site, groups: vec![Group { label: "", runs: vec![run.to_vec()] }] });
         }
     }
     rows.truncate(most);
-    Strip { rows, grain: Grain::Racks(per_cell), margin }
+    Strip { rows, grain: Grain::Hosts(per_cell), margin }
 }
 
 /// Fills rows with groups; a site begins on a new row, a group that is too wide is split by runs.
@@ -172,8 +166,7 @@ impl Strip<'_> {
         match self.grain {
             Grain::Partition => String::new(),
             Grain::Host => "a cell is the worst of a host".to_string(),
-            Grain::Racks(1) => "a cell is the worst of a rack".to_string(),
-            Grain::Racks(n) => format!("a cell is the worst of {n} racks"),
+            Grain::Hosts(n) => format!("a cell is the worst of {n} hosts"),
         }
     }
 

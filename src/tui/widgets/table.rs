@@ -1,7 +1,7 @@
 //! A table that draws only the rows that are visible, and drops columns that do not fit, the least
 //! important first.
 
-use ratatui::style::Style;
+use ratatui::style::{Color, Style};
 use unicode_width::UnicodeWidthStr;
 
 use crate::tui::text::{Pane, Piece};
@@ -133,9 +133,19 @@ impl Table<'_> {
 /// background for the selection.
 pub fn select(pane: &mut Pane<'_>, y: u16) {
     let style = pane.look[Token::Selection];
-    let has_bg = style.bg.is_some_and(|bg| bg != ratatui::style::Color::Reset);
-    let style = if has_bg { Style { fg: None, ..style } } else { style };
-    pane.tint(y, 1, style);
+    let has_bg = style.bg.is_some_and(|bg| bg != Color::Reset);
+    if has_bg {
+        pane.tint(y, 1, Style { fg: None, ..style });
+        return;
+    }
+    // Reversed, every colour would become a patch of background: one look for the whole row.
+    let area = pane.part(0, y, pane.width(), 1).area;
+    for x in area.left()..area.right() {
+        if let Some(cell) = pane.buf.cell_mut((x, area.y)) {
+            (cell.fg, cell.bg) = (Color::Reset, Color::Reset);
+            cell.modifier = style.add_modifier;
+        }
+    }
 }
 
 fn place(pane: &mut Pane<'_>, x: u16, y: u16, width: u16, align: Align, pieces: &Cell) {
