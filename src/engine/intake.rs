@@ -10,6 +10,9 @@ use crate::fleet::{Clock, HostId, PartitionId, Timestamp};
 use crate::protocol::{AgentMessage, AgentState, Intake, Refusal, Taken};
 use crate::telemetry::embedded::{Batch, EmbeddedStore};
 
+/// The metrics of one moment.
+type Row<'a> = (Timestamp, Vec<(&'a str, f32)>);
+
 /// The message format that is understood.
 pub const VERSION: u32 = 1;
 
@@ -53,7 +56,7 @@ impl EmbeddedIntake {
     }
 
     fn store_readings(&self, message: &AgentMessage) -> Result<u64, Refusal> {
-        let mut rows: HashMap<&str, Vec<(Timestamp, Vec<(&str, f32)>)>> = HashMap::new();
+        let mut rows: HashMap<&str, Vec<Row<'_>>> = HashMap::new();
         for reading in &message.readings {
             let metrics = reading.metrics.iter().map(|(name, value)| (name.as_str(), *value as f32));
             rows.entry(reading.partition.as_str()).or_default().push((reading.at, metrics.collect()));

@@ -128,12 +128,8 @@ impl Runner {
             self.launch_if_due(id);
         }
         let mut changed = false;
-        loop {
-            // One look at what is under way; what is not ready goes on by itself.
-            let landed = match futures::poll!(under_way(&mut self.driving).next()) {
-                Poll::Ready(Some(landed)) => landed,
-                Poll::Ready(None) | Poll::Pending => break,
-            };
+        // One look at what is under way; what is not ready goes on by itself.
+        while let Poll::Ready(Some(landed)) = futures::poll!(under_way(&mut self.driving).next()) {
             changed |= self.land(landed);
             if self.context.is_deposed() {
                 return Err(self.deposed());

@@ -69,6 +69,11 @@ pub fn part_of(unit: u32, seed: u64) -> Part {
     }
 }
 
+/// What became of a row within a window; `None` = cannot be known.
+pub type LabelOf<'a> = &'a dyn Fn(usize, Span) -> Option<bool>;
+/// How much a row counts.
+pub type WeightOf<'a> = &'a dyn Fn(usize) -> f32;
+
 /// Trains a head a window. `label(row, window)` says what became of a row (`None` = cannot be known:
 /// left out), `weight(row)` how much it counts (1 everywhere keeps the data's own base rate).
 ///
@@ -79,7 +84,7 @@ pub fn train_failure(
     spec: &FeatureSpec,
     data: &Data,
     options: &TrainOptions,
-    (label, weight): (&dyn Fn(usize, Span) -> Option<bool>, &dyn Fn(usize) -> f32),
+    (label, weight): (LabelOf<'_>, WeightOf<'_>),
     progress: OnProgress<'_>,
 ) -> Result<Trained, ModelError> {
     let mut windows = options.windows.clone();
@@ -112,7 +117,7 @@ fn train_head(
     data: &Data,
     options: &TrainOptions,
     within: Span,
-    (label, weight): (&dyn Fn(usize, Span) -> Option<bool>, &dyn Fn(usize) -> f32),
+    (label, weight): (LabelOf<'_>, WeightOf<'_>),
 ) -> Option<Result<HeadFile, ModelError>> {
     let gather = |part: Part| {
         let rows: Vec<usize> = (0..replayed.units.len())
