@@ -187,7 +187,7 @@ async fn moved(path: &Path) {
 
 fn journal(path: &Path, what: What) -> (bool, String) {
     let mut out = Vec::new();
-    let code = run(&JournalArgs { what, store: path.to_path_buf() }, &mut out).unwrap();
+    let code = run(&JournalArgs { what, store: Some(path.to_path_buf()) }, &mut out).unwrap();
     (code == ExitCode::SUCCESS, String::from_utf8(out).unwrap())
 }
 

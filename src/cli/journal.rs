@@ -22,9 +22,9 @@ pub struct JournalArgs {
     #[command(subcommand)]
     pub what: What,
 
-    /// The store's file, as the configuration names it.
-    #[arg(long, value_name = "FILE", default_value = "data/state.redb", global = true)]
-    pub store: PathBuf,
+    /// The store's file; default: the configuration's.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub store: Option<PathBuf>,
 }
 
 /// What to do with the journal.
@@ -50,10 +50,11 @@ pub enum What {
 /// # Errors
 /// Where `out` cannot be written to.
 pub fn run(args: &JournalArgs, out: &mut dyn Write) -> std::io::Result<ExitCode> {
+    let store = args.store.clone().unwrap_or_else(|| PathBuf::from("foreshift-data/state.redb"));
     let migration = match &args.what {
         What::Verify { migration } | What::Show { migration, .. } => *migration,
     };
-    let journals = match read(args, migration) {
+    let journals = match read(&store, migration) {
         Ok(journals) => journals,
         Err(error) => {
             writeln!(out, "{error}")?;
@@ -61,7 +62,7 @@ pub fn run(args: &JournalArgs, out: &mut dyn Write) -> std::io::Result<ExitCode>
         }
     };
     if let Some(id) = migration.filter(|id| !journals.contains_key(id)) {
-        writeln!(out, "there is no migration {id} in {}", args.store.display())?;
+        writeln!(out, "there is no migration {id} in {}", store.display())?;
         return Ok(ExitCode::FAILURE);
     }
     let mut broken = 0;
@@ -110,12 +111,12 @@ struct Ends {
 }
 
 fn read(
-    args: &JournalArgs,
+    store: &std::path::Path,
     migration: Option<MigrationId>,
 ) -> Result<BTreeMap<MigrationId, Journal>, StoreError> {
     let prefix = migration.map_or_else(|| "/migrations/".to_string(), journal::prefix);
     let mut journals: BTreeMap<MigrationId, Journal> = BTreeMap::new();
-    for entry in read_entries(&args.store, &prefix)? {
+    for entry in read_entries(store, &prefix)? {
         let Some((id, rest)) = entry.key.strip_prefix("/migrations/").and_then(|k| k.split_once('/')) else {
             continue;
         };

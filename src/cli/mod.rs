@@ -24,6 +24,7 @@ pub mod place;
 pub mod settings;
 pub mod simulate;
 pub mod train;
+pub mod train_run;
 pub mod why;
 
 /// Watches every partition of a fleet, predicts which will fail, and moves the work away before it
@@ -78,6 +79,12 @@ pub enum Command {
     Evacuate(evacuate::EvacuateArgs),
     /// The failure history: add, import, list, correct, export.
     Failures(failures::FailuresArgs),
+    /// The journal of everything that was done: verify its chain, show it.
+    Journal(journal::JournalArgs),
+    /// The migration machine under faults, crashes and leader changes, by seed.
+    Simulate(simulate::SimulateArgs),
+    /// Train models, the shipped ones or on your own history.
+    Train(train::Train),
     /// The one constraint that keeps a workload or migration where it is.
     Why(why::WhyArgs),
     /// Load and try a person's own ONNX model, in a process of its own.
@@ -109,6 +116,15 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Demo(args)) => demo::run(args, &cli.run),
         Some(Command::Evacuate(args)) => evacuate::run(args, config),
         Some(Command::Failures(args)) => failures::run(args, config),
+        Some(Command::Journal(mut args)) => place::load(config).and_then(|found| {
+            let dir = found.map_or_else(place::default_data_dir, |(_, c)| c.engine.data_dir);
+            args.store.get_or_insert_with(|| place::state_file(&dir));
+            Ok(journal::run(&args, &mut std::io::stdout().lock())?)
+        }),
+        Some(Command::Simulate(args)) => {
+            simulate::run(&args, &mut std::io::stdout().lock()).map_err(Into::into)
+        }
+        Some(Command::Train(args)) => train_run::run(&args, config),
         Some(Command::Why(args)) => why::run(&args, config),
         Some(Command::CheckModel(args)) => check_model::run(&args).map_err(Into::into).and_then(|found| {
             println!("{}", serde_json::to_string(&found)?);

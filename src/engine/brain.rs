@@ -31,6 +31,8 @@ pub struct Brain {
     hysteresis: HysteresisOptions,
     machines: Vec<PredictionMachine>,
     trends: Trends,
+    /// Partitions by the name of their host, where they bear names of their own.
+    on_host: HashMap<PartitionId, Vec<PartitionId>>,
 }
 
 impl Brain {
@@ -47,6 +49,7 @@ impl Brain {
             hysteresis,
             machines: Vec::new(),
             trends: Trends::default(),
+            on_host: HashMap::new(),
         }
     }
 
@@ -73,7 +76,16 @@ impl Brain {
     /// Takes what was pulled.
     pub fn take(&mut self, pulled: Pulled, now: Timestamp) {
         self.windows.advance(now);
-        pulled.pour(&mut self.windows);
+        pulled.pour(&mut self.windows, &self.on_host);
+    }
+
+    /// Learns which partitions stand on which host.
+    pub fn place(&mut self, topology: &Topology) {
+        self.on_host.clear();
+        for partition in topology.partitions.iter().filter(|p| p.id.as_str() != p.host.as_str()) {
+            let host = PartitionId::of(&partition.host, "");
+            self.on_host.entry(host).or_default().push(partition.id.clone());
+        }
     }
 
     /// One pass: assess every partition, step its state machine. `evacuations` tells which

@@ -148,6 +148,9 @@ impl Core {
             events: HashMap::new(),
             silent: std::collections::BTreeSet::new(),
         };
+        if let Some(runner) = &core.runner {
+            core.inventory.owners = runner.owners().await?;
+        }
         core.see_migrations(now);
         core.publish(now);
         Ok(core)
@@ -212,7 +215,9 @@ impl Core {
             .map(|(_, p)| p.clone())
             .collect();
         let labels = windows.labels().clone();
-        self.inventory.rebuild(&seen, &labels);
+        if self.inventory.rebuild(&seen, &labels) {
+            self.brain.place(self.inventory.topology());
+        }
     }
 
     /// One pass: predict, decide, publish. What was pulled before it is what it rests on.
@@ -221,6 +226,9 @@ impl Core {
     /// Where the store cannot be used; nothing is acted on then.
     pub async fn cycle(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let started = std::time::Instant::now();
+        if let Some(runner) = &self.runner {
+            self.inventory.owners = runner.owners().await?;
+        }
         self.rebuild_inventory();
         self.see_migrations(now);
         let evacuations = self.evacuations();

@@ -1,6 +1,7 @@
 //! Warming the baselines at the start: history is read in parts, oldest first, as much of it as the
 //! time allows, while the console is already up.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ pub async fn part(source: &dyn Source, step: Span, from: Timestamp, until: Times
     if pulled.is_empty() {
         return None;
     }
-    pulled.pour(&mut windows);
+    pulled.pour(&mut windows, &HashMap::new());
     Some(windows)
 }
 

@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::fleet::{Host, HostId, Partition, PartitionId, Revision, ServingState, Topology};
+use crate::fleet::{Host, HostId, Partition, PartitionId, Revision, ServingState, Topology, WorkloadId};
+use crate::migrate::owner::Owner;
+use crate::migrate::runner::overlay;
 
 /// What the configuration says of a host.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -24,6 +26,9 @@ pub struct Inventory {
     pub places: BTreeMap<HostId, Place>,
     /// What each driver saw last, by class.
     pub discovered: BTreeMap<String, Topology>,
+    /// The owner records, which say how often each workload has moved; they win over what a driver
+    /// counts.
+    pub owners: BTreeMap<WorkloadId, Owner>,
     current: Topology,
     structure: Option<blake3::Hash>,
 }
@@ -113,6 +118,7 @@ impl Inventory {
         }
         topology.hosts = hosts.into_values().collect();
         topology.normalise();
+        overlay(&mut topology, &self.owners);
         let structure = structure_of(&topology);
         let changed = self.structure != Some(structure);
         if changed {

@@ -25,12 +25,21 @@ pub struct Pulled {
 }
 
 impl Pulled {
-    /// Pours everything into the windows, in the order in which it was read.
-    pub fn pour(self, windows: &mut Windows) {
-        let series: Vec<u32> =
-            self.names.iter().map(|(partition, metric)| windows.series(partition, metric)).collect();
+    /// Pours everything into the windows, in the order in which it was read. What was measured of
+    /// a host as a whole is so of every partition on it: `on_host` names these by their host.
+    pub fn pour(self, windows: &mut Windows, on_host: &HashMap<PartitionId, Vec<PartitionId>>) {
+        let series: Vec<Vec<u32>> = self
+            .names
+            .iter()
+            .map(|(partition, metric)| match on_host.get(partition) {
+                Some(inside) => inside.iter().map(|p| windows.series(p, metric)).collect(),
+                None => vec![windows.series(partition, metric)],
+            })
+            .collect();
         for (own, at, value) in self.points {
-            windows.push(series[own as usize], at, value);
+            for &series in &series[own as usize] {
+                windows.push(series, at, value);
+            }
         }
         for (host, key, value) in self.labels {
             windows.label(&host, &key, &value);
@@ -165,6 +174,22 @@ pub async fn pull_for_ever(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_measured_of_a_host_is_so_of_every_partition_on_it() {
+        let mut pulled = Pulled::default();
+        let series = pulled.series(&"h1".into(), "disk.write_latency");
+        pulled.push(series, Timestamp(0), 48.0);
+        let mut windows = Windows::new(crate::telemetry::WindowsConfig::default(), Timestamp(1000));
+        let inside = vec![PartitionId::from("h1/a"), PartitionId::from("h1/b")];
+        pulled.pour(&mut windows, &HashMap::from([("h1".into(), inside.clone())]));
+        let metric = windows.metric("disk.write_latency").unwrap();
+        for partition in &inside {
+            let ix = windows.partition(partition).unwrap();
+            assert_eq!(windows.latest(ix, metric, 4), Some(48.0));
+        }
+        assert!(windows.partition(&"h1".into()).is_none());
+    }
 
     #[test]
     fn a_gap_is_asked_for_again_until_it_was_filled() {

@@ -175,11 +175,12 @@ pub fn parse_script(text: &str) -> Result<Vec<Key>, BadKey> {
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         if c == '<'
-            && let Some(end) = rest.find('>').filter(|end| *end > 1) {
-                keys.push(rest[..=end].parse()?);
-                rest = &rest[end + 1..];
-                continue;
-            }
+            && let Some(end) = rest.find('>').filter(|end| *end > 1)
+        {
+            keys.push(rest[..=end].parse()?);
+            rest = &rest[end + 1..];
+            continue;
+        }
         keys.push(Key::char(c));
         rest = &rest[c.len_utf8()..];
     }

@@ -66,9 +66,10 @@ impl List {
         }
         self.order(snapshot);
         if let Some(anchor) = &self.anchor
-            && let Some(at) = self.rows.iter().position(|i| self.kind.key(snapshot, *i as usize) == *anchor) {
-                self.selected = at;
-            }
+            && let Some(at) = self.rows.iter().position(|i| self.kind.key(snapshot, *i as usize) == *anchor)
+        {
+            self.selected = at;
+        }
         self.selected = self.selected.min(self.rows.len().saturating_sub(1));
     }
 

@@ -215,11 +215,13 @@ impl<'a> Pane<'a> {
 
     /// Sets one cell.
     pub fn cell(&mut self, x: u16, y: u16, glyph: &str, style: Style) {
-        if x < self.area.width && y < self.area.height
-            && let Some(cell) = self.buf.cell_mut((self.area.x + x, self.area.y + y)) {
-                cell.modifier = ratatui::style::Modifier::empty();
-                cell.set_symbol(glyph).set_style(style);
-            }
+        if x < self.area.width
+            && y < self.area.height
+            && let Some(cell) = self.buf.cell_mut((self.area.x + x, self.area.y + y))
+        {
+            cell.modifier = ratatui::style::Modifier::empty();
+            cell.set_symbol(glyph).set_style(style);
+        }
     }
 
     /// A look from the theme.

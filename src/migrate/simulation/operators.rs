@@ -162,7 +162,8 @@ impl Run {
         for id in standing {
             let tries = self.looked.entry(id).or_insert(0);
             *tries += 1;
-            let command = if (*tries).is_multiple_of(3) { OperatorCommand::RollBack } else { OperatorCommand::Resume };
+            let command =
+                if (*tries).is_multiple_of(3) { OperatorCommand::RollBack } else { OperatorCommand::Resume };
             let done = engine.runner.command(id, command, "operator");
             let mut outside = self.shared.lock().unwrap_or_else(|e| e.into_inner());
             outside.say(|| format!("OPERATOR {} {id}: {done:?}", command.word()));

@@ -98,13 +98,14 @@ fn large(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
         x = pane.put(x, 0, &words, text) + 2;
     }
     if let Some(forecast) = &metric.forecast
-        && let Some((bound, at, first, last)) = &forecast.crossing {
-            let until = last.map_or("later".to_string(), clock_minutes);
-            let bound = with_unit(f64::from(*bound), &metric.unit);
-            let words = format!("{} {bound} at {} ", look.glyphs.cross, clock_minutes(*at));
-            x = pane.put(x, 0, &words, look[Token::Threshold]);
-            x = pane.put(x, 0, &format!("({}{}{until})", clock_minutes(*first), look.glyphs.dash), dim) + 2;
-        }
+        && let Some((bound, at, first, last)) = &forecast.crossing
+    {
+        let until = last.map_or("later".to_string(), clock_minutes);
+        let bound = with_unit(f64::from(*bound), &metric.unit);
+        let words = format!("{} {bound} at {} ", look.glyphs.cross, clock_minutes(*at));
+        x = pane.put(x, 0, &words, look[Token::Threshold]);
+        x = pane.put(x, 0, &format!("({}{}{until})", clock_minutes(*first), look.glyphs.dash), dim) + 2;
+    }
     let history = ZOOMS[model.inspected.zoom.min(ZOOMS.len() - 1)];
     let words = format!("{} back", window_name(history));
     if usize::from(x) + words.len() < usize::from(pane.width()) {

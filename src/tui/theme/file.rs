@@ -165,9 +165,10 @@ impl Reader<'_> {
             return Ok(*colour);
         }
         if let Some(hex) = name.strip_prefix('#').filter(|h| h.len() == 6 && h.is_ascii())
-            && let Ok(rgb) = u32::from_str_radix(hex, 16) {
-                return Ok(Color::Rgb((rgb >> 16) as u8, (rgb >> 8) as u8, rgb as u8));
-            }
+            && let Ok(rgb) = u32::from_str_radix(hex, 16)
+        {
+            return Ok(Color::Rgb((rgb >> 16) as u8, (rgb >> 8) as u8, rgb as u8));
+        }
         let mut known: Vec<&str> = self.palette.keys().map(String::as_str).collect();
         known.extend(SIXTEEN.map(|(n, _)| n));
         let hint = nearest(name, &known).map(|n| format!(": did you mean {n:?}?")).unwrap_or_default();
