@@ -27,8 +27,8 @@ pub enum Protocol {
     Tsb,
 }
 
-/// Alarmed rows less than this apart are one alarm.
-const MERGE: usize = 10;
+/// Alarmed rows less than an hour apart are one alarm.
+const MERGE: usize = 60;
 /// TSB-AD's number of thresholds.
 const THRESHOLDS: usize = 250;
 

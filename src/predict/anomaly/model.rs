@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    alarm::{AlarmRule, level_of},
     error::AnomalyError,
-    hysteresis::Hysteresis,
     moments::Moments,
     scaler::{Scaler, Scaling},
     view::{Memory, VOTERS, View, Voter},
@@ -18,11 +18,19 @@ pub const SLOW: usize = 30;
 pub const FEWEST_ROWS: usize = 30;
 
 /// How to fit.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct FitOptions<'a> {
     /// The application's pooled moments (those of one of its models, or merged), which own moments blend
     /// into.
     pub pooled: Option<&'a [Moments]>,
+    /// Rows of a day: the alarm level allows one false alarm a day.
+    pub rows_per_day: f32,
+}
+
+impl Default for FitOptions<'_> {
+    fn default() -> Self {
+        FitOptions { pooled: None, rows_per_day: 1440.0 }
+    }
 }
 
 /// What normal looks like for one partition. About 9 KB for 16 metrics.
@@ -90,7 +98,7 @@ impl AnomalyModel {
             .map(|(k, &scaling)| View::fit(columns, scaling, options.pooled.and_then(|p| p.get(k))))
             .unzip();
         let mut model = AnomalyModel { metrics, rows, views, alarm: f32::INFINITY };
-        model.alarm = alarm_level(&model.score_columns(columns)?.score);
+        model.alarm = level_of(&model.score_columns(columns)?.score, options.rows_per_day);
         Ok((model, moments))
     }
 
@@ -114,12 +122,12 @@ impl AnomalyModel {
         self.alarm
     }
 
-    /// The alarm rule of this model: on over its level, off under 60 % of it.
-    pub fn hysteresis(&self) -> Hysteresis {
-        Hysteresis::new(self.alarm, 0.6 * self.alarm, 2, 5)
+    /// The alarm rule of this model, to be fed with [`RowScore::score`].
+    pub fn alarm_rule(&self) -> AlarmRule {
+        AlarmRule::new(self.alarm)
     }
 
-    /// Bytes of the model.
+    /// Bytes of the model, without a stream's state.
     pub fn bytes(&self) -> usize {
         std::mem::size_of::<Self>() + self.views.iter().map(View::bytes).sum::<usize>()
     }
@@ -183,9 +191,9 @@ impl AnomalyModel {
             .collect()
     }
 
-    /// Whether an alarm stands at each row, by [`AnomalyModel::hysteresis`].
+    /// Whether an alarm stands at each row, by [`AnomalyModel::alarm_rule`].
     pub fn alarms(&self, scores: &Scores) -> Vec<bool> {
-        let mut rule = self.hysteresis();
+        let mut rule = self.alarm_rule();
         scores.score.iter().map(|&s| rule.step(s)).collect()
     }
 }
@@ -265,14 +273,4 @@ pub fn trailing_mean(values: &[f32], width: usize) -> Vec<f32> {
             (sum / (i + 1).min(width) as f64) as f32
         })
         .collect()
-}
-
-/// The level over which an alarm stands: training stays under it but for one row in a thousand.
-fn alarm_level(scores: &[f32]) -> f32 {
-    let mut sorted: Vec<f32> = scores.iter().copied().filter(|s| s.is_finite()).collect();
-    if sorted.is_empty() {
-        return f32::INFINITY;
-    }
-    sorted.sort_unstable_by(f32::total_cmp);
-    super::scaler::quantile(&sorted, 0.999)
 }

@@ -82,7 +82,7 @@ fn location_and_inverse(column: &[f32], least: f32) -> (f32, f32) {
     let deviation = (square / count - mean * mean).max(0.0).sqrt() as f32;
     let location = low + mean as f32;
     let range = max - min;
-    let floor = if range > 0.0 { least * range } else { 0.01 * location.abs().max(1.0) };
+    let floor = least * if range > 0.0 { range } else { location.abs().max(1.0) };
     let scale = deviation.max(floor);
     (location, if scale.is_finite() && scale > 0.0 { 1.0 / scale } else { 1.0 })
 }

@@ -89,7 +89,7 @@ fn a_young_partition_leans_on_the_pooled_moments() {
     let old = history(8000);
     let pooled = AnomalyModel::fit(&views(&old), &FitOptions::default()).expect("fits").1;
     let young: Vec<Vec<f32>> = old.iter().map(|c| c[..240].to_vec()).collect();
-    let options = FitOptions { pooled: Some(&pooled) };
+    let options = FitOptions { pooled: Some(&pooled), ..FitOptions::default() };
     let (model, own) = AnomalyModel::fit(&views(&young), &options).expect("fits");
     assert_eq!(own[0].rows(), 240.0);
     assert!(model.score_columns(&views(&young)).expect("scores").raw.iter().all(|s| s.is_finite()));
