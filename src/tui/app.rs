@@ -320,7 +320,7 @@ impl App {
             Dirty::Data => now >= self.drawn.after(self.options.pace.gap_ms()),
             Dirty::Key => true,
         };
-        if self.writing || !(due || !self.queue.is_empty()) {
+        if self.writing || (!due && self.queue.is_empty()) {
             return;
         }
         self.model.moment = self.model.moment.max(now);
