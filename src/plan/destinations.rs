@@ -2,6 +2,7 @@
 //! that pass is taken, and the ones that nearly passed are kept with the reason.
 
 use super::candidates::Candidate;
+use super::input::Request;
 use super::options::{Apart, Places, PreferredUnavailable};
 use super::world::World;
 use crate::fleet::{Partition, PartitionId, PredictionState, ServingState, Workload};
@@ -9,6 +10,10 @@ use crate::fleet::{Partition, PartitionId, PredictionState, ServingState, Worklo
 /// Candidates whose costs differ by less are equal; the hash decides, so that the choice stays when
 /// the fleet changes a little.
 const EQUAL: f64 = 2.0;
+
+/// What a partition of unknown health is taken for where a person asked: worse than any that is
+/// known to be well, so that it is taken only where none of those passes.
+const AS_IF: (f64, f64) = (0.5, 0.0);
 
 /// A destination that was found.
 #[derive(Clone, Debug)]
@@ -163,6 +168,8 @@ pub(super) fn search<'a>(candidate: &Candidate<'a>, world: &World<'a>) -> Search
 struct Fit<'a> {
     partition: &'a Partition,
     cost: f64,
+    /// Nothing is known of it now; a person may take it all the same.
+    unknown: bool,
     probability: f64,
     health: f64,
     load_after: Option<f64>,
@@ -173,7 +180,10 @@ struct Fit<'a> {
 
 impl Fit<'_> {
     fn because(&self) -> String {
-        let mut words = format!("risk {:.1} %", 100.0 * self.probability);
+        let mut words = match self.unknown {
+            true => "health unknown".to_string(),
+            false => format!("risk {:.1} %", 100.0 * self.probability),
+        };
         words.push_str(match (self.same_site, self.same_rack) {
             (true, true) => ", same rack",
             (true, false) => ", other rack",
@@ -193,6 +203,8 @@ impl Fit<'_> {
             "would have to be copied to first".to_string()
         } else if taken.same_site && !self.same_site {
             "in another site, further away".to_string()
+        } else if self.unknown && !taken.unknown {
+            Reject::Unknown.words()
         } else if self.probability > taken.probability + 0.005 {
             format!("riskier: {:.1} %", 100.0 * self.probability)
         } else if self.health + 5.0 < taken.health {
@@ -206,7 +218,13 @@ impl Fit<'_> {
         }
     }
 
-    fn taken(&self, because: &str, risks: Vec<String>, preferred_missed: Option<String>) -> Destination {
+    fn taken(&self, because: &str, mut risks: Vec<String>, preferred_missed: Option<String>) -> Destination {
+        if self.unknown {
+            risks.push(format!(
+                "the health of {} is unknown: it is taken because a person asked",
+                self.partition.id
+            ));
+        }
         Destination {
             partition: self.partition.id.clone(),
             because: because.to_string(),
@@ -264,7 +282,6 @@ fn check<'a>(
     strictness: Strictness,
 ) -> Result<Fit<'a>, Reject> {
     let workload = candidate.workload;
-    let rules = &world.input.options.destinations;
     let source = world.input.topology.partition(&workload.partition);
     if source.is_some_and(|s| s.class != partition.class) {
         return Err(Reject::Class);
@@ -280,20 +297,12 @@ fn check<'a>(
     if world.vetoed_place(partition) {
         return Err(Reject::Veto);
     }
-    let live = world.live(&partition.id).ok_or(Reject::Unknown)?;
-    let probability = world.probability(&partition.id).ok_or(Reject::Unknown)?.get();
-    match world.state(&partition.id) {
-        PredictionState::Healthy => {}
-        PredictionState::Unknown => return Err(Reject::Unknown),
-        state => return Err(Reject::State(state)),
-    }
-    if probability >= rules.most_probability.get() {
-        return Err(Reject::Risk(probability));
-    }
-    let health = live.health.map_or(0.0, |h| h.get());
-    if health < rules.least_health {
-        return Err(Reject::Health(health));
-    }
+    let (known, unknown) = match (health(partition, world), &world.input.request) {
+        (Ok(known), _) => (known, false),
+        (Err(Reject::Unknown), Request::EvacuateHost { .. }) => (AS_IF, true),
+        (Err(reject), _) => return Err(reject),
+    };
+    let (probability, health) = known;
     apart(workload, partition, world, strictness)?;
     let data = if has_copy { 0 } else { candidate.data.0 };
     let (data_after, load_after) = capacity(workload, data, partition, world)?;
@@ -315,7 +324,32 @@ fn check<'a>(
         + 10.0 * data_after.unwrap_or(0.5)
         + distance
         + copying;
-    Ok(Fit { partition, cost, probability, health, load_after, same_rack, same_site, has_copy })
+    Ok(Fit { partition, cost, unknown, probability, health, load_after, same_rack, same_site, has_copy })
+}
+
+/// The probability that it fails within the planning window, and its health.
+///
+/// # Errors
+/// Where it is known not to be well enough, or nothing is known of it now. While its state still says
+/// that it fails, it is refused as failing, also with an assessment that has expired.
+fn health(partition: &Partition, world: &World) -> Result<(f64, f64), Reject> {
+    let rules = &world.input.options.destinations;
+    let state = world.input.states.get(&partition.id).copied().unwrap_or(PredictionState::Unknown);
+    if !matches!(state, PredictionState::Healthy | PredictionState::Unknown) {
+        return Err(Reject::State(state));
+    }
+    let probability = world.probability(&partition.id).map(|p| p.get());
+    if let Some(high) = probability.filter(|p| *p >= rules.most_probability.get()) {
+        return Err(Reject::Risk(high));
+    }
+    let health = world.live(&partition.id).and_then(|live| live.health).map(|h| h.get());
+    if let Some(low) = health.filter(|h| *h < rules.least_health) {
+        return Err(Reject::Health(low));
+    }
+    match (state, probability, health) {
+        (PredictionState::Healthy, Some(probability), Some(health)) => Ok((probability, health)),
+        _ => Err(Reject::Unknown),
+    }
 }
 
 /// Where the driver can move to at all.

@@ -243,6 +243,36 @@ fn an_operator_may_empty_a_healthy_host_also_in_a_storm() {
 }
 
 #[test]
+fn an_operator_may_empty_a_host_where_nothing_is_known_with_the_risk_stated() {
+    let mut scene = Scene::new(1, 3);
+    let host = scene.topology.hosts[0].id.clone();
+    scene.request = Request::EvacuateHost { host, actor: "ann".into() };
+    let ids: Vec<PartitionId> = scene.topology.partitions.iter().map(|p| p.id.clone()).collect();
+    for id in &ids {
+        scene.set(id, 0.0, PredictionState::Unknown);
+    }
+    let output = scene.propose();
+    let proposal = &output.proposals[0];
+    assert_eq!(proposal.moves.len(), 1, "{output:?}");
+    assert!(proposal.risks.iter().any(|r| r.contains("health of") && r.contains("unknown")), "{proposal:?}");
+    // One that is known to be well goes before all unknown ones; one that fails is never taken.
+    let taken = proposal.moves[0].destination.clone();
+    scene.set(&taken, 0.7, PredictionState::PredictiveFailure);
+    let well = ids.iter().rfind(|id| **id != taken && **id != ids[0]).unwrap();
+    scene.set(well, 0.001, PredictionState::Healthy);
+    let output = scene.propose();
+    assert_eq!(&output.proposals[0].moves[0].destination, well);
+    for id in &ids[1..] {
+        scene.set(id, 0.7, PredictionState::PredictiveFailure);
+    }
+    let output = scene.propose();
+    assert!(output.proposals.is_empty() && output.holds.len() == 1, "{output:?}");
+    // Its data stopped while it was failing: still failing.
+    scene.assessments.clear();
+    assert!(scene.propose().proposals.is_empty());
+}
+
+#[test]
 fn redis_like_classes_move_to_a_copy_or_an_empty_node_alone() {
     let mut scene = Scene::new(1, 3);
     let source = scene.fail(0);
