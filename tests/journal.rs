@@ -153,7 +153,7 @@ async fn engine(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualCl
     runner
 }
 
-/// Moves one workload with a new engine every few steps.
+/// Moves one workload with a new engine every seven seconds.
 async fn moved(path: &Path) {
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).unwrap());
     let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
@@ -178,7 +178,7 @@ async fn moved(path: &Path) {
             assert_eq!((owner.owner.as_str(), owner.generation), ("b", Generation(2)));
             return;
         }
-        if step % 7 == 6 {
+        if step % 29 == 28 {
             runner = engine(&store, &mover, &clock).await;
         }
     }

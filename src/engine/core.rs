@@ -83,7 +83,7 @@ pub struct Core {
 }
 
 /// Where proposals stand in the store.
-pub(super) const PROPOSALS: &str = "/proposals/";
+pub(super) const PROPOSALS: &str = "/book/";
 /// Events kept for a partition.
 const EVENTS: usize = 20;
 

@@ -189,12 +189,12 @@ actions! {
     Reject "reject" "reject" ["x"] DECIDES, Change, "reject the proposal, with a reason";
     /// Stands still.
     Hold "hold" "hold" ["p"] MOVES, Change, "stand still at the next safe point";
-    /// Goes on.
-    Resume "resume" "resume" ["r"] MOVES, Change, "go on after a hold";
     /// Skips the rest of the canary.
     Promote "promote" "promote" ["P"] MOVES, Change, "skip what is left of the canary";
     /// Undoes.
     Undo "undo" "undo" ["u"] MOVES_PULSE, Change, "undo the migration, from wherever it is";
+    /// Goes on.
+    Resume "resume" "resume" ["r"] MOVES, Change, "go on after a hold";
     /// The partition's proposal.
     ToProposal "to-proposal" "proposal" ["p"] On::these(&[K::Partition]), View, "open the proposal that concerns this partition";
     /// Empties a host.
