@@ -34,6 +34,10 @@ pub(super) struct Checks {
     approved: BTreeSet<Approved>,
     predicted: BTreeSet<WorkloadId>,
     intents: BTreeMap<MigrationId, String>,
+    /// Every step that was ever intended, with the epoch of the engine that did.
+    intended: BTreeSet<(MigrationId, Epoch, String)>,
+    /// The engine whose transaction is being looked at.
+    writer: Epoch,
     ledger: BTreeSet<String>,
     fences: BTreeSet<(MigrationId, u64)>,
     tokens: BTreeMap<MigrationId, Token>,
@@ -60,6 +64,7 @@ impl Checks {
 
     /// A transaction of the engine of `epoch` was committed.
     pub(super) fn committed(&mut self, ops: &[Op], epoch: Epoch, seen: &Seen<'_>) {
+        self.writer = epoch;
         let of_migrations = ops.iter().any(|op| key(op).starts_with("/migrations/"));
         if of_migrations && epoch < self.leader {
             let leader = self.leader;
@@ -100,7 +105,9 @@ impl Checks {
                 }
             }
             "INTENT" => {
-                self.intents.insert(id, field(value, "\"step\":\"").to_string());
+                let step = field(value, "\"step\":\"").to_string();
+                self.intended.insert((id, self.writer, step.clone()));
+                self.intents.insert(id, step);
             }
             "OUTCOME" if field(value, "\"result\":\"") != "unknown" => {
                 self.intents.remove(&id);
@@ -194,8 +201,8 @@ impl Checks {
         }
     }
 
-    /// A driver is asked for an action.
-    pub(super) fn asked(&mut self, job: &Job, action: &Action, step: &str) {
+    /// A driver is asked for an action by the engine of `epoch`.
+    pub(super) fn asked(&mut self, job: &Job, action: &Action, step: &str, epoch: Epoch) {
         let back = self.approved.contains(&(
             job.workload.clone(),
             job.destination.clone(),
@@ -214,6 +221,17 @@ impl Checks {
             });
         }
         let id = job.migration;
+        if epoch < self.leader {
+            // A deposed engine that does not know it yet may go on asking for what it intended
+            // itself while it led: the key makes that harmless. Anything else it must not ask.
+            let mut own = self.intended.iter().filter(|(m, e, s)| *m == id && *e <= epoch && s == step);
+            if own.next().is_none() {
+                self.broken(|| {
+                    format!("R2: {step} of {id} was asked for by deposed {epoch}, which never intended it")
+                });
+            }
+            return;
+        }
         if self.intents.get(&id).is_none_or(|intended| intended != step) {
             let intended = self.intents.get(&id).cloned();
             self.broken(|| format!("R2: {step} of {id} was asked for, the journal intends {intended:?}"));

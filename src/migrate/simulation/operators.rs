@@ -175,7 +175,8 @@ impl Run {
 fn self_flip(shared: &super::store::Shared, random: &mut crate::fleet::rng::Random) -> bool {
     let shared = Arc::clone(shared);
     let mut outside = shared.lock().unwrap_or_else(|e| e.into_inner());
-    match outside.system.flip(random) {
+    let owners = outside.checks.owners.clone();
+    match outside.system.flip(random, &owners) {
         Some(workload) => {
             outside.say(|| format!("BIT flipped in the copy of {workload}"));
             false

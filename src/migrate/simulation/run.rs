@@ -204,11 +204,19 @@ impl Run {
             let mut lines = Vec::new();
             for id in e.runner.running() {
                 if let Some(s) = e.runner.state(id) {
+                    // I9 ends in a hold that asks a person, too: nothing is flipped back blindly.
+                    let broken = self.outside().system.is_corrupt(&s.plan.workload);
+                    if s.phase == crate::fleet::Phase::Hold && broken {
+                        continue;
+                    }
                     lines.push(format!("{id} {:?} todo {:?} waiting {:?}", s.phase, s.todo, s.waiting));
                 }
             }
             lines.join("; ")
         });
+        if standing.as_ref().is_some_and(String::is_empty) {
+            return Ok(());
+        }
         Err(format!("I9: not everything ended in {STEPS} steps: {}", standing.unwrap_or_default()))
     }
 

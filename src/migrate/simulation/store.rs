@@ -311,7 +311,7 @@ impl Mover for SimMover {
                 return Err(lost(action));
             }
             let step = step_name(job, action, &outside);
-            outside.checks.asked(job, action, &step);
+            outside.checks.asked(job, action, &step, epoch);
             if outside.random.chance(0.004) {
                 // It takes its time.
                 let span = Span(outside.random.below(4000) as i64);

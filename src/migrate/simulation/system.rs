@@ -8,6 +8,7 @@ use super::fleet::{STATELESS, VOTING};
 use crate::drivers::{Action, Answer, Artifact, DriverError, Evidence, Job, JobStatus, Probe, Retry, Weight};
 use crate::fleet::rng::Random;
 use crate::fleet::{Bytes, Epoch, Generation, PartitionId, Span, Topology, WorkloadId};
+use crate::migrate::owner::Owner;
 
 /// One workload as the system has it.
 pub(super) struct Load {
@@ -235,14 +236,28 @@ impl System {
         })
     }
 
-    /// Flips a bit in the copy of a workload that is being moved, if one is.
-    pub(super) fn flip(&mut self, random: &mut Random) -> Option<WorkloadId> {
+    /// Whether a copy of the workload was spoilt and has not been made anew.
+    pub(super) fn is_corrupt(&self, workload: &WorkloadId) -> bool {
+        self.loads.get(workload).is_some_and(|l| !l.corrupt.is_empty())
+    }
+
+    /// Flips a bit in the copy of a workload that is being moved, if one is. A copy that the owner
+    /// record names already is no copy any more: what happens to its data is past any comparison.
+    pub(super) fn flip(
+        &mut self,
+        random: &mut Random,
+        owners: &BTreeMap<WorkloadId, Owner>,
+    ) -> Option<WorkloadId> {
         let copies: Vec<(WorkloadId, PartitionId)> = self
             .loads
             .iter()
             .filter(|(_, l)| l.class != STATELESS)
             .filter_map(|(w, l)| match &l.stream {
-                Some((from, to, _)) if l.writable_now(from) && !l.open.contains_key(to) => {
+                Some((from, to, _))
+                    if l.writable_now(from)
+                        && !l.open.contains_key(to)
+                        && owners.get(w).is_none_or(|o| o.owner != *to) =>
+                {
                     Some((w.clone(), to.clone()))
                 }
                 _ => None,
