@@ -261,7 +261,10 @@ pub fn movers(config: &Config) -> Result<HashMap<String, Arc<dyn Mover>>> {
                     ..RedisOptions::new(name, &driver.seeds)
                 }))
             }
-            DriverClass::Haproxy | DriverClass::Files => continue,
+            DriverClass::Haproxy | DriverClass::Files => bail!(
+                "drivers.{name}: class {:?} is there as a driver and not yet put together by the engine; only redis is",
+                driver.class.word()
+            ),
         };
         if movers.insert(mover.class().to_string(), mover).is_some() {
             bail!(
