@@ -35,6 +35,8 @@ pub enum Exit {
 
 /// An engine that says nothing for this long is said not to answer.
 const PATIENCE: Duration = Duration::from_millis(2_500);
+/// How long a stop may take to reach this thread.
+const SUSPENDING: Duration = Duration::from_millis(200);
 /// While the log is on the screen, its new lines are looked for this often.
 const LOG_MS: u64 = 250;
 
@@ -295,6 +297,9 @@ impl App {
         if let Err(error) = stopped {
             self.model.say(Tone::Bad, format!("cannot be suspended: {error}"));
         }
+        // The stop reaches the threads one after the other: without a pause this one would take
+        // the terminal back before it stands still.
+        std::thread::sleep(SUSPENDING);
         self.resumed()
     }
 
