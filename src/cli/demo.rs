@@ -277,7 +277,7 @@ async fn play(seed: u64, mode: Mode, length: Span, speed: f64) -> Result<Played>
             let mut pulled = Pulled::default();
             store.pull(pulled_until, now, &mut pulled).await?;
             pulled_until = now;
-            core.take_pulled(pulled, now);
+            core.take(pulled, now);
             for (class, mover) in &movers {
                 core.discovery(class.clone(), mover.discover().await.map_err(|e| e.to_string()), now);
             }

@@ -19,7 +19,7 @@ use super::book::Book;
 use super::brain::{Brain, Transition};
 use super::failures::{Failure, Failures, Label, Origin};
 use super::inventory::Inventory;
-use super::observe::Delivery;
+use super::observe::Pulled;
 use super::options::EngineOptions;
 
 /// What a core is made of.
@@ -166,23 +166,13 @@ impl Core {
         &self.options
     }
 
-    /// The mode in force.
-    pub fn mode(&self) -> Mode {
-        self.mode
-    }
-
     /// The brain, to warm it with history.
     pub fn brain_mut(&mut self) -> &mut Brain {
         &mut self.brain
     }
 
     /// Takes what was pulled.
-    pub fn take(&mut self, delivery: Delivery, now: Timestamp) {
-        self.brain.take(delivery.pulled, now);
-    }
-
-    /// Takes what was pulled by hand, in a simulation.
-    pub fn take_pulled(&mut self, pulled: super::observe::Pulled, now: Timestamp) {
+    pub fn take(&mut self, pulled: Pulled, now: Timestamp) {
         self.brain.take(pulled, now);
     }
 

@@ -149,7 +149,7 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
                 changed = false;
             }
             Some(delivery) = deliveries.recv() => {
-                core.take(delivery, clock.now());
+                core.take(delivery.pulled, clock.now());
                 changed = false;
                 if std::mem::take(&mut first) && !warming {
                     cycle.reset_immediately();

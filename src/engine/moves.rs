@@ -8,7 +8,7 @@ use crate::fleet::{MigrationId, Phase, PredictionState, Timestamp, Topology};
 use crate::migrate::runner::World;
 use crate::migrate::{Approval, Authority, OperatorCommand, Runner};
 use crate::plan::Proposal;
-use crate::protocol::{Actor, MigrationView, Mode, Refusal, Severity};
+use crate::protocol::{Actor, MigrationView, Refusal, Severity};
 
 /// Ended migrations that are shown.
 const SHOWN: usize = 200;
@@ -203,10 +203,5 @@ impl Core {
             self.tick(clock.now()).await;
             let _ = tokio::time::timeout(std::time::Duration::from_millis(20), self.ready()).await;
         }
-    }
-
-    /// Whether this engine can change anything at all.
-    pub fn can_act(&self) -> bool {
-        self.options.mode != Mode::ReadOnly && self.runner.is_some()
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::drivers::{Capabilities, Job, Mover};
 use crate::fleet::{
-    Bytes, Generation, HostId, MigrationId, PartitionId, PredictionState, ServingState, Share, ShownState,
-    Span, Timestamp, Topology, WorkloadId,
+    Bytes, Generation, HostId, MigrationId, PartitionId, PredictionState, Share, ShownState, Span, Timestamp,
+    Topology, WorkloadId,
 };
 use crate::plan::{Proposal, Trigger};
 use crate::predict::{Assessment, Calibration, HostRisk, WorkloadProjection};
@@ -276,11 +276,6 @@ pub fn proposal(entry: &Entry, movers: &HashMap<String, std::sync::Arc<dyn Mover
 pub fn metric_words(name: &str) -> (String, String) {
     schema::canonical(name)
         .map_or_else(|| (name.to_string(), String::new()), |m| (m.label.into(), m.unit.suffix().into()))
-}
-
-/// Serving state, one word, for events.
-pub fn serving_word(serving: ServingState) -> &'static str {
-    ShownState::of(serving, PredictionState::Healthy).word()
 }
 
 #[cfg(test)]
