@@ -336,6 +336,55 @@ async fn a_value_that_rotted_on_the_replica_is_named_and_the_cut_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_nothing_expires_a_flipped_bit_a_lost_and_a_foreign_key_are_named_just_the_same() {
+    let Some(mut cluster) = RedisCluster::start(0) else { return };
+    let mut pipe = redis::pipe();
+    for (i, key) in keys_of_shard(1, 3_000, "plain:").iter().enumerate() {
+        pipe.cmd("SET").arg(key).arg(format!("value {i} of a key")).ignore();
+    }
+    pipe.exec(&mut cluster.nodes[1].connect()).expect("data");
+    let [victim, empty] = ["victim:", "empty:"].map(|p| keys_of_shard(1, 1, p).remove(0));
+    cluster.nodes[1].ask(&["SET", &victim, "the quick brown fox jumps over the lazy dog"]);
+    cluster.nodes[1].ask(&["SET", &empty, ""]);
+    let dropped = keys_of_shard(1, 1, "this-key-will-be-lost:").remove(0);
+    cluster.nodes[1].ask(&["SET", &dropped, "1"]);
+    let mover = mover(&cluster);
+    let job = job(&cluster, 1, 4);
+    before_the_cut(&mover, &job).await;
+    let equal = complete(&mover, &job, Action::Verify).await;
+    assert_eq!((equal.equal, equal.items), (Some(true), 3_003), "{equal:?}");
+
+    rot(&mut cluster, 4, b"quick brown fox", b"quick brown fov");
+    rot(&mut cluster, 4, b"this-key-will", b"that-key-will");
+    complete(&mover, &job, Action::Replicate).await;
+    let verified = complete(&mover, &job, Action::Verify).await;
+    assert_eq!(verified.equal, Some(false), "{verified:?}");
+    let names = verified.differences.join("\n");
+    assert!(names.contains(&victim) && names.contains(&dropped), "{names}");
+    assert!(names.contains("that-key-will") && !names.contains(&empty), "{names}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_feeds_a_new_replica_at_once_and_is_set_as_before_at_the_end() {
+    let Some(cluster) = RedisCluster::start(1) else { return };
+    let delay = || {
+        let words: Vec<String> =
+            redis::from_redis_value(cluster.nodes[1].ask(&["CONFIG", "GET", "repl-diskless-sync-delay"]))
+                .unwrap();
+        words[1].clone()
+    };
+    cluster.nodes[1].ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "7"]);
+    let mover = mover(&cluster);
+    let job = job(&cluster, 1, 6);
+    complete(&mover, &job, Action::Prepare).await;
+    assert_eq!(delay(), "0");
+    complete(&mover, &job, Action::Replicate).await;
+    cleanup(&mover, &job).await;
+    assert_eq!(delay(), "7");
+    assert_eq!(mover.leaks().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_dies_leaves_the_source_as_owner() {
     let Some(mut cluster) = RedisCluster::start(0) else { return };
     fill(&cluster, 500);

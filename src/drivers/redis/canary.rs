@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 
 use super::compare::{Comparison, Pair};
 use super::fingerprint::fingerprints;
-use super::nodes::Lane;
 use crate::drivers::mover::CanarySample;
 use crate::fleet::{Clock, SystemClock, Timestamp};
 
@@ -108,7 +107,7 @@ async fn one_read(pair: &Pair) -> Option<Read> {
         // After the cut the sides have changed places.
         for pair in [pair, &pair.swapped()] {
             let mut found = Comparison::default();
-            if pair.look_again(vec![key.clone()], &mut found, Lane::Canary).await.is_ok() {
+            if pair.look_again(vec![key.clone()], &mut found).await.is_ok() {
                 differs = found.differences.pop();
                 break;
             }
@@ -121,6 +120,6 @@ async fn one_read(pair: &Pair) -> Option<Read> {
 async fn timed(pair: &Pair, address: &str, key: &[u8]) -> Option<(Option<u128>, f64)> {
     let start = Instant::now();
     let keys = [key.to_vec()];
-    let found = fingerprints(&pair.nodes, address, Lane::Canary, &keys).await.ok()?;
+    let found = fingerprints(&pair.nodes, address, &keys).await.ok()?;
     Some((found.into_iter().next().flatten(), start.elapsed().as_secs_f64() * 1000.0))
 }

@@ -1,17 +1,16 @@
-//! The comparison of two nodes that are being written to: all keys of both sides, by fingerprint;
-//! what differs at first sight is looked at again until it is certainly equal, certainly different,
-//! or so busy that only the cut can tell.
+//! The comparison of keys on two nodes that are being written to: what differs at first sight is
+//! looked at again until it is certainly equal, certainly different, or so busy that only the cut
+//! can tell. The sweep over all keys is in [`super::sweep`].
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use futures::future::try_join;
 use redis::{Pipeline, Value};
 
 use super::fingerprint::{Fingerprint, fingerprints};
-use super::nodes::{Lane, Nodes, Standing, system, text};
+use super::nodes::{Lane, Nodes, Standing, system};
 use super::view::slot_of_key;
 use crate::drivers::error::{DriverError, Retry};
 
@@ -30,6 +29,8 @@ pub(super) struct Comparison {
     pub(super) digests: (u128, u128),
     /// Keys that certainly differ, as text with their slot; at most twenty.
     pub(super) differences: Vec<String>,
+    /// The same keys as they are.
+    pub(super) named: Vec<Vec<u8>>,
     /// How many differ.
     pub(super) different: u64,
     /// Keys that changed at every look.
@@ -42,18 +43,25 @@ impl Comparison {
         if self.differences.len() < NAMED {
             let name: String = String::from_utf8_lossy(key).chars().take(200).collect();
             self.differences.push(format!("{name} (slot {}): {how}", slot_of_key(key)));
+            self.named.push(key.to_vec());
         }
+    }
+
+    /// Whether that key is among those that are named as different.
+    pub(super) fn has_named(&self, key: &[u8]) -> bool {
+        self.named.iter().any(|named| named == key)
     }
 }
 
 /// The two nodes that are compared and how.
+#[derive(Clone)]
 pub(super) struct Pair {
     pub(super) nodes: Arc<Nodes>,
     /// Address of the node that owns the shard.
     pub(super) owner: String,
     /// Address of the other.
     pub(super) other: String,
-    /// Keys in one round trip.
+    /// Keys that are taken up at once; how many of them go into one round trip follows their size.
     pub(super) batch: usize,
     /// Keys done, for whoever watches.
     pub(super) done: Arc<AtomicU64>,
@@ -71,50 +79,11 @@ impl Pair {
         }
     }
 
-    /// Compares every key of both sides.
-    pub(super) async fn compare_all(&self) -> Result<Comparison, DriverError> {
-        let mut found = Comparison::default();
-        let mut slots = BTreeSet::new();
-        let mut again: Vec<Vec<u8>> = Vec::new();
-        let mut scan = Scan::of(&self.nodes, &self.owner, self.batch);
-        while let Some(keys) = scan.next().await? {
-            let (ours, theirs) = self.both(&keys, Lane::Bulk).await?;
-            for ((key, ours), theirs) in keys.into_iter().zip(ours).zip(theirs) {
-                slots.insert(slot_of_key(&key));
-                if ours == theirs {
-                    found.keys += u64::from(ours.is_some());
-                    found.digests.0 = found.digests.0.wrapping_add(ours.unwrap_or(0));
-                    found.digests.1 = found.digests.1.wrapping_add(theirs.unwrap_or(0));
-                } else {
-                    again.push(key);
-                }
-            }
-            self.done.store(found.keys, Ordering::Relaxed);
-        }
-        // Keys that only the other side has.
-        let mut scan = Scan::of(&self.nodes, &self.other, self.batch * 4);
-        while let Some(keys) = scan.next().await? {
-            let mut ask = Pipeline::with_capacity(keys.len());
-            for key in &keys {
-                ask.cmd("EXISTS").arg(key);
-            }
-            let answers = self.nodes.ask_many(&self.owner, Lane::Bulk, &ask).await?;
-            let missing = keys.into_iter().zip(answers).filter(|(_, a)| *a == Value::Int(0)).map(|(k, _)| k);
-            again.extend(missing);
-        }
-        again.sort();
-        again.dedup();
-        self.look_again(again, &mut found, Lane::Bulk).await?;
-        found.slots = slots.len();
-        Ok(found)
-    }
-
     /// Looks at keys that seemed different until each is certain or stays busy.
     pub(super) async fn look_again(
         &self,
         mut keys: Vec<Vec<u8>>,
         found: &mut Comparison,
-        lane: Lane,
     ) -> Result<(), DriverError> {
         for _ in 0..LOOKS {
             if keys.is_empty() {
@@ -122,10 +91,10 @@ impl Pair {
             }
             let mut busy = Vec::new();
             for batch in keys.chunks(self.batch) {
-                let before = fingerprints(&self.nodes, &self.owner, lane, batch).await?;
+                let before = fingerprints(&self.nodes, &self.owner, batch).await?;
                 self.wait_until_applied(Duration::from_secs(2)).await?;
-                let theirs = fingerprints(&self.nodes, &self.other, lane, batch).await?;
-                let after = fingerprints(&self.nodes, &self.owner, lane, batch).await?;
+                let theirs = fingerprints(&self.nodes, &self.other, batch).await?;
+                let after = fingerprints(&self.nodes, &self.owner, batch).await?;
                 for (i, key) in batch.iter().enumerate() {
                     if theirs[i] == before[i] || theirs[i] == after[i] {
                         found.keys += u64::from(theirs[i].is_some());
@@ -152,7 +121,7 @@ impl Pair {
         keys: &[Vec<u8>],
         found: &mut Comparison,
     ) -> Result<(), DriverError> {
-        let (ours, theirs) = self.both(keys, Lane::Control).await?;
+        let (ours, theirs) = self.both(keys).await?;
         for ((key, ours), theirs) in keys.iter().zip(ours).zip(theirs) {
             found.digests.0 = found.digests.0.wrapping_add(ours.unwrap_or(0));
             found.digests.1 = found.digests.1.wrapping_add(theirs.unwrap_or(0));
@@ -211,16 +180,10 @@ impl Pair {
         }
     }
 
-    async fn both(
-        &self,
-        keys: &[Vec<u8>],
-        lane: Lane,
-    ) -> Result<(Vec<Fingerprint>, Vec<Fingerprint>), DriverError> {
-        try_join(
-            fingerprints(&self.nodes, &self.owner, lane, keys),
-            fingerprints(&self.nodes, &self.other, lane, keys),
-        )
-        .await
+    /// Fingerprints on both sides at once, the owner's first.
+    async fn both(&self, keys: &[Vec<u8>]) -> Result<(Vec<Fingerprint>, Vec<Fingerprint>), DriverError> {
+        try_join(fingerprints(&self.nodes, &self.owner, keys), fingerprints(&self.nodes, &self.other, keys))
+            .await
     }
 
     /// Some keys of the owner at random, for a sample.
@@ -257,43 +220,5 @@ fn how(ours: Fingerprint, theirs: Fingerprint) -> &'static str {
         (Some(_), None) => "missing on the other side",
         (None, Some(_)) => "only on the other side",
         _ => "type, value or time to live differ",
-    }
-}
-
-/// All keys of one node, batch by batch; a key may come twice.
-struct Scan<'a> {
-    nodes: &'a Nodes,
-    address: &'a str,
-    batch: usize,
-    cursor: Option<String>,
-}
-
-impl<'a> Scan<'a> {
-    fn of(nodes: &'a Nodes, address: &'a str, batch: usize) -> Self {
-        Self { nodes, address, batch, cursor: Some("0".into()) }
-    }
-
-    async fn next(&mut self) -> Result<Option<Vec<Vec<u8>>>, DriverError> {
-        let Some(cursor) = self.cursor.take() else { return Ok(None) };
-        let mut ask = Pipeline::new();
-        ask.cmd("SCAN").arg(&cursor).arg("COUNT").arg(self.batch);
-        let answer = self.nodes.ask_many(self.address, Lane::Bulk, &ask).await?.into_iter().next();
-        let odd = |what: String| DriverError::new(Retry::Retryable, system(self.address), "SCAN", what);
-        let mut answer = match answer {
-            Some(Value::Array(answer)) => answer.into_iter(),
-            Some(Value::ServerError(error)) => return Err(odd(error.to_string())),
-            _ => return Err(odd("expected a cursor and keys".into())),
-        };
-        let next = answer.next().map(text).unwrap_or_default();
-        self.cursor = (next != "0").then_some(next);
-        let keys = match answer.next() {
-            Some(Value::Array(keys)) => keys,
-            _ => Vec::new(),
-        };
-        let bytes = |v| match v {
-            Value::BulkString(key) => Some(key),
-            _ => None,
-        };
-        Ok(Some(keys.into_iter().filter_map(bytes).collect()))
     }
 }

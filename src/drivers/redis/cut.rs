@@ -173,7 +173,7 @@ impl RedisMover {
         let behind = pair.wait_until_applied(Duration::from_secs(2)).await?;
         let keys = pair.random_keys(100).await?;
         let mut found = super::compare::Comparison::default();
-        pair.look_again(keys, &mut found, super::nodes::Lane::Canary).await?;
+        pair.look_again(keys, &mut found).await?;
         Ok(Answer::Done(Evidence {
             summary: format!(
                 "{source} follows, {:.1} ms behind; {} sampled keys equal, {} different",

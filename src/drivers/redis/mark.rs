@@ -1,8 +1,9 @@
-//! The mark that a migration leaves on a node, and the setting that it changes there.
+//! The mark that a migration leaves on a node, and the settings that it changes there.
 //!
 //! For the run, `cluster-allow-replica-migration` is off on both nodes, so that the cluster does
-//! not take the copy away for another shard. The mark says what the setting was before. It stands
-//! in `proc-title-template`, because that setting is free text, is set in the same atomic `CONFIG
+//! not take the copy away for another shard, and a source that is to feed a new replica begins at
+//! once (`repl-diskless-sync-delay` 0; Redis otherwise waits 5 s for more replicas that might come).
+//! The mark says what the settings were before. It stands in `proc-title-template`, because that setting is free text, is set in the same atomic `CONFIG
 //! SET`, is lost with the other at the same restart, touches no data, and shows in `ps`: a leak scan
 //! finds it without any journal.
 
@@ -13,6 +14,18 @@ use crate::drivers::error::{DriverError, Retry};
 
 const TITLE: &str = "proc-title-template";
 const MIGRATION: &str = "cluster-allow-replica-migration";
+const DELAY: &str = "repl-diskless-sync-delay";
+
+/// What a node is in a migration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    /// It stays what it is.
+    Stays,
+    /// It is empty and becomes a replica for this migration.
+    BecomesReplica,
+    /// It is the master of the node that becomes a replica.
+    Feeds,
+}
 
 /// What a mark says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +36,15 @@ pub(super) struct Mark {
     allowed: bool,
     /// The node was empty and has become a replica for this migration.
     pub(super) made_replica: bool,
+    /// Seconds that the node waited before it fed a replica, where that was changed.
+    delay: Option<u32>,
+}
+
+/// What a node is set to now.
+struct Settings {
+    title: String,
+    allowed: bool,
+    delay: Option<u32>,
 }
 
 /// What became of an attempt to mark a node.
@@ -36,12 +58,16 @@ pub(super) enum Marked {
 impl Mark {
     fn write(&self) -> String {
         let word = |yes, y, n| if yes { y } else { n };
-        format!(
+        let mut text = format!(
             "{}:{}:{}",
             self.name,
             word(self.allowed, "migration", "still"),
             word(self.made_replica, "made", "kept")
-        )
+        );
+        if let Some(seconds) = self.delay {
+            text.push_str(&format!(":{seconds}"));
+        }
+        text
     }
 
     fn read(word: &str) -> Option<Mark> {
@@ -49,7 +75,8 @@ impl Mark {
         let name = parts.next().filter(|n| n.starts_with("fs_"))?.to_string();
         let allowed = parts.next()? == "migration";
         let made_replica = parts.next()? == "made";
-        Some(Mark { name, allowed, made_replica })
+        let delay = parts.next().and_then(|seconds| seconds.parse().ok());
+        Some(Mark { name, allowed, made_replica, delay })
     }
 }
 
@@ -72,52 +99,60 @@ fn join(own: &str, marks: &[Mark]) -> String {
 impl Nodes {
     /// The marks on a node; none where `CONFIG` is not allowed.
     pub(super) async fn marks(&self, address: &str) -> Result<Vec<Mark>, DriverError> {
-        Ok(self.settings(address).await?.map(|(title, _)| split(&title).1).unwrap_or_default())
+        Ok(self.settings(address).await?.map(|now| split(&now.title).1).unwrap_or_default())
     }
 
-    /// Marks a node and keeps replica migration off; done again it changes nothing.
-    pub(super) async fn mark(
-        &self,
-        address: &str,
-        name: &str,
-        made_replica: bool,
-    ) -> Result<Marked, DriverError> {
-        let Some((title, allowed_now)) = self.settings(address).await? else {
+    /// Marks a node and sets it for the run; done again it changes nothing.
+    pub(super) async fn mark(&self, address: &str, name: &str, part: Part) -> Result<Marked, DriverError> {
+        let Some(now) = self.settings(address).await? else {
             return Ok(Marked::NotAllowed);
         };
-        let (own, mut marks) = split(&title);
+        let (own, mut marks) = split(&now.title);
         if marks.iter().any(|m| m.name == name) {
             return Ok(Marked::Yes);
         }
-        let allowed = marks.first().map_or(allowed_now, |other| other.allowed);
-        marks.push(Mark { name: name.into(), allowed, made_replica });
-        self.set(address, &join(&own, &marks), Some(false)).await?;
+        // What another migration has changed already was not so before.
+        let allowed = marks.first().map_or(now.allowed, |other| other.allowed);
+        let before = marks.iter().find_map(|other| other.delay).or(now.delay);
+        let delay = before.filter(|_| part == Part::Feeds);
+        marks.push(Mark { name: name.into(), allowed, made_replica: part == Part::BecomesReplica, delay });
+        self.set(address, &join(&own, &marks), Some(false), delay.map(|_| 0)).await?;
         Ok(Marked::Yes)
     }
 
-    /// Takes a mark away, and with the last one restores the setting; done again it changes nothing.
+    /// Takes a mark away, and with the last one restores the settings; done again it changes nothing.
     pub(super) async fn unmark(&self, address: &str, name: &str) -> Result<(), DriverError> {
-        let Some((title, _)) = self.settings(address).await? else { return Ok(()) };
-        let (own, mut marks) = split(&title);
+        let Some(now) = self.settings(address).await? else { return Ok(()) };
+        let (own, mut marks) = split(&now.title);
         let Some(at) = marks.iter().position(|m| m.name == name) else { return Ok(()) };
         let mark = marks.remove(at);
-        let restore = marks.is_empty().then_some(mark.allowed);
-        self.set(address, &join(&own, &marks), restore).await
+        let allowed = marks.is_empty().then_some(mark.allowed);
+        let delay = mark.delay.filter(|_| marks.iter().all(|other| other.delay.is_none()));
+        self.set(address, &join(&own, &marks), allowed, delay).await
     }
 
-    async fn set(&self, address: &str, title: &str, migration: Option<bool>) -> Result<(), DriverError> {
+    async fn set(
+        &self,
+        address: &str,
+        title: &str,
+        migration: Option<bool>,
+        delay: Option<u32>,
+    ) -> Result<(), DriverError> {
         let mut cmd = redis::cmd("CONFIG");
         cmd.arg("SET").arg(TITLE).arg(title);
         if let Some(allowed) = migration {
             cmd.arg(MIGRATION).arg(if allowed { "yes" } else { "no" });
         }
+        if let Some(seconds) = delay {
+            cmd.arg(DELAY).arg(seconds);
+        }
         self.tell(address, &cmd).await.map(|_| ())
     }
 
-    /// The title and whether replica migration is allowed; `None` where `CONFIG` is not allowed.
-    async fn settings(&self, address: &str) -> Result<Option<(String, bool)>, DriverError> {
+    /// What a node is set to; `None` where `CONFIG` is not allowed.
+    async fn settings(&self, address: &str) -> Result<Option<Settings>, DriverError> {
         let mut cmd = redis::cmd("CONFIG");
-        cmd.arg("GET").arg(TITLE).arg(MIGRATION);
+        cmd.arg("GET").arg(TITLE).arg(MIGRATION).arg(DELAY);
         let answer = match self.ask(address, &cmd).await {
             Ok(Value::Array(answer)) => answer,
             Ok(Value::Map(pairs)) => pairs.into_iter().flat_map(|(k, v)| [k, v]).collect(),
@@ -127,7 +162,9 @@ impl Nodes {
         };
         let words: Vec<String> = answer.into_iter().map(text).collect();
         let value = |name: &str| words.chunks(2).find(|p| p[0] == name).and_then(|p| p.get(1).cloned());
-        Ok(value(TITLE).zip(value(MIGRATION)).map(|(title, allowed)| (title, allowed == "yes")))
+        let delay = value(DELAY).and_then(|seconds| seconds.parse().ok());
+        let both = value(TITLE).zip(value(MIGRATION));
+        Ok(both.map(|(title, allowed)| Settings { title, allowed: allowed == "yes", delay }))
     }
 }
 
@@ -138,8 +175,8 @@ mod tests {
     #[test]
     fn marks_of_two_migrations_stand_side_by_side_and_leave_the_title_as_it_was() {
         let own = "{title} {listen-addr} {server-mode}";
-        let a = Mark { name: "fs_aa".into(), allowed: true, made_replica: false };
-        let b = Mark { name: "fs_bb".into(), allowed: true, made_replica: true };
+        let a = Mark { name: "fs_aa".into(), allowed: true, made_replica: false, delay: Some(5) };
+        let b = Mark { name: "fs_bb".into(), allowed: true, made_replica: true, delay: None };
         let title = join(own, &[a.clone(), b.clone()]);
         assert_eq!(split(&title), (own.to_string(), vec![a, b]));
         assert_eq!(join(&split(own).0, &[]), own);

@@ -18,8 +18,10 @@ mod prepare;
 mod probe;
 mod stage;
 mod status;
+mod sweep;
 mod verify;
 mod view;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -2,6 +2,7 @@
 //! break, and the meaning of every failure for the next try.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::{Deref, DerefMut};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
@@ -12,17 +13,16 @@ use tokio::sync::Mutex;
 
 use super::options::RedisOptions;
 use super::view::{Info, View};
+use super::wire::Wire;
 use crate::drivers::error::{DriverError, Retry};
 use crate::fleet::Span;
 
-/// Different kinds of traffic to one node go over different connections, so that a bulk comparison
-/// never stands before the command that ends a pause.
+/// Different kinds of traffic to one node go over different connections, so that nothing long stands
+/// before the command that ends a pause. Comparisons have lines of their own ([`super::wire`]).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Lane {
     /// Questions and changes.
     Control,
-    /// The full comparison.
-    Bulk,
     /// Canary reads, whose latency is measured.
     Canary,
 }
@@ -41,6 +41,43 @@ pub(super) struct Nodes {
     connect_timeout: Span,
     command_timeout: Span,
     open: Mutex<HashMap<(String, Lane), MultiplexedConnection>>,
+    /// Lines for comparisons that nobody uses now.
+    idle: std::sync::Mutex<HashMap<String, Vec<Wire>>>,
+}
+
+/// Idle lines that are kept to one node.
+const IDLE: usize = 8;
+
+/// A line for comparisons, for as long as this lives.
+pub(super) struct Leased<'a> {
+    nodes: &'a Nodes,
+    wire: Option<Wire>,
+}
+
+impl Deref for Leased<'_> {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        self.wire.as_ref().expect("taken in `drop` alone")
+    }
+}
+
+impl DerefMut for Leased<'_> {
+    fn deref_mut(&mut self) -> &mut Wire {
+        self.wire.as_mut().expect("taken in `drop` alone")
+    }
+}
+
+impl Drop for Leased<'_> {
+    fn drop(&mut self) {
+        let Some(wire) = self.wire.take().filter(Wire::is_clean) else { return };
+        if let Ok(mut idle) = self.nodes.idle.lock() {
+            let lines = idle.entry(wire.address().to_string()).or_default();
+            if lines.len() < IDLE {
+                lines.push(wire);
+            }
+        }
+    }
 }
 
 impl Nodes {
@@ -51,6 +88,29 @@ impl Nodes {
             connect_timeout: options.connect_timeout,
             command_timeout: options.command_timeout,
             open: Mutex::default(),
+            idle: std::sync::Mutex::default(),
+        }
+    }
+
+    /// A line to a node that nobody else uses, an idle one or a new one.
+    pub(super) async fn wire(&self, address: &str) -> Result<Leased<'_>, DriverError> {
+        let idle = self.idle.lock().ok().and_then(|mut idle| idle.get_mut(address)?.pop());
+        let wire = match idle {
+            Some(wire) => wire,
+            None => {
+                let user = self.username.as_deref().unwrap_or("default");
+                let login = self.password.as_deref().map(|password| (user, password));
+                let (connect, patience) = (self.connect_timeout.to_std(), self.command_timeout.to_std());
+                Wire::connect(address, login, connect, patience).await?
+            }
+        };
+        Ok(Leased { nodes: self, wire: Some(wire) })
+    }
+
+    /// Throws the idle lines to a node away: one of them was broken, the others will be.
+    pub(super) fn drop_wires(&self, address: &str) {
+        if let Ok(mut idle) = self.idle.lock() {
+            idle.remove(address);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Before the cut: make the destination a replica that stays one, and undo that.
 
-use super::mark::Marked;
+use super::mark::{Marked, Part};
 use super::nodes::{Standing, system, text};
 use super::stage::Stage;
 use super::view::{Health, Info, Role};
@@ -31,10 +31,11 @@ impl RedisMover {
         self.check(job, &stage).await?;
         let (source, destination) = (&stage.source, &stage.destination);
         let name = mark_name(job);
-        let made = !stage.follows();
+        let (ours, theirs) =
+            if stage.follows() { (Part::Stays, Part::Stays) } else { (Part::Feeds, Part::BecomesReplica) };
         let marked = [
-            self.nodes.mark(&destination.address, &name, made).await?,
-            self.nodes.mark(&source.address, &name, false).await?,
+            self.nodes.mark(&destination.address, &name, theirs).await?,
+            self.nodes.mark(&source.address, &name, ours).await?,
         ];
         let (summary, artifacts) = if marked.contains(&Marked::NotAllowed) {
             ("CONFIG is not allowed here: replica migration could not be kept off".to_string(), Vec::new())

@@ -124,10 +124,11 @@ impl RedisMover {
             (address(source_node, &job.source), address(destination_node, &job.destination));
         let mark = mark_name(job);
         let set = format!("CONFIG SET proc-title-template \"… {mark}\" cluster-allow-replica-migration no");
-        let mut lines = vec![format!("{destination}> {set}"), format!("{source}> {set}")];
         let follows = source_node
             .zip(destination_node)
             .is_some_and(|(s, d)| d.role == super::view::Role::ReplicaOf(s.id.clone()));
+        let at_once = if follows { "" } else { " repl-diskless-sync-delay 0" };
+        let mut lines = vec![format!("{destination}> {set}"), format!("{source}> {set}{at_once}")];
         if !follows {
             let id = source_node.map_or("<id of the source>", |n| n.id.as_str());
             lines.push(format!("{destination}> CLUSTER REPLICATE {id}"));
@@ -148,7 +149,8 @@ impl RedisMover {
             lines.push(format!("every other node> CLUSTER FORGET {id}"));
         }
         let restore = "CONFIG SET proc-title-template \"…\" cluster-allow-replica-migration <as before>";
-        lines.extend([format!("{destination}> {restore}"), format!("{source}> {restore}")]);
+        let delay = if follows { "" } else { " repl-diskless-sync-delay <as before>" };
+        lines.extend([format!("{destination}> {restore}"), format!("{source}> {restore}{delay}")]);
         lines.push(format!("way back: {source}> CLUSTER FAILOVER"));
         lines
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 use super::compare::{Comparison, Pair};
-use super::nodes::{Lane, system};
+use super::nodes::system;
 use super::stage::Stage;
 use super::{RedisMover, working};
 use crate::drivers::error::{DriverError, Retry};
@@ -137,7 +137,7 @@ impl RedisMover {
         if stage.owned_by_destination() {
             // Nothing is cut any more, so nothing is held.
             let mut found = Comparison::default();
-            pair.look_again(keys, &mut found, Lane::Control).await?;
+            pair.look_again(keys, &mut found).await?;
             return Ok(Answer::Done(evidence(&found, "; the destination owns the shard already")));
         }
         let budget = self.options.pause_budget.to_std();

@@ -199,12 +199,23 @@ pub(super) fn slot_of_key(key: &[u8]) -> u16 {
 }
 
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0u16, |crc, byte| {
-        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 }
-        })
-    })
+    bytes.iter().fold(0u16, |crc, byte| (crc << 8) ^ CRC16[usize::from((crc >> 8) as u8 ^ byte)])
 }
+
+/// What each byte does to the checksum.
+const CRC16: [u16; 256] = {
+    let (mut table, mut byte) = ([0u16; 256], 0);
+    while byte < 256 {
+        let (mut crc, mut bit) = ((byte as u16) << 8, 0);
+        while bit < 8 {
+            crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
 
 /// `name:value` lines of `INFO`, all sections together.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -244,12 +255,27 @@ impl Info {
 
     /// Keys of all databases, from `db0:keys=…`.
     pub(super) fn keys(&self) -> u64 {
+        self.of_databases("keys=")
+    }
+
+    /// Keys with a time to live, from `db0:…,expires=…`; `None` where there are keys and nothing is
+    /// said about it.
+    pub(super) fn expiring(&self) -> Option<u64> {
+        let said = self.0.iter().filter(|(k, _)| is_database(k)).all(|(_, v)| v.contains(",expires="));
+        said.then(|| self.of_databases("expires="))
+    }
+
+    fn of_databases(&self, name: &str) -> u64 {
         self.0
             .iter()
-            .filter(|(k, _)| k.starts_with("db") && k[2..].bytes().all(|b| b.is_ascii_digit()))
-            .filter_map(|(_, v)| v.split(',').find_map(|f| f.strip_prefix("keys="))?.parse::<u64>().ok())
+            .filter(|(k, _)| is_database(k))
+            .filter_map(|(_, v)| v.split(',').find_map(|f| f.strip_prefix(name))?.parse::<u64>().ok())
             .sum()
     }
+}
+
+fn is_database(name: &str) -> bool {
+    name.strip_prefix("db").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -299,5 +325,8 @@ aaaa :0@0 master,noaddr - 0 0 0 disconnected
             "# Stats\r\nused_memory:12\r\ndb0:keys=7,expires=1,avg_ttl=0\r\ncmdstat_set:calls=3,usec=1\r\ncmdstat_get:calls=9\r\n",
         );
         assert_eq!((info.keys(), info.calls(|n| n == "set"), info.whole("used_memory")), (7, 3, Some(12)));
+        assert_eq!(info.expiring(), Some(1));
+        assert_eq!(Info::parse("# Keyspace\r\n").expiring(), Some(0));
+        assert_eq!(Info::parse("db0:keys=7\r\n").expiring(), None);
     }
 }
