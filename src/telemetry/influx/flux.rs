@@ -2,9 +2,12 @@
 
 use std::ops::Range as Numbers;
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::csv::{CsvError, Parser, Row, Rows};
 use super::gather::{Gather, Range};
@@ -78,7 +81,11 @@ pub(super) fn request(server: &Server, org: &str, query: &str) -> RequestBuilder
         .body(body.to_string())
 }
 
-/// Runs a query and hands its rows on as they arrive.
+/// Pieces of an answer that may have arrived before they are read.
+const AHEAD: usize = 32;
+
+/// Runs a query and hands its rows on as they arrive. The answer is taken from the network by a task
+/// of its own, so that reading the rows and waiting for more of them go on at the same time.
 pub(super) async fn run(
     server: &Server,
     source_name: &str,
@@ -86,11 +93,14 @@ pub(super) async fn run(
     rows: &mut (impl Rows + Send),
 ) -> Result<PullReport, SourceError> {
     let whole = async {
-        let mut response = server.send(request).await.map_err(|f| f.into_source(source_name))?;
+        let response = server.send(request).await.map_err(|f| f.into_source(source_name))?;
+        let (pieces, mut arrived) = mpsc::channel(AHEAD);
+        // Dropped, it ends the task.
+        let mut taking = JoinSet::new();
+        taking.spawn(take(response, pieces));
         let mut parser = Parser::new();
-        loop {
-            let piece = response.chunk().await.map_err(|e| network(e).into_source(source_name))?;
-            let Some(piece) = piece else { break };
+        while let Some(piece) = arrived.recv().await {
+            let piece = piece.map_err(|e| network(e).into_source(source_name))?;
             parser.feed(&piece, rows).map_err(|e| csv_error(source_name, e))?;
         }
         parser.finish(rows).map_err(|e| csv_error(source_name, e))
@@ -99,6 +109,16 @@ pub(super) async fn run(
         .await
         .map_err(|_| server.too_slow().into_source(source_name))??;
     Ok(PullReport { points: counts.points, rejected: counts.rejected, bytes: counts.bytes, newest: None })
+}
+
+/// Takes an answer from the network, piece by piece, until its end or its first failure.
+async fn take(mut response: Response, pieces: mpsc::Sender<reqwest::Result<Bytes>>) {
+    while let Some(piece) = response.chunk().await.transpose() {
+        let last = piece.is_err();
+        if pieces.send(piece).await.is_err() || last {
+            return;
+        }
+    }
 }
 
 fn csv_error(source_name: &str, error: CsvError) -> SourceError {
