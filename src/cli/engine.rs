@@ -20,7 +20,7 @@ use crate::engine::history::HistoryPlan;
 use crate::engine::intake::EmbeddedIntake;
 use crate::engine::inventory::Inventory;
 use crate::engine::{Core, Live, Parts, Surroundings};
-use crate::fleet::{Clock, SystemClock};
+use crate::fleet::{Clock, SteadyClock, SystemClock};
 use crate::protocol::client::RemoteLink;
 use crate::protocol::{Intake, Link};
 use crate::state::{Leadership, RedbStore, Single, Store};
@@ -129,7 +129,8 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         epoch,
         movers: movers.clone(),
         routers: BTreeMap::new(),
-        clock: clock.clone(),
+        // Deadlines are not moved by whoever sets the wall clock.
+        clock: Arc::new(SteadyClock::default()),
     };
     let runner = moving::runner(&config, options.mode, ground).await?;
     let parts = Parts {

@@ -13,6 +13,6 @@ pub use ids::{
     Revision, SiteId, WorkloadId,
 };
 pub use state::{Phase, PredictionState, ServingState, ShownState};
-pub use time::{Clock, ManualClock, Span, SystemClock, Timestamp};
+pub use time::{Clock, ManualClock, Span, SteadyClock, SystemClock, Timestamp};
 pub use topology::{Host, Partition, Topology, Workload};
 pub use units::{Bytes, HealthScore, Probability, Share};

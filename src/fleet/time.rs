@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -175,6 +175,27 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A clock that begins with the wall clock's time and then runs evenly, however the wall clock is
+/// set.
+#[derive(Clone, Copy, Debug)]
+pub struct SteadyClock {
+    began: Instant,
+    at: Timestamp,
+}
+
+impl Default for SteadyClock {
+    fn default() -> Self {
+        Self { began: Instant::now(), at: SystemClock.now() }
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Timestamp(self.at.0.saturating_add(passed))
     }
 }
 

@@ -1,6 +1,8 @@
 //! A step while it is being made: the state that is changed, and the notes and alerts that go with
 //! it. The files in `states/` and the operator's and recovery's rules work on this.
 
+use std::sync::Arc;
+
 use super::effect::{Alert, Effect};
 use super::event::EventKind;
 use super::journal::{Note, Verdict};
@@ -30,7 +32,7 @@ impl Draft {
     }
 
     pub(super) fn finish(self) -> Step {
-        let effects = Effect::of(&self.s).into_iter().collect();
+        let effects = Effect::of(&self.s, self.at).into_iter().collect();
         Step {
             state: self.s,
             effects,
@@ -251,8 +253,10 @@ impl Draft {
         self.s.waiting.clear();
         self.outcome(&act, Verdict::Applied, &evidence.summary);
         if !evidence.summary.is_empty() {
-            self.s.evidence.retain(|(name, _)| *name != act.words());
-            self.s.evidence.push((act.words(), evidence.summary.clone()));
+            let words = act.words();
+            let seen = Arc::make_mut(&mut self.s.evidence);
+            seen.retain(|(name, _)| *name != words);
+            seen.push((words, evidence.summary.clone()));
         }
         match &act.deed {
             Deed::Mover { action: Action::Cleanup { artifact } } => {
@@ -309,18 +313,19 @@ impl Draft {
         self.intend(wait);
     }
 
-    /// Leaves the front action undone and goes on with the next.
-    pub(super) fn skip(&mut self, why: &str) {
-        if let Some(act) = self.s.queue.pop_front() {
-            self.decide(format!("left out {}", act.words()), why);
+    /// Takes the front action out of the queue; what came of it is not known.
+    pub(super) fn drop_front(&mut self, why: &str) {
+        if let Some(act) = self.s.pending().cloned() {
+            self.outcome(&act, Verdict::Unknown, why);
         }
-        self.begin();
+        self.s.queue.pop_front();
     }
 
     fn probed(&mut self, answer: &Probe) {
         match answer {
             Probe::Applied { evidence } => self.done(evidence),
             Probe::InProgress => {
+                self.s.compared = None;
                 self.s.todo = Todo::Perform;
                 self.s.due = self.at;
             }
@@ -369,6 +374,8 @@ impl Draft {
         }
         self.s.waiting = waiting_for.to_string();
         self.s.tries = 0;
+        // Under way: no age of the comparison stops it any more.
+        self.s.compared = None;
         let quick = matches!(self.s.phase, Phase::Fencing | Phase::Committing | Phase::RollingBackPost);
         let wait = if quick { Span(self.s.plan.policy.poll.0.min(10)) } else { self.s.plan.policy.poll };
         self.s.due = self.at + wait;

@@ -36,8 +36,12 @@ pub struct Alert {
 }
 
 impl Effect {
-    /// What `state` wants now; `None` where only a person or nothing can move it.
-    pub fn of(state: &State) -> Option<Effect> {
+    /// What `state` wants at `now`; `None` where only a person or nothing can move it. The owner is
+    /// not changed on an old comparison: the machine is told the time and gives the cut up.
+    pub fn of(state: &State, now: Timestamp) -> Option<Effect> {
+        if state.is_stale(now) {
+            return Some(Effect::Tell);
+        }
         let side =
             if state.phase == crate::fleet::Phase::RollingBackPost { Side::Back } else { Side::Forward };
         match state.todo {

@@ -1,5 +1,7 @@
 //! What can happen to a migration. Every event carries its time; the machine reads no clock.
 
+use std::sync::Arc;
+
 use super::ledger::Foreseen;
 use super::owner::Owner;
 use crate::drivers::{CanarySample, Evidence, JobStatus, Probe, Retry};
@@ -10,7 +12,8 @@ use crate::fleet::{Epoch, Timestamp};
 pub enum OperatorCommand {
     /// Go to the next canary step now.
     NextStep,
-    /// Skip what is left of the canary.
+    /// Skip what is left of the canary; where the switch back was refused, leave the workload at the
+    /// destination.
     Promote,
     /// Stand still at the next safe point.
     Pause,
@@ -50,7 +53,7 @@ pub enum EventKind {
     /// Lock, tokens and generation are taken in this same transaction.
     Admitted {
         /// What the actions will make.
-        foreseen: Vec<Foreseen>,
+        foreseen: Arc<Vec<Foreseen>>,
     },
     /// Admission was refused.
     NotAdmitted {

@@ -2,6 +2,8 @@
 //! it exists, and stays until it is known to be gone. The idea is Citus' `pg_dist_cleanup`
 //! (`shard_cleaner.c`): after any crash the ledger says what may be lying about.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::state::Side;
@@ -35,9 +37,9 @@ pub struct Line {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Ledger {
     /// All artifacts that an action may make.
-    pub foreseen: Vec<Foreseen>,
+    pub foreseen: Arc<Vec<Foreseen>>,
     /// Those that may exist, in the order in which they were made.
-    pub lines: Vec<Line>,
+    pub lines: Arc<Vec<Line>>,
 }
 
 impl Ledger {
@@ -45,16 +47,18 @@ impl Ledger {
     pub fn enter(&mut self, step: &str, side: Side) -> Vec<Line> {
         let mut fresh = Vec::new();
         for foreseen in self.foreseen.iter().filter(|f| f.step == step && f.side == side) {
-            match self.lines.iter_mut().find(|l| l.artifact == foreseen.artifact) {
-                Some(line) if !line.done => {}
-                Some(line) => {
+            let at = self.lines.iter().position(|l| l.artifact == foreseen.artifact);
+            match at {
+                Some(at) if !self.lines[at].done => {}
+                Some(at) => {
+                    let line = &mut Arc::make_mut(&mut self.lines)[at];
                     line.done = false;
                     fresh.push(line.clone());
                 }
                 None => {
                     let line =
                         Line { artifact: foreseen.artifact.clone(), policy: foreseen.policy, done: false };
-                    self.lines.push(line.clone());
+                    Arc::make_mut(&mut self.lines).push(line.clone());
                     fresh.push(line);
                 }
             }
@@ -79,7 +83,7 @@ impl Ledger {
 
     /// Notes that an artifact is gone.
     pub fn gone(&mut self, artifact: &Artifact) {
-        for line in self.lines.iter_mut().filter(|l| &l.artifact == artifact) {
+        for line in Arc::make_mut(&mut self.lines).iter_mut().filter(|l| &l.artifact == artifact) {
             line.done = true;
         }
     }

@@ -3,7 +3,7 @@
 
 use super::draft::Draft;
 use super::event::OperatorCommand;
-use super::state::{Again, HoldReason, State, Todo, Wish};
+use super::state::{Again, BackStage, HoldReason, State, Todo, Wish};
 use super::states;
 use crate::fleet::Phase;
 use crate::protocol::Abilities;
@@ -46,6 +46,7 @@ pub fn refusal(state: &State, command: OperatorCommand) -> Option<String> {
     }
     let undoing = matches!(state.standing(), Phase::RollingBackPre | Phase::RollingBackPost);
     match command {
+        OperatorCommand::Promote if can_keep(state) => None,
         OperatorCommand::NextStep | OperatorCommand::Promote if state.standing() != Phase::Canary => {
             Some(format!("it is not in a canary step but in {}", state.standing().word()))
         }
@@ -71,6 +72,14 @@ pub fn refusal(state: &State, command: OperatorCommand) -> Option<String> {
     }
 }
 
+/// It could not be switched back and the destination serves: a person may leave it there.
+fn can_keep(state: &State) -> bool {
+    state.phase == Phase::Hold
+        && state.standing() == Phase::RollingBackPost
+        && state.back == BackStage::Unfencing
+        && state.queue.is_empty()
+}
+
 /// A person asks. What cannot be done now changes nothing (the runner has refused it with the
 /// reason before).
 pub(super) fn ask(draft: &mut Draft, command: OperatorCommand, actor: &str) {
@@ -78,8 +87,12 @@ pub(super) fn ask(draft: &mut Draft, command: OperatorCommand, actor: &str) {
         return;
     }
     draft.actor = actor.to_string();
+    let keeps = can_keep(&draft.s);
     draft.decide(command.word(), "");
     match command {
+        OperatorCommand::Promote if keeps => {
+            draft.go(Phase::Retiring, format!("{actor} keeps it at the destination"));
+        }
         OperatorCommand::NextStep => {
             wake(draft);
             states::canary::next(draft, format!("{actor} went on"));

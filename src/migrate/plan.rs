@@ -16,6 +16,10 @@ use crate::plan::proposal::{CanaryPlan, PlanHash};
 pub struct Policy {
     /// How long writes may be held at the cut before the source lets go and the cut is tried anew.
     pub fence_budget: Span,
+    /// A comparison at the cut counts for this long; what is older when the owner is to change is
+    /// made anew, after the source was let go.
+    #[serde(default = "compare_age")]
+    pub compare_age: Span,
     /// Cuts that are tried before the migration is undone.
     pub cut_tries: u32,
     /// Attempts (each undone fully before the next) before another destination is asked for.
@@ -49,10 +53,15 @@ pub struct Policy {
     pub loss_bound: Option<Span>,
 }
 
+fn compare_age() -> Span {
+    Span::millis(500)
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
             fence_budget: Span::seconds(2),
+            compare_age: compare_age(),
             cut_tries: 3,
             attempts: 3,
             retry_after: Span::seconds(30),
@@ -190,12 +199,23 @@ impl Plan {
 impl Plan {
     /// Whether this is the move that the approved canonical bytes name, with their canary and soak.
     pub fn is_move_of(&self, approved: &[u8]) -> bool {
-        use serde_json::json;
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(approved) else { return false };
-        let wanted = json!([self.workload, self.class, self.source, self.destination, self.generation]);
-        value["moves"].get(self.order as usize) == Some(&wanted)
-            && value["canary"] == json!(self.canary)
-            && value["soak"] == json!(self.soak)
-            && value["id"] == json!(self.proposal)
+        type Moved = (WorkloadId, String, PartitionId, PartitionId, Generation);
+        #[derive(Deserialize)]
+        struct Bytes {
+            id: ProposalId,
+            moves: Vec<Moved>,
+            canary: CanaryPlan,
+            soak: Span,
+        }
+        let Ok(bytes) = serde_json::from_slice::<Bytes>(approved) else { return false };
+        let same =
+            bytes.moves.get(self.order as usize).is_some_and(|(workload, class, from, to, generation)| {
+                *workload == self.workload
+                    && *class == self.class
+                    && *from == self.source
+                    && *to == self.destination
+                    && *generation == self.generation
+            });
+        same && bytes.canary == self.canary && bytes.soak == self.soak && bytes.id == self.proposal
     }
 }

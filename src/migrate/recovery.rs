@@ -7,7 +7,8 @@ use super::journal::Note;
 use super::owner::Owner;
 use super::state::Todo;
 use super::states;
-use crate::fleet::{Epoch, Phase};
+use crate::fleet::{Epoch, Phase, Timestamp};
+use crate::protocol::Severity;
 
 /// Takes the migration over for `epoch`.
 pub(super) fn adopt(draft: &mut Draft, epoch: Epoch, owner: Option<&Owner>) {
@@ -21,8 +22,15 @@ pub(super) fn adopt(draft: &mut Draft, epoch: Epoch, owner: Option<&Owner>) {
     draft.s.watched_since = draft.s.watched_since.map(|since| since.min(draft.at));
     let unanswered = matches!(draft.s.todo, Todo::Perform | Todo::Probe);
     draft.s.probes = 0;
+    // Nothing is changed on the strength of a comparison that another process made.
+    draft.s.compared = draft.s.compared.map(|_| Timestamp(0));
     if !matches!(draft.s.todo, Todo::Person | Todo::Nothing) {
         draft.s.due = draft.at;
+    }
+    if matches!(draft.s.phase, Phase::Hold | Phase::Stuck) {
+        // The engine before may have died before it told anybody.
+        let (id, from, why) = (draft.s.plan.id, draft.s.standing().word(), draft.s.waiting.clone());
+        draft.alert(Severity::Warning, format!("{id} stands in {from}: {why}"));
     }
     match draft.s.phase {
         Phase::Fencing if !draft.s.unfencing => {

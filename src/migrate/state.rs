@@ -254,6 +254,10 @@ pub struct Progress {
     pub at_gate: bool,
     /// Source and destination were found equal in this attempt.
     pub verified: bool,
+    /// Both sides were found equal at the cut then, and the owner may change on the strength of it;
+    /// `None` = nothing to go by, or the change is under way.
+    #[serde(default)]
+    pub compared: Option<Timestamp>,
     /// The way back.
     pub reverse: Reverse,
     /// Index of the canary step.
@@ -279,7 +283,7 @@ pub struct Progress {
     /// What was made.
     pub ledger: Ledger,
     /// What was seen: step name and words, in order.
-    pub evidence: Vec<(String, String)>,
+    pub evidence: Arc<Vec<(String, String)>>,
     /// Why it is being undone or ended.
     pub cause: String,
     /// What follows the rollback.
@@ -330,6 +334,24 @@ impl State {
         self.hold.as_ref().map_or(self.phase, |h| h.from)
     }
 
+    /// The owner is about to change, and the comparison that allows it is too old: something may
+    /// have happened to the copy since.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        let about_to = match self.phase {
+            Phase::Committing => !self.unfencing,
+            Phase::RollingBackPost => self.back == BackStage::Committing,
+            _ => false,
+        };
+        let asks = match self.plan.capabilities.system_votes {
+            // Once the system has changed its word, our record only follows.
+            true => self.todo == Todo::Perform,
+            false => self.todo == Todo::Commit,
+        };
+        about_to
+            && asks
+            && self.compared.is_some_and(|at| now - at > self.plan.policy.compare_age || now < at)
+    }
+
     /// The action whose outcome is awaited.
     pub fn pending(&self) -> Option<&Act> {
         matches!(self.todo, Todo::Perform | Todo::Probe).then(|| self.queue.front()).flatten()
@@ -355,6 +377,7 @@ impl Progress {
             unfencing: false,
             at_gate: false,
             verified: false,
+            compared: None,
             reverse: Reverse::None,
             canary: 0,
             watched_since: None,
@@ -367,7 +390,7 @@ impl Progress {
             wish: None,
             touched: Touched::default(),
             ledger: Ledger::default(),
-            evidence: Vec::new(),
+            evidence: Arc::default(),
             cause: String::new(),
             again: Again::No,
             admitted: false,

@@ -1,8 +1,6 @@
 //! What a screen shows of a migration: the line of steps, the judge's lines, what can be asked, the
 //! way back. Plain data from the state, nothing else.
 
-use std::collections::VecDeque;
-
 use super::operator::abilities;
 use super::state::{Reverse, State};
 use super::states;
@@ -14,7 +12,7 @@ use crate::protocol::{MigrationView, StepState, StepView};
 pub fn view(
     state: &State,
     status: Option<&JobStatus>,
-    log: &VecDeque<(Timestamp, String)>,
+    log: Vec<(Timestamp, String)>,
     now: Timestamp,
 ) -> MigrationView {
     let plan = &state.plan;
@@ -41,7 +39,7 @@ pub fn view(
         judge: state.judgement.as_ref().map(|j| j.lines.clone()).unwrap_or_default(),
         can: abilities(state),
         way_back: way_back(state),
-        log: log.iter().cloned().collect(),
+        log,
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn admit(context: &Context, machine: &mut Machine) -> Result<()
         Planted::NoLedger => Vec::new(),
         _ => foreseen(context, plan),
     };
-    let next = step(&state, &Event { at: now, kind: EventKind::Admitted { foreseen } });
+    let next = step(&state, &Event { at: now, kind: EventKind::Admitted { foreseen: Arc::new(foreseen) } });
     machine.decided(context, next, now, with);
     machine.save(context).await.map(|_| ())
 }
@@ -80,12 +80,16 @@ fn blocked(context: &Context, plan: &Plan, now: Timestamp) -> Option<(String, Ti
     if age > context.options.world_age {
         return Some((format!("the fleet was last seen {age} ago"), again));
     }
-    if plan.predicted && world.unknown.contains(&plan.source) {
+    let planted = context.options.planted;
+    if plan.predicted && world.unknown.contains(&plan.source) && planted != Planted::BlindToUnknown {
         let reason = format!("nothing is known of {} now: its data is too old", plan.source);
         return Some((reason, again));
     }
     if let Some(frozen) = world.frozen.as_ref().filter(|_| plan.predicted) {
         return Some((format!("automatic mode is frozen: {frozen}"), again));
+    }
+    if planted == Planted::NoQuorum {
+        return None;
     }
     limits::quorum(&world.topology, plan, |p| world.failing.contains(p)).map(|reason| (reason, again))
 }

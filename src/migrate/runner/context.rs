@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use crate::drivers::{Mover, Permit, Router};
 use crate::fleet::{Clock, Epoch, PartitionId, Span, SystemClock, Timestamp, Topology};
+use crate::migrate::journal::Note;
 use crate::migrate::limits::{Limits, Tokens};
 use crate::migrate::plan::{Plan, Policy};
 use crate::state::Store;
@@ -25,7 +26,8 @@ pub struct Options {
     pub world_age: Span,
     /// Wait before the store is asked again after it failed.
     pub store_wait: Span,
-    /// How time passes within one tick.
+    /// How time passes, in a tick and from one to the next. Deadlines are safe from jumps of the
+    /// wall clock where this one does not jump ([`crate::fleet::SteadyClock`]).
     pub clock: Arc<dyn Clock>,
     /// Bugs that tests plant, to see them caught; none anywhere else.
     #[doc(hidden)]
@@ -53,6 +55,35 @@ pub enum Planted {
     IgnoreDifference,
     /// The plan is changed after it was approved.
     OtherPlan,
+    /// The source is fenced for the cut's budget only; the seal is said to be set and is not.
+    NoSeal,
+    /// What came of the fence is not written.
+    NoFenceRecord,
+    /// The quorum of a workload's copies is not looked at.
+    NoQuorum,
+    /// What is intended is not written.
+    NoIntent,
+    /// A person's wish to undo is taken and forgotten.
+    DeafToRollBack,
+    /// Nobody is told of anything.
+    Silent,
+    /// Traffic of a workload with data goes by share before the cut.
+    EarlyRoute,
+    /// What is asked for by a prediction begins while the prediction is unknown.
+    BlindToUnknown,
+}
+
+impl Planted {
+    /// Takes out what a bug does not write.
+    pub(super) fn forget(self, notes: &mut Vec<Note>) {
+        match self {
+            Planted::NoIntent => notes.retain(|n| !matches!(n, Note::Intent { .. })),
+            Planted::NoFenceRecord => {
+                notes.retain(|n| !matches!(n, Note::Outcome { step, .. } if step.ends_with("fence")));
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Default for Options {
@@ -97,7 +128,10 @@ pub(super) struct Context {
     time: Mutex<Time>,
 }
 
-/// Time that never goes backwards, whatever the wall clock does.
+/// The wall clock and the port's clock may drift apart by this within one tick.
+const JUMP: Span = Span::seconds(5);
+
+/// Time that never goes backwards and does not jump, whatever the wall clock does.
 #[derive(Default)]
 struct Time {
     /// The last time that was told.
@@ -132,11 +166,18 @@ impl Context {
     /// A tick begins at this wall clock time.
     pub(super) fn begin_tick(&self, wall: Timestamp) {
         let mut time = self.time.lock().unwrap_or_else(|e| e.into_inner());
-        time.tick = (wall.0, self.options.clock.now().0);
-        if time.last != 0 && wall.0 + time.offset < time.last {
-            time.offset = time.last - wall.0;
+        let port = self.options.clock.now().0;
+        if time.last != 0 {
+            let passed = (port - time.tick.1).max(0);
+            let expected = (time.tick.0 + time.offset + passed).max(time.last);
+            let shown = wall.0 + time.offset;
+            // A small difference follows the wall clock; a jump, forward or back, is none of ours.
+            if shown < time.last || (shown - expected).abs() > JUMP.0 {
+                time.offset = expected - wall.0;
+            }
         }
-        time.last = wall.0 + time.offset;
+        time.tick = (wall.0, port);
+        time.last = time.last.max(wall.0 + time.offset);
     }
 
     /// The time now: the tick's, and what has passed since it began.

@@ -10,15 +10,12 @@ use crate::drivers::JobStatus;
 use crate::fleet::{MigrationId, Phase, Revision, Timestamp};
 use crate::migrate::effect::Alert;
 use crate::migrate::event::OperatorCommand;
-use crate::migrate::journal::{self, Note, Record, Stamp};
+use crate::migrate::journal::{self, Record, Stamp};
 use crate::migrate::limits::Token;
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::state::{State, Todo};
 use crate::migrate::step::{Ask, Step};
 use crate::state::{Compare, Op, StoreError, Txn, TxnOutcome, leadership};
-
-/// Lines of the log that are kept for the screen.
-const LOG: usize = 50;
 
 /// One migration in the runner's hands.
 pub(super) struct Machine {
@@ -31,7 +28,8 @@ pub(super) struct Machine {
     pub(super) retry_at: Timestamp,
     /// Where the job is, as last seen.
     pub(super) status: Option<JobStatus>,
-    pub(super) log: VecDeque<(Timestamp, String)>,
+    /// Records that became durable since it was last with the runner, for the log on a screen.
+    pub(super) fresh: Vec<Record>,
     pub(super) commands: VecDeque<(OperatorCommand, String)>,
     pub(super) alerts: Vec<Alert>,
     pub(super) ask: Option<Ask>,
@@ -40,7 +38,11 @@ pub(super) struct Machine {
 /// A decision on its way to the store.
 pub(super) struct Unsaved {
     state: State,
-    txn: Txn,
+    compares: Vec<Compare>,
+    /// Everything that is put; empty once it was sent, and made again if it has to be sent again.
+    ops: Vec<Op>,
+    /// What is put beside state and records.
+    beside: Vec<Op>,
     records: Vec<Record>,
     alerts: Vec<Alert>,
     ask: Option<Ask>,
@@ -83,14 +85,14 @@ pub(super) fn ended_key(migration: MigrationId) -> String {
 }
 
 impl Machine {
-    pub(super) fn new(state: State, revision: Revision, log: VecDeque<(Timestamp, String)>) -> Self {
+    pub(super) fn new(state: State, revision: Revision) -> Self {
         Self {
             state: Arc::new(state),
             revision,
             unsaved: None,
             retry_at: Timestamp(i64::MIN),
             status: None,
-            log,
+            fresh: Vec::new(),
             commands: VecDeque::new(),
             alerts: Vec::new(),
             ask: None,
@@ -129,51 +131,65 @@ impl Machine {
 
     /// Makes what was decided durable, or finds out whether it is.
     pub(super) async fn save(&mut self, context: &Context) -> Result<Saved, StoreError> {
-        let Some(unsaved) = &self.unsaved else { return Ok(Saved::Yes) };
-        let owner = owner_key(&self.state.plan.workload);
-        let key = state_key(self.state.plan.id);
+        let Some(unsaved) = &mut self.unsaved else { return Ok(Saved::Yes) };
+        let id = self.state.plan.id;
+        let mut ops = std::mem::take(&mut unsaved.ops);
         if self.retry_at.0 != i64::MIN {
             // It failed before: it may have been done all the same.
+            let key = state_key(id);
             let found = match context.store.get(&key).await {
                 Ok(found) => found,
                 Err(error) => return self.later(context, error),
             };
-            let wanted = unsaved.txn.ops.iter().find_map(|op| match op {
+            if ops.is_empty() {
+                ops = unsaved.make_ops(id);
+            }
+            let wanted = ops.iter().find_map(|op| match op {
                 Op::Put(k, value) if *k == key => Some(value),
                 _ => None,
             });
             if let Some(entry) = found.filter(|e| Some(&e.value) == wanted) {
                 return Ok(self.saved(context, entry.modified).await);
             }
+            if unsaved.conditional && unsaved.takes.is_none() {
+                // What it rests on may have changed since it was decided: decided anew. Should the
+                // lost transaction arrive after all, the next one conflicts and this engine stops.
+                self.retry_at = Timestamp(i64::MIN);
+                self.drop_unsaved(context).await;
+                return Ok(Saved::Dropped);
+            }
         }
-        let mut txn = unsaved.txn.clone();
-        if unsaved.gives
-            && let Err(error) = give_back(context, &self.state, &mut txn).await
-        {
+        let mut txn = Txn { compares: unsaved.compares.clone(), ops };
+        let (gives, conditional) = (unsaved.gives, unsaved.conditional);
+        if gives && let Err(error) = give_back(context, &self.state, &mut txn).await {
             return self.later(context, error);
         }
         match context.store.txn(txn).await {
             Ok(TxnOutcome::Committed(revision)) => Ok(self.saved(context, revision).await),
             Ok(TxnOutcome::Conflict { compare, .. }) => {
-                if unsaved.gives && compare.key() == owner {
+                if gives && compare.key() == owner_key(&self.state.plan.workload) {
                     self.retry_at = context.now();
                     return Ok(Saved::Later);
                 }
                 let of_leader = compare.key() == leadership::LEADER_KEY;
-                if of_leader || !unsaved.conditional {
+                if of_leader || !conditional {
                     // Nobody but the leader writes a migration's state.
                     context.deposed.store(true, std::sync::atomic::Ordering::Release);
                     return Ok(Saved::Dropped);
                 }
                 self.retry_at = Timestamp(i64::MIN);
-                if let Some(dropped) = self.unsaved.take()
-                    && let Some(token) = dropped.takes
-                {
-                    context.tokens.lock().await.held.remove(&token.migration);
-                }
+                self.drop_unsaved(context).await;
                 Ok(Saved::Dropped)
             }
             Err(error) => self.later(context, error),
+        }
+    }
+
+    async fn drop_unsaved(&mut self, context: &Context) {
+        if let Some(dropped) = self.unsaved.take()
+            && let Some(token) = dropped.takes
+        {
+            context.tokens.lock().await.held.remove(&token.migration);
         }
     }
 
@@ -202,12 +218,7 @@ impl Machine {
                 tokens.recent.insert(token.migration, token);
             }
         }
-        for record in &unsaved.records {
-            if matches!(record.note, Note::State { .. } | Note::Outcome { .. } | Note::Decision { .. }) {
-                self.log.push_front((record.at, record.words()));
-            }
-        }
-        self.log.truncate(LOG);
+        self.fresh.extend(unsaved.records.into_iter().filter(Record::is_shown));
         self.revision = revision;
         self.state = Arc::new(unsaved.state);
         self.alerts.extend(unsaved.alerts);
@@ -250,26 +261,28 @@ async fn give_back(context: &Context, state: &State, txn: &mut Txn) -> Result<()
 
 impl Unsaved {
     fn new(context: &Context, machine: &Machine, step: Step, at: Timestamp, with: Conditions) -> Self {
-        let Step { mut state, notes, actor, alerts, ask, .. } = step;
+        let Step { mut state, mut notes, actor, alerts, ask, .. } = step;
+        context.options.planted.forget(&mut notes);
         let id = state.plan.id;
         let gives = machine.state.admitted && !state.admitted;
         let stamp = Stamp { migration: id, at, epoch: context.epoch, actor: &actor, phase: state.phase };
         let mut head = std::mem::take(&mut state.progress.journal);
         let chained = journal::chain(&mut head, notes, &stamp);
         state.progress.journal = head;
-        let mut ops = Vec::with_capacity(chained.len() + 2 + with.ops.len());
+        let mut ops = Vec::with_capacity(chained.len() + 3 + with.ops.len());
         let mut records = Vec::with_capacity(chained.len());
         for (op, record) in chained {
             ops.push(op);
             records.push(record);
         }
-        let bytes = serde_json::to_vec(&state.progress).expect("plain data serialises");
-        ops.push(Op::Put(state_key(id), bytes));
+        let mut beside = Vec::with_capacity(with.ops.len() + 2);
         if state.phase.is_end() && machine.state.phase != state.phase {
-            ops.push(Op::Delete(running_key(id)));
-            ops.push(Op::Put(ended_key(id), Phase::word(state.phase).as_bytes().to_vec()));
+            beside.push(Op::Delete(running_key(id)));
+            beside.push(Op::Put(ended_key(id), Phase::word(state.phase).as_bytes().to_vec()));
         }
-        ops.extend(with.ops);
+        beside.extend(with.ops);
+        ops.push(Op::Put(state_key(id), json(&state.progress)));
+        ops.extend(beside.iter().cloned());
         let mut compares = Vec::with_capacity(2 + with.compares.len());
         if context.options.planted != super::context::Planted::NoEpoch {
             compares.push(leadership::guard(context.epoch));
@@ -278,7 +291,9 @@ impl Unsaved {
         compares.push(Compare::Modified(state_key(id), machine.revision));
         Self {
             state,
-            txn: Txn { compares, ops },
+            compares,
+            ops,
+            beside,
             records,
             alerts,
             ask,
@@ -286,5 +301,14 @@ impl Unsaved {
             takes: with.takes,
             gives,
         }
+    }
+
+    /// The same puts again, byte for byte.
+    fn make_ops(&self, id: MigrationId) -> Vec<Op> {
+        let mut ops: Vec<Op> =
+            self.records.iter().map(|r| Op::Put(journal::record_key(id, r.seq), json(r))).collect();
+        ops.push(Op::Put(state_key(id), json(&self.state.progress)));
+        ops.extend(self.beside.iter().cloned());
+        ops
     }
 }

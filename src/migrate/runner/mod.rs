@@ -8,6 +8,7 @@
 mod admit;
 mod context;
 mod drive;
+mod log;
 mod machine;
 mod recover;
 mod submit;
@@ -24,6 +25,7 @@ use futures::stream::FuturesUnordered;
 pub use context::{Options, Planted, World};
 
 use self::context::Context;
+use self::log::Log;
 use self::machine::Machine;
 use super::effect::Alert;
 use super::error::MigrateError;
@@ -46,16 +48,16 @@ const DRIVES: u32 = 64;
 /// Ended migrations that are kept for screens.
 const ENDED: usize = 200;
 
-type Drive = Pin<Box<dyn Future<Output = (Machine, Result<(), StoreError>)> + Send>>;
+type Drive = Pin<Box<dyn Future<Output = (Box<Machine>, Result<(), StoreError>)> + Send>>;
 
 /// One migration's place with the runner.
 struct Slot {
     /// `None` while it is being driven.
-    machine: Option<Machine>,
+    machine: Option<Box<Machine>>,
     /// As last known, for screens and decisions.
     state: Arc<State>,
     status: Option<JobStatus>,
-    log: VecDeque<(Timestamp, String)>,
+    log: Log,
     /// Asked for while it was being driven.
     commands: VecDeque<(OperatorCommand, String)>,
     drives: u32,
@@ -159,7 +161,7 @@ impl Runner {
             .slots
             .iter()
             .filter(|(_, s)| self.may_go(s))
-            .filter_map(|(_, s)| s.machine.as_ref().and_then(Machine::due));
+            .filter_map(|(_, s)| s.machine.as_ref().and_then(|m| m.due()));
         due.min().map(|at| self.context.wall(at))
     }
 
@@ -230,7 +232,7 @@ impl Runner {
     pub fn views(&self) -> Vec<MigrationView> {
         let now = self.context.now();
         let show = |id: &MigrationId, slot: &Slot| {
-            let mut view = view::view(&slot.state, slot.status.as_ref(), &slot.log, now);
+            let mut view = view::view(&slot.state, slot.status.as_ref(), slot.log.lines(), now);
             if let Some(before) = self.waits_for_turn(slot) {
                 view.waiting = format!("waits for its turn after {before}");
             } else if self.stopped.is_some() && !slot.state.phase.is_end() {
@@ -256,7 +258,11 @@ impl Runner {
 
     /// What people have to know since the last time this was asked.
     pub fn take_alerts(&mut self) -> Vec<(MigrationId, Alert)> {
-        std::mem::take(&mut self.alerts)
+        let alerts = std::mem::take(&mut self.alerts);
+        match self.context.options.planted {
+            Planted::Silent => Vec::new(),
+            _ => alerts,
+        }
     }
 
     /// What the planner is asked for since the last time: another destination.
@@ -307,7 +313,7 @@ impl Runner {
     fn launch_if_due(&mut self, id: MigrationId) {
         let now = self.context.now();
         let Some(slot) = self.slots.get(&id) else { return };
-        let due = slot.machine.as_ref().and_then(Machine::due).is_some_and(|due| due <= now);
+        let due = slot.machine.as_ref().and_then(|m| m.due()).is_some_and(|due| due <= now);
         if !due || slot.drives >= DRIVES || !self.may_go(slot) {
             return;
         }
@@ -320,7 +326,7 @@ impl Runner {
     }
 
     /// Takes a machine back, and drives it on if it is due. Tells whether it changed.
-    fn land(&mut self, (mut machine, result): (Machine, Result<(), StoreError>)) -> bool {
+    fn land(&mut self, (mut machine, result): (Box<Machine>, Result<(), StoreError>)) -> bool {
         let id = machine.state.plan.id;
         if let Err(error) = result {
             self.failure = Some(error.into());
@@ -331,10 +337,10 @@ impl Runner {
         let changed = !Arc::ptr_eq(&slot.state, &machine.state);
         let ended = machine.state.phase.is_end() && !slot.state.phase.is_end();
         slot.state = Arc::clone(&machine.state);
-        slot.status.clone_from(&machine.status);
-        if slot.log.len() != machine.log.len() || slot.log.front() != machine.log.front() {
-            slot.log.clone_from(&machine.log);
+        if slot.status != machine.status {
+            slot.status.clone_from(&machine.status);
         }
+        slot.log.add(machine.fresh.drain(..));
         machine.commands.append(&mut slot.commands);
         slot.machine = Some(machine);
         if ended {
@@ -367,12 +373,14 @@ impl Runner {
 }
 
 impl Slot {
-    fn new(machine: Machine) -> Self {
+    fn new(mut machine: Machine, log: Log) -> Self {
+        let mut log = log;
+        log.add(machine.fresh.drain(..));
         Self {
             state: Arc::clone(&machine.state),
             status: None,
-            log: machine.log.clone(),
-            machine: Some(machine),
+            log,
+            machine: Some(Box::new(machine)),
             commands: VecDeque::new(),
             drives: 0,
         }

@@ -1,24 +1,30 @@
 //! After a start or a change of leader: everything that has not ended is loaded from the store and
 //! adopted by the new epoch; what was asked for and not answered is probed first.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::drive::apply;
+use super::log::Log;
 use super::machine::{Machine, plan_key, state_key};
 use super::{ENDED, Runner, STOPPED_KEY, Slot};
 use crate::fleet::{MigrationId, Timestamp};
 use crate::migrate::error::MigrateError;
 use crate::migrate::event::EventKind;
-use crate::migrate::journal::{self, Note};
+use crate::migrate::journal;
 use crate::migrate::limits::{RECENT_PREFIX, TOKEN_PREFIX, Token, Tokens};
 use crate::migrate::owner::{Owner, owner_key};
 use crate::migrate::plan::Plan;
 use crate::migrate::state::{Progress, State};
 use crate::state::{Entry, StoreError};
 
-/// Lines of an old log that are read back.
-const LOG: usize = 50;
+/// Whether a journal is checked when it is read: one that something will be decided on is; one that
+/// is only shown is not (`foreshift journal` checks it).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chain {
+    Checked,
+    AsItIs,
+}
 
 impl Runner {
     /// Loads everything that has not ended and takes it over for this epoch. Call it once before
@@ -38,8 +44,8 @@ impl Runner {
         for entry in last(self.context.store.list("/ended/").await?, ENDED / 4) {
             let Some(id) = entry.key.strip_prefix("/ended/").and_then(|n| n.parse().ok()) else { continue };
             if !self.slots.contains_key(&MigrationId(id)) {
-                let machine = self.read(MigrationId(id)).await?;
-                self.slots.insert(MigrationId(id), Slot::new(machine));
+                let (machine, log) = self.read(MigrationId(id), Chain::AsItIs).await?;
+                self.slots.insert(MigrationId(id), Slot::new(machine, log));
                 self.ended.push_back(MigrationId(id));
             }
         }
@@ -53,7 +59,7 @@ impl Runner {
             if self.slots.contains_key(&id) {
                 continue;
             }
-            let mut machine = self.read(id).await?;
+            let (mut machine, log) = self.read(id, Chain::Checked).await?;
             if adopt.is_some() && machine.state.epoch != self.context.epoch {
                 let owner = self.context.store.get(&owner_key(&machine.state.plan.workload)).await?;
                 let owner = owner.and_then(|e| serde_json::from_slice::<Owner>(&e.value).ok());
@@ -63,13 +69,14 @@ impl Runner {
                     return Err(self.deposed());
                 }
             }
-            self.slots.insert(id, Slot::new(machine));
+            self.alerts.extend(machine.alerts.drain(..).map(|alert| (id, alert)));
+            self.slots.insert(id, Slot::new(machine, log));
         }
         Ok(())
     }
 
     /// One migration as the store has it.
-    async fn read(&self, id: MigrationId) -> Result<Machine, MigrateError> {
+    async fn read(&self, id: MigrationId, chain: Chain) -> Result<(Machine, Log), MigrateError> {
         let unreadable = |what, detail: String| MigrateError::Unreadable { migration: id, what, detail };
         let get = |what: &'static str, entry: Option<Entry>| {
             entry.ok_or_else(|| unreadable(what, "there is none".to_string()))
@@ -81,15 +88,11 @@ impl Runner {
         let progress: Progress =
             serde_json::from_slice(&entry.value).map_err(|e| unreadable("state", e.to_string()))?;
         let records = self.context.store.list(&format!("/migrations/{id}/journal/")).await?;
-        let records = journal::verify(id, &records, Some(&progress.journal))?;
-        let log: VecDeque<(Timestamp, String)> = records
-            .iter()
-            .rev()
-            .filter(|r| matches!(r.note, Note::State { .. } | Note::Outcome { .. } | Note::Decision { .. }))
-            .take(LOG)
-            .map(|r| (r.at, r.words()))
-            .collect();
-        Ok(Machine::new(State { plan: Arc::new(plan), progress }, entry.modified, log))
+        if chain == Chain::Checked {
+            journal::check(id, &records, Some(&progress.journal))?;
+        }
+        let machine = Machine::new(State { plan: Arc::new(plan), progress }, entry.modified);
+        Ok((machine, Log::of_store(records)))
     }
 
     async fn tokens(&self, prefix: &str) -> Result<BTreeMap<MigrationId, Token>, StoreError> {

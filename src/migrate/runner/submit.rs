@@ -1,12 +1,12 @@
 //! From an approved proposal to migrations: one for each move, written in one transaction together
 //! with the very bytes that were approved.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::admit::approved_key;
 use super::context::Planted;
 use super::drive::json;
+use super::log::Log;
 use super::machine::{Machine, plan_key, running_key, state_key};
 use super::{Runner, Slot};
 use crate::fleet::{MigrationId, PartitionId, Phase, Timestamp, Topology};
@@ -79,7 +79,7 @@ impl Runner {
                 .map(|mut machine| {
                     let id = machine.state.plan.id;
                     machine.revision = revision;
-                    self.slots.insert(id, Slot::new(machine));
+                    self.slots.insert(id, Slot::new(machine, Log::default()));
                     id
                 })
                 .collect()),
@@ -137,7 +137,8 @@ impl Runner {
             destination_place: place(topology, &destination),
             destination,
             predicted: matches!(proposal.trigger, Trigger::PredictiveFailure { .. }),
-            stateless: topology.workload(&planned.workload).is_some_and(|w| w.stateless),
+            stateless: self.context.options.planted == Planted::EarlyRoute
+                || topology.workload(&planned.workload).is_some_and(|w| w.stateless),
             routed: self.context.routers.contains_key(&planned.class),
             generation: planned.generation,
             canary: proposal.canary.clone(),
@@ -172,16 +173,16 @@ impl Runner {
             Note::State { from: Phase::Proposed, to: Phase::Approved, reason: String::new() },
         ];
         let mut head = std::mem::take(&mut state.progress.journal);
-        let mut log = VecDeque::new();
+        let mut fresh = Vec::with_capacity(2);
         for (op, record) in journal::chain(&mut head, notes, &stamp) {
-            log.push_front((record.at, record.words()));
+            fresh.push(record);
             ops.push(op);
         }
         state.progress.journal = head;
         ops.push(Op::Put(plan_key(plan.id), json(&*plan)));
         ops.push(Op::Put(state_key(plan.id), json(&state.progress)));
         ops.push(Op::Put(running_key(plan.id), Vec::new()));
-        Machine::new(state, crate::fleet::Revision(0), log)
+        Machine { fresh, ..Machine::new(state, crate::fleet::Revision(0)) }
     }
 }
 

@@ -1,11 +1,11 @@
 //! The invariants, checked after every commit and every effect. They know what was approved and what
-//! was committed, and look at the system from outside; they share no code with the machine.
+//! was committed, and look at the system from outside; they share no code with the machine. What is
+//! checked on the drivers' side is in `effects.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fleet::STATELESS;
+use super::fleet::VOTING;
 use super::system::System;
-use crate::drivers::{Action, Artifact, Job};
 use crate::fleet::{Epoch, Generation, MigrationId, PartitionId, Phase, Topology, WorkloadId};
 use crate::migrate::limits::{Limits, Token};
 use crate::migrate::owner::Owner;
@@ -13,7 +13,14 @@ use crate::plan::Proposal;
 use crate::state::Op;
 
 /// A move as it was approved.
-type Approved = (WorkloadId, PartitionId, PartitionId, Generation);
+pub(super) struct Approved {
+    pub(super) source: PartitionId,
+    pub(super) destination: PartitionId,
+    pub(super) generation: Generation,
+    pub(super) predicted: bool,
+    /// Hash of the plan, in hex.
+    pub(super) hash: String,
+}
 
 /// What the engine was shown of the fleet.
 pub(super) struct Seen<'a> {
@@ -21,6 +28,16 @@ pub(super) struct Seen<'a> {
     pub(super) failing: &'a BTreeSet<PartitionId>,
     pub(super) limits: &'a Limits,
     pub(super) topology: &'a Topology,
+    pub(super) system: &'a System,
+}
+
+/// What the journal says of the cut of one migration.
+#[derive(Default)]
+struct Cut {
+    /// The source, and for the way back the destination, was fenced and not let go.
+    fenced: [bool; 2],
+    /// It was declared that the source is lost.
+    lost: bool,
 }
 
 /// What has been committed, as far as the invariants need it.
@@ -31,18 +48,22 @@ pub(super) struct Checks {
     pub(super) owners: BTreeMap<WorkloadId, Owner>,
     pub(super) leader: Epoch,
     pub(super) violation: Option<String>,
-    approved: BTreeSet<Approved>,
-    predicted: BTreeSet<WorkloadId>,
-    intents: BTreeMap<MigrationId, String>,
-    /// Every step that was ever intended, with the epoch of the engine that did.
-    intended: BTreeSet<(MigrationId, Epoch, String)>,
-    /// The engine whose transaction is being looked at.
-    writer: Epoch,
-    ledger: BTreeSet<String>,
+    pub(super) approved: BTreeMap<WorkloadId, Approved>,
+    /// What is intended and not answered.
+    pub(super) intents: BTreeMap<MigrationId, String>,
+    /// The same as it was when the engine of an epoch was deposed.
+    pub(super) left_with: BTreeMap<Epoch, BTreeMap<MigrationId, String>>,
+    pub(super) ledger: BTreeSet<String>,
+    /// What an engine sent and had no answer to.
+    pub(super) unanswered: BTreeMap<(Epoch, MigrationId), String>,
+    pub(super) tokens: BTreeMap<MigrationId, Token>,
+    /// Migrations that stand and of which nobody was told yet, since when.
+    pub(super) untold: BTreeMap<MigrationId, i64>,
+    epochs: BTreeMap<MigrationId, u64>,
     fences: BTreeSet<(MigrationId, u64)>,
-    tokens: BTreeMap<MigrationId, Token>,
-    /// Actions that were sent and not answered.
-    unanswered: BTreeMap<MigrationId, String>,
+    cuts: BTreeMap<MigrationId, Cut>,
+    /// A person's wish to undo that the journal has.
+    wishes: BTreeSet<MigrationId>,
 }
 
 impl Checks {
@@ -54,32 +75,45 @@ impl Checks {
 
     pub(super) fn approve(&mut self, proposal: &Proposal) {
         let predicted = matches!(proposal.trigger, crate::plan::proposal::Trigger::PredictiveFailure { .. });
+        let hash = proposal.hash().hex();
         for m in &proposal.moves {
-            self.approved.insert((m.workload.clone(), m.source.clone(), m.destination.clone(), m.generation));
-            if predicted {
-                self.predicted.insert(m.workload.clone());
-            }
+            let approved = Approved {
+                source: m.source.clone(),
+                destination: m.destination.clone(),
+                generation: m.generation,
+                predicted,
+                hash: hash.clone(),
+            };
+            self.approved.insert(m.workload.clone(), approved);
         }
+    }
+
+    /// Another engine leads from now on.
+    pub(super) fn lead(&mut self, epoch: Epoch) {
+        self.left_with.insert(self.leader, self.intents.clone());
+        let mine =
+            self.unanswered.range((self.leader, MigrationId(0))..=(self.leader, MigrationId(u64::MAX)));
+        let inherited: Vec<_> = mine.map(|((_, id), step)| ((epoch, *id), step.clone())).collect();
+        self.unanswered.extend(inherited);
+        self.leader = epoch;
     }
 
     /// A transaction of the engine of `epoch` was committed.
     pub(super) fn committed(&mut self, ops: &[Op], epoch: Epoch, seen: &Seen<'_>) {
-        self.writer = epoch;
-        let of_migrations = ops.iter().any(|op| key(op).starts_with("/migrations/"));
-        if of_migrations && epoch < self.leader {
-            let leader = self.leader;
-            self.broken(|| format!("I7: the engine of {epoch} changed a migration while {leader} leads"));
-        }
         for op in ops {
             match op {
                 Op::Put(key, value) => {
                     if let Some((id, rest)) = migration_of(key) {
+                        if epoch < self.leader {
+                            let leader = self.leader;
+                            self.broken(|| format!("I7: the engine of {epoch} changed {id}, {leader} leads"));
+                        }
                         if rest.starts_with("journal/") {
-                            self.recorded(id, value);
+                            self.recorded(id, value, epoch);
                         }
                     } else if let Some(workload) = key.strip_prefix("/owners/") {
                         if let Ok(owner) = serde_json::from_slice::<Owner>(value) {
-                            self.owned(WorkloadId::from(workload), owner);
+                            self.owned(WorkloadId::from(workload), owner, seen);
                         }
                     } else if key.starts_with("/limits/token/")
                         && let Ok(token) = serde_json::from_slice::<Token>(value)
@@ -88,33 +122,64 @@ impl Checks {
                     }
                 }
                 Op::Delete(key) => {
-                    if let Some(id) = key.strip_prefix("/limits/token/").and_then(|n| n.parse().ok()) {
-                        self.tokens.remove(&id);
+                    if let Some(id) = key.strip_prefix("/limits/token/").and_then(|n| n.parse().ok())
+                        && self.tokens.remove(&id).is_none()
+                    {
+                        self.broken(|| format!("I5: {id} gave back a token that it did not hold"));
                     }
                 }
             }
         }
     }
 
-    fn recorded(&mut self, id: MigrationId, value: &[u8]) {
+    fn recorded(&mut self, id: MigrationId, value: &[u8], writer: Epoch) {
+        let epoch = number(value, "\"epoch\":");
+        let before = self.epochs.insert(id, epoch).unwrap_or(0);
+        if epoch < before || epoch != writer.0 {
+            self.broken(|| format!("I7: {id} has a record of e{epoch} by {writer} after one of e{before}"));
+        }
         match field(value, "\"kind\":\"") {
             "STATE" => {
                 let to = field(value, "\"to\":\"");
                 if let Some(phase) = Phase::ALL.iter().find(|p| snake(**p) == to) {
-                    self.phases.insert(id, *phase);
+                    self.changed(id, *phase);
                 }
             }
             "INTENT" => {
                 let step = field(value, "\"step\":\"").to_string();
-                self.intended.insert((id, self.writer, step.clone()));
+                match step.as_str() {
+                    "unfence" => self.cuts.entry(id).or_default().fenced[0] = false,
+                    "rb_unfence" => self.cuts.entry(id).or_default().fenced[1] = false,
+                    _ => {}
+                }
                 self.intents.insert(id, step);
             }
-            "OUTCOME" if field(value, "\"result\":\"") != "unknown" => {
-                self.intents.remove(&id);
+            "OUTCOME" => {
+                let result = field(value, "\"result\":\"");
+                if result == "applied" {
+                    match field(value, "\"step\":\"") {
+                        "fence" => self.cuts.entry(id).or_default().fenced[0] = true,
+                        "rb_fence" => self.cuts.entry(id).or_default().fenced[1] = true,
+                        _ => {}
+                    }
+                }
+                if result != "unknown" {
+                    self.intents.remove(&id);
+                }
             }
             "CLEANUP_ADD" => {
                 self.ledger.insert(field(value, "\"name\":\"").to_string());
             }
+            "DECISION" => match field(value, "\"what\":\"") {
+                "commits without the source" => self.cuts.entry(id).or_default().lost = true,
+                "roll back" => {
+                    self.wishes.insert(id);
+                }
+                "promote" | "next step" | "resume" => {
+                    self.wishes.remove(&id);
+                }
+                _ => {}
+            },
             "FENCE" => {
                 let generation = number(value, "\"generation\":");
                 self.fences.insert((id, generation));
@@ -123,7 +188,22 @@ impl Checks {
         }
     }
 
-    fn owned(&mut self, workload: WorkloadId, owner: Owner) {
+    fn changed(&mut self, id: MigrationId, phase: Phase) {
+        match phase {
+            Phase::Approved => {
+                self.cuts.remove(&id);
+            }
+            Phase::Fencing => self.cuts.entry(id).or_default().fenced[0] = false,
+            Phase::RollingBackPost => self.cuts.entry(id).or_default().fenced[1] = false,
+            Phase::Done if self.wishes.contains(&id) => {
+                self.broken(|| format!("I8: {id} was to be undone and is done"));
+            }
+            _ => {}
+        }
+        self.phases.insert(id, phase);
+    }
+
+    fn owned(&mut self, workload: WorkloadId, owner: Owner, seen: &Seen<'_>) {
         if let Some(before) = self.owners.get(&workload) {
             let changed = before.owner != owner.owner;
             let grew = owner.generation.0 == before.generation.0 + 1;
@@ -135,9 +215,8 @@ impl Checks {
                 );
                 self.broken(|| words);
             }
-            let fenced = owner.migration.is_some_and(|m| self.fences.contains(&(m, owner.generation.0)));
-            if changed && !fenced {
-                self.broken(|| format!("I3: {workload} changed its owner without a FENCE in the journal"));
+            if changed {
+                self.cut(&workload, &owner, seen);
             }
         }
         match owner.migration {
@@ -147,10 +226,33 @@ impl Checks {
         self.owners.insert(workload, owner);
     }
 
+    /// The owner changes: the journal has to say that writes were held, and the copy has to be whole.
+    fn cut(&mut self, workload: &WorkloadId, owner: &Owner, seen: &Seen<'_>) {
+        let load = seen.system.loads.get(workload);
+        // Where the system itself votes its word is the truth, and our record only follows it.
+        let votes = load.is_some_and(|l| l.class == VOTING);
+        let voted = load.is_some_and(|l| votes && l.owner == owner.owner);
+        if votes && !voted {
+            self.broken(|| format!("I3: {workload} changed its owner against the system's own word"));
+        }
+        let back = self.approved.get(workload).is_some_and(|a| a.source == owner.owner);
+        let evidence = owner.migration.is_some_and(|m| {
+            let held = self.cuts.get(&m).is_some_and(|c| c.fenced[usize::from(back)] || c.lost && !back);
+            (held || voted) && self.fences.contains(&(m, owner.generation.0))
+        });
+        if !evidence {
+            self.broken(|| format!("I3: {workload} changed its owner without a FENCE in the journal"));
+        }
+        if load.is_some_and(|l| l.corrupt.contains(&owner.owner)) {
+            self.broken(|| format!("S9: {workload} was cut to a copy with a flipped bit"));
+        }
+    }
+
     fn taken(&mut self, token: Token, seen: &Seen<'_>) {
         let Seen { limits, topology, .. } = seen;
         if let Some(workload) = topology.workload(&token.workload) {
-            if self.predicted.contains(&token.workload) && seen.unknown.contains(&workload.partition) {
+            let predicted = self.approved.get(&token.workload).is_some_and(|a| a.predicted);
+            if predicted && seen.unknown.contains(&workload.partition) {
                 self.broken(|| {
                     format!("I12: {} was admitted while nothing is known of its source", token.migration)
                 });
@@ -162,161 +264,50 @@ impl Checks {
             }
         }
         self.tokens.insert(token.migration, token);
-        let tokens = &self.tokens;
-        let most = |name: &str, bound: u32, of: &dyn Fn(&Token) -> [String; 2]| -> Option<String> {
-            let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-            for token in tokens.values() {
-                let [a, b] = of(token);
-                if a != b {
-                    *counts.entry(b).or_default() += 1;
-                }
-                *counts.entry(a).or_default() += 1;
-            }
-            counts
-                .into_iter()
-                .find(|(_, n)| *n > bound)
-                .map(|(place, n)| format!("I5: {n} moves touch {name} {place}, the limit is {bound}"))
-        };
-        let over =
-            most("host", limits.host, &|t| [t.source.host.to_string(), t.destination.host.to_string()])
-                .or_else(|| {
-                    most("rack", limits.rack, &|t| {
-                        [
-                            format!("{}/{}", t.source.site, t.source.rack),
-                            format!("{}/{}", t.destination.site, t.destination.rack),
-                        ]
-                    })
-                })
-                .or_else(|| {
-                    most("site", limits.site, &|t| {
-                        [t.source.site.to_string(), t.destination.site.to_string()]
-                    })
-                })
-                .or_else(|| {
-                    (tokens.len() as u32 > limits.fleet)
-                        .then(|| format!("I5: {} moves run, the limit is {}", tokens.len(), limits.fleet))
-                });
+        let over = over(&self.tokens, limits);
         if let Some(words) = over {
-            self.broken(|| words);
-        }
-    }
-
-    /// A driver is asked for an action by the engine of `epoch`.
-    pub(super) fn asked(&mut self, job: &Job, action: &Action, step: &str, epoch: Epoch) {
-        let back = self.approved.contains(&(
-            job.workload.clone(),
-            job.destination.clone(),
-            job.source.clone(),
-            Generation(job.generation.0.saturating_sub(2)),
-        ));
-        let forward = self.approved.contains(&(
-            job.workload.clone(),
-            job.source.clone(),
-            job.destination.clone(),
-            Generation(job.generation.0.saturating_sub(1)),
-        ));
-        if !forward && !back {
-            self.broken(|| {
-                format!("I10: {} of {} → {} was never approved", job.workload, job.source, job.destination)
-            });
-        }
-        let id = job.migration;
-        if epoch < self.leader {
-            // A deposed engine that does not know it yet may go on asking for what it intended
-            // itself while it led: the key makes that harmless. Anything else it must not ask.
-            let mut own = self.intended.iter().filter(|(m, e, s)| *m == id && *e <= epoch && s == step);
-            if own.next().is_none() {
-                self.broken(|| {
-                    format!("R2: {step} of {id} was asked for by deposed {epoch}, which never intended it")
-                });
-            }
-            return;
-        }
-        if self.intents.get(&id).is_none_or(|intended| intended != step) {
-            let intended = self.intents.get(&id).cloned();
-            self.broken(|| format!("R2: {step} of {id} was asked for, the journal intends {intended:?}"));
-        }
-        match self.unanswered.get(&id) {
-            Some(before) if before == step && !action.is_read_only() => {
-                self.broken(|| format!("R3: {step} of {id} was repeated without a probe"));
-            }
-            Some(before) if before != step => {
-                self.unanswered.remove(&id);
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn not_answered(&mut self, id: MigrationId, step: &str) {
-        self.unanswered.insert(id, step.to_string());
-    }
-
-    pub(super) fn probed(&mut self, id: MigrationId) {
-        self.unanswered.remove(&id);
-    }
-
-    /// An effect happened in the system.
-    pub(super) fn happened(&mut self, system: &System, job: &Job, made: &[Artifact], wall: i64) {
-        for artifact in made {
-            if !self.ledger.contains(&artifact.name) {
-                self.broken(|| format!("I4: {} {} is in no ledger", artifact.kind, artifact.name));
-            }
-        }
-        self.one_writer(system, &job.workload, wall);
-    }
-
-    /// At most one side takes writes.
-    pub(super) fn one_writer(&mut self, system: &System, workload: &WorkloadId, wall: i64) {
-        if let Some(load) = system.loads.get(workload).filter(|l| l.class != STATELESS)
-            && load.writable_sides(wall) > 1
-        {
-            let sides = load.writable(wall);
-            let words = format!("I1: {workload} takes writes on {sides:?} at once");
-            self.broken(|| words);
-        }
-    }
-
-    /// Everything has ended: the fleet is exactly as the owner records say and nothing is left.
-    pub(super) fn at_the_end(&mut self, system: &System, wall: i64, meddled: &BTreeSet<WorkloadId>) {
-        for (workload, load) in &system.loads {
-            if meddled.contains(workload) {
-                continue;
-            }
-            let owner = self.owners.get(workload).map_or_else(|| load.owner.clone(), |o| o.owner.clone());
-            if load.class == STATELESS {
-                continue;
-            }
-            let writable = load.writable(wall);
-            if writable != [&owner] {
-                let words = format!("S2: {workload} is owned by {owner} and writable on {writable:?}");
-                self.broken(|| words);
-            }
-            let kept = load.data.get(&owner).copied().unwrap_or(0);
-            if kept != load.acked {
-                let acked = load.acked;
-                self.broken(|| {
-                    format!("S2: {workload} has {kept} writes at {owner}, {acked} were acknowledged")
-                });
-            }
-            if load.corrupt.contains(&owner) {
-                self.broken(|| format!("S9: {workload} was cut to a copy with a flipped bit"));
-            }
-            if !load.is_clean() {
-                self.broken(|| format!("clean slate: a fence or a stream of {workload} is left"));
-            }
-        }
-        if !self.tokens.is_empty() {
-            let left: Vec<_> = self.tokens.keys().collect();
-            let words = format!("I5: tokens are left: {left:?}");
             self.broken(|| words);
         }
     }
 }
 
-fn key(op: &Op) -> &str {
-    match op {
-        Op::Put(key, _) | Op::Delete(key) => key,
-    }
+/// The first limit that is exceeded.
+fn over(tokens: &BTreeMap<MigrationId, Token>, limits: &Limits) -> Option<String> {
+    type Place<'a> = (&'a str, &'a str);
+    let most = |name: &str, bound: u32, of: &dyn for<'a> Fn(&'a Token) -> [Place<'a>; 2]| {
+        let mut counts: Vec<(Place<'_>, u32)> = Vec::with_capacity(tokens.len() * 2);
+        let mut add = |place| match counts.iter_mut().find(|(p, _)| *p == place) {
+            Some((_, n)) => *n += 1,
+            None => counts.push((place, 1)),
+        };
+        for token in tokens.values() {
+            let [a, b] = of(token);
+            add(a);
+            if a != b {
+                add(b);
+            }
+        }
+        counts
+            .into_iter()
+            .find(|(_, n)| *n > bound)
+            .map(|((_, place), n)| format!("I5: {n} moves touch {name} {place}, the limit is {bound}"))
+    };
+    most("host", limits.host, &|t| [("", t.source.host.as_str()), ("", t.destination.host.as_str())])
+        .or_else(|| {
+            most("rack", limits.rack, &|t| {
+                [
+                    (t.source.site.as_str(), t.source.rack.as_str()),
+                    (t.destination.site.as_str(), t.destination.rack.as_str()),
+                ]
+            })
+        })
+        .or_else(|| {
+            most("site", limits.site, &|t| [("", t.source.site.as_str()), ("", t.destination.site.as_str())])
+        })
+        .or_else(|| {
+            (tokens.len() as u32 > limits.fleet)
+                .then(|| format!("I5: {} moves run, the limit is {}", tokens.len(), limits.fleet))
+        })
 }
 
 /// `/migrations/M-12/rest` → (M-12, rest).

@@ -70,7 +70,7 @@ impl Faults {
 
     fn next_gap(&mut self) {
         // Mostly one here and there, sometimes several close together.
-        self.gap = if self.random.chance(0.25) { self.random.below(4) } else { self.random.below(90) };
+        self.gap = if self.random.chance(0.25) { self.random.below(4) } else { self.random.below(60) };
     }
 
     /// No more faults.

@@ -6,6 +6,7 @@
 //! examples.)
 
 mod checks;
+mod effects;
 mod faults;
 mod fleet;
 mod operators;
@@ -44,6 +45,13 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// Transactions that were committed.
     pub commits: u64,
+}
+
+impl Outcome {
+    /// The name of the invariant that was broken: `I7`; `None` = passed.
+    pub fn invariant(&self) -> Option<&str> {
+        self.violation.as_deref().map(|v| v.split(':').next().unwrap_or(v))
+    }
 }
 
 /// How seeds are run.

@@ -10,10 +10,21 @@ use crate::migrate::event::OperatorCommand;
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::state::{Op, Store, Txn};
 
+/// What a storm looks like to the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Storm {
+    /// Nothing is known of any host.
+    Blind,
+    /// Every host is predicted to fail.
+    All,
+    /// Every second one, by chance.
+    Some,
+}
+
 /// What will happen in this run, and when it is over (true time).
 #[derive(Default)]
 pub(super) struct Events {
-    pub(super) storm: Option<(i64, i64, bool)>,
+    pub(super) storm: Option<(i64, i64, Storm)>,
     pub(super) jump: Option<(i64, i64, i64)>,
     pub(super) meddle_at: Option<i64>,
     pub(super) flips: Vec<i64>,
@@ -34,7 +45,10 @@ impl Run {
         let deaths: Vec<i64> = (0..2).map(|_| at(80_000)).collect();
         let hour = Span::hours(1).0;
         self.events = Events {
-            storm: random.chance(0.3).then(|| (storm, storm + 20_000, random.chance(0.5))),
+            storm: random.chance(0.4).then(|| {
+                let kind = [Storm::Blind, Storm::All, Storm::Some, Storm::Some][random.below(4)];
+                (storm, storm + 20_000, kind)
+            }),
             jump: random
                 .chance(0.3)
                 .then(|| (jump, jump + 20_000, if random.chance(0.5) { hour } else { -hour })),
@@ -83,20 +97,27 @@ impl Run {
     }
 
     fn storm(&mut self, now: i64) {
-        let Some((from, to, blind)) = self.events.storm else { return };
+        let Some((from, to, kind)) = self.events.storm else { return };
         let on = (from..to).contains(&now);
-        if on == self.storming {
+        if on == self.stormy {
             return;
         }
-        self.storming = on;
+        // The brake is on while all of them are.
+        self.storming = on && matches!(kind, Storm::All);
+        self.stormy = on;
+        let mut random = self.random.fork("storm");
         let mut outside = self.outside();
-        let all: std::collections::BTreeSet<_> =
-            outside.topology.partitions.iter().map(|p| p.id.clone()).filter(|_| on).collect();
-        outside.say(|| format!("STORM {on}, blind {blind}"));
-        if blind {
-            outside.unknown = all;
-        } else {
-            outside.failing = all;
+        let hit: std::collections::BTreeSet<_> = outside
+            .topology
+            .partitions
+            .iter()
+            .map(|p| p.id.clone())
+            .filter(|_| on && (!matches!(kind, Storm::Some) || random.chance(0.5)))
+            .collect();
+        outside.say(|| format!("STORM {on}, {kind:?}"));
+        match kind {
+            Storm::Blind => outside.unknown = hit,
+            Storm::All | Storm::Some => outside.failing = hit,
         }
         outside.topology_changed = true;
     }
@@ -146,10 +167,14 @@ impl Run {
         };
         let done = engine.runner.command(id, command, "operator");
         self.outside().say(|| format!("OPERATOR {} {id}: {done:?}", command.word()));
+        if command == OperatorCommand::RollBack && done.is_ok() {
+            self.asked_back.insert(id, self.now());
+        }
     }
 
     /// A person looks after what stands: resumes it, and undoes it when that did not help.
     pub(super) fn look_after(&mut self) {
+        let now = self.now();
         let Some(engine) = &mut self.engine else { return };
         let standing: Vec<MigrationId> = engine
             .runner
@@ -162,9 +187,17 @@ impl Run {
         for id in standing {
             let tries = self.looked.entry(id).or_insert(0);
             *tries += 1;
-            let command =
-                if (*tries).is_multiple_of(3) { OperatorCommand::RollBack } else { OperatorCommand::Resume };
+            // Where it could not be switched back a person leaves it where it serves, in the end.
+            let refused = engine.runner.state(id).is_some_and(|s| s.standing() == Phase::RollingBackPost);
+            let command = match *tries % 3 {
+                0 if refused => OperatorCommand::Promote,
+                0 => OperatorCommand::RollBack,
+                _ => OperatorCommand::Resume,
+            };
             let done = engine.runner.command(id, command, "operator");
+            if command == OperatorCommand::RollBack && done.is_ok() {
+                self.asked_back.insert(id, now);
+            }
             let mut outside = self.shared.lock().unwrap_or_else(|e| e.into_inner());
             outside.say(|| format!("OPERATOR {} {id}: {done:?}", command.word()));
         }

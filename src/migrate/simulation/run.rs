@@ -21,7 +21,7 @@ use crate::migrate::journal;
 use crate::migrate::limits::Limits;
 use crate::migrate::plan::Policy;
 use crate::migrate::runner::{Options, Runner, World};
-use crate::migrate::state::Progress;
+use crate::migrate::state::{Progress, Wish};
 use crate::plan::Proposal;
 use crate::protocol::{Actor, Mode, Role};
 use crate::state::{Leadership, MemoryStore, Single, Store};
@@ -32,6 +32,9 @@ const START: i64 = 1_000_000_000;
 const STEPS: u32 = 6_000;
 /// Steps after which no new faults come and everything has to end.
 const QUIET_AFTER: u32 = 1_500;
+
+/// A person's wish to undo is taken up within this, faults of the store and waits included.
+const HEARD: i64 = 30_000;
 
 /// One incarnation of the engine.
 pub(super) struct Engine {
@@ -47,10 +50,14 @@ pub(super) struct Run {
     pub(super) random: Random,
     pub(super) engine: Option<Engine>,
     pub(super) events: Events,
+    /// The brake on automatic mode is on.
     pub(super) storming: bool,
+    /// A storm goes on.
+    pub(super) stormy: bool,
+    /// A person asked this engine to undo these, and when; until it is seen to be done.
+    pub(super) asked_back: BTreeMap<MigrationId, i64>,
     pub(super) meddled: BTreeSet<WorkloadId>,
     pub(super) looked: BTreeMap<MigrationId, u32>,
-    setting: Setting,
     clock: Arc<ManualClock>,
     zombie: Option<(Engine, u32)>,
     waiting: Vec<(i64, Arc<Proposal>)>,
@@ -58,7 +65,10 @@ pub(super) struct Run {
     options: Options,
     deaths: u32,
     hosts: usize,
+    /// Migrations that this engine told people of.
     alerts: BTreeSet<MigrationId>,
+    /// Something changed since the last check.
+    changed: bool,
 }
 
 /// Runs one seed.
@@ -136,9 +146,10 @@ impl Run {
             engine: None,
             events: Events::default(),
             storming: false,
+            stormy: false,
+            asked_back: BTreeMap::new(),
             meddled: BTreeSet::new(),
             looked: BTreeMap::new(),
-            setting,
             clock,
             zombie: None,
             waiting,
@@ -147,6 +158,7 @@ impl Run {
             deaths: 0,
             hosts,
             alerts: BTreeSet::new(),
+            changed: true,
         };
         run.foresee();
         run
@@ -177,6 +189,7 @@ impl Run {
                 self.events = Events::default();
                 self.outside().offset = 0;
                 self.storming = false;
+                self.stormy = false;
                 let mut outside = self.outside();
                 outside.failing.clear();
                 outside.unknown.clear();
@@ -200,24 +213,13 @@ impl Run {
             }
             self.advance();
         }
-        let standing = self.engine.as_ref().map(|e| {
-            let mut lines = Vec::new();
-            for id in e.runner.running() {
-                if let Some(s) = e.runner.state(id) {
-                    // I9 ends in a hold that asks a person, too: nothing is flipped back blindly.
-                    let broken = self.outside().system.is_corrupt(&s.plan.workload);
-                    if s.phase == crate::fleet::Phase::Hold && broken {
-                        continue;
-                    }
-                    lines.push(format!("{id} {:?} todo {:?} waiting {:?}", s.phase, s.todo, s.waiting));
-                }
-            }
-            lines.join("; ")
-        });
-        if standing.as_ref().is_some_and(String::is_empty) {
-            return Ok(());
-        }
-        Err(format!("I9: not everything ended in {STEPS} steps: {}", standing.unwrap_or_default()))
+        let running = self.engine.as_ref().map(|e| e.runner.running()).unwrap_or_default();
+        let standing: Vec<String> = running
+            .into_iter()
+            .filter_map(|id| self.engine.as_ref().and_then(|e| e.runner.state(id)))
+            .map(|s| format!("{} {:?} todo {:?} waiting {:?}", s.plan.id, s.phase, s.todo, s.waiting))
+            .collect();
+        Err(format!("I9: not everything ended in {STEPS} steps: {}", standing.join("; ")))
     }
 
     fn pass(&mut self) {
@@ -225,8 +227,8 @@ impl Run {
         let (wall, now) = (outside.wall(), outside.now());
         outside.system.pass(wall, now);
         let Outside { checks, system, .. } = &mut *outside;
-        for workload in system.loads.keys() {
-            checks.one_writer(system, workload, wall);
+        for (workload, load) in &system.loads {
+            checks.one_writer(workload, load, wall);
         }
     }
 
@@ -265,8 +267,12 @@ impl Run {
             let mover: Arc<dyn Mover> = Arc::new(SimMover { class, hands: hands.clone() });
             (class.to_string(), mover)
         });
-        let router: Arc<dyn Router> = Arc::new(SimRouter { hands });
-        let routers = BTreeMap::from([(STATELESS.to_string(), router)]);
+        // Traffic of one class with data goes through a router, too: never before its owner changed.
+        let routers = [PLAIN, STATELESS].map(|class| {
+            let router: Arc<dyn Router> = Arc::new(SimRouter { class, hands: hands.clone() });
+            (class.to_string(), router)
+        });
+        let routers = BTreeMap::from(routers);
         let authority = Authority::of(Mode::Auto).ok()?;
         let runner =
             Runner::new(store, epoch, BTreeMap::from(movers), routers, self.options.clone(), &authority);
@@ -279,6 +285,7 @@ impl Run {
         if dead {
             self.deaths += 1;
             self.engine = None;
+            self.forget();
             self.outside().say(|| "DEATH of the engine".to_string());
         }
     }
@@ -313,6 +320,7 @@ impl Run {
             if let Some(old) = self.engine.take() {
                 let left = 1 + self.random.below(6) as u32;
                 self.zombie = Some((old, left));
+                self.forget();
                 self.deaths += 1;
                 self.ensure_engine()?;
             }
@@ -321,8 +329,11 @@ impl Run {
         if let Some(engine) = self.engine.as_mut().filter(|e| e.recovered) {
             engine.runner.observe(self.world.clone());
             match block_on(engine.runner.tick(wall)) {
-                Ok(_) => {}
-                Err(MigrateError::Deposed { .. }) => self.engine = None,
+                Ok(changed) => self.changed |= changed,
+                Err(MigrateError::Deposed { .. }) => {
+                    self.engine = None;
+                    self.forget();
+                }
                 Err(error) => return Err(format!("tick: {error}")),
             }
         }
@@ -337,6 +348,7 @@ impl Run {
         {
             let left = 2 + self.random.below(12) as u32;
             self.zombie = Some((engine, left));
+            self.forget();
             self.deaths += 1;
             self.outside().say(|| "STALL: another engine takes over".to_string());
         }
@@ -391,7 +403,37 @@ impl Run {
         }
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// What an engine knew alone is gone with it.
+    fn forget(&mut self) {
+        self.alerts.clear();
+        self.asked_back.clear();
+        self.changed = true;
+        self.outside().checks.untold.clear();
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        let now = self.now();
+        if let Some(engine) = self.engine.as_ref().filter(|e| e.recovered && self.changed) {
+            let mut outside = self.shared.lock().unwrap_or_else(|e| e.into_inner());
+            for id in engine.runner.running() {
+                if let Some(state) = engine.runner.state(id) {
+                    outside.checks.stands(state, &self.alerts, now);
+                }
+            }
+            self.changed = !outside.checks.untold.is_empty();
+        }
+        if let Some(engine) = &self.engine {
+            // Taken up, or at an end, or standing where somebody has to look first.
+            self.asked_back.retain(|id, _| {
+                engine.runner.state(*id).is_some_and(|s| {
+                    let undoing = matches!(s.standing(), Phase::RollingBackPre | Phase::RollingBackPost);
+                    !s.phase.is_end() && !undoing && !matches!(s.wish, Some(Wish::RollBack { .. }))
+                })
+            });
+            if let Some(id) = self.asked_back.iter().find(|(_, at)| now - **at > HEARD).map(|(id, _)| *id) {
+                return Err(format!("I8: {id} was to be undone and goes on"));
+            }
+        }
         self.outside().checks.violation.clone().map_or(Ok(()), Err)
     }
 
@@ -427,7 +469,7 @@ impl Run {
         }
         for (id, progress) in &states {
             let records = journals.remove(id).unwrap_or_default();
-            journal::verify(*id, &records, Some(&progress.journal)).map_err(|e| e.to_string())?;
+            journal::check(*id, &records, Some(&progress.journal)).map_err(|e| e.to_string())?;
         }
         let mut outside = self.outside();
         let wall = outside.wall();
@@ -464,7 +506,6 @@ impl Run {
         outcome.acknowledged = outside.system.loads.values().map(|l| l.acked).sum();
         outcome.deaths = self.deaths;
         outcome.hosts = self.hosts as u32;
-        let _ = (&self.setting, &self.alerts);
         outcome
     }
 }
@@ -477,6 +518,7 @@ fn policy(random: &mut Random) -> Policy {
         proof_age: Span::seconds(3),
         loss_bound: random.chance(0.5).then_some(Span::seconds(1)),
         lag_times: 2,
+        compare_age: Span::millis(100),
         probe_tries: 4,
         ..Policy::default()
     }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::checks::{Checks, Seen, migration_of};
 use super::faults::{Faults, Point};
-use super::fleet::{STATELESS, capabilities};
+use super::fleet::capabilities;
 use super::system::{System, artifacts};
 use crate::drivers::{
     Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, DriverError, Job, JobStatus, Mover,
@@ -184,12 +184,10 @@ impl Store for SimStore {
                 point => point,
             }
         };
-        let ops = txn.ops.clone();
-        let outcome = self.inner.txn(txn).await?;
         let mut outside = self.hands.lock();
-        if let TxnOutcome::Committed(revision) = &outcome {
-            committed(&mut outside, &ops, self.hands.incarnation, *revision);
-        }
+        let outcome = self.inner.commit(txn, |ops, revision| {
+            committed(&mut outside, ops, self.hands.incarnation, revision);
+        });
         match point {
             Some(Point::StoreBeforeAnswer) => Err(self.ambiguous()),
             Some(Point::StoreDeathAfter) => {
@@ -209,7 +207,7 @@ fn committed(outside: &mut Outside, ops: &[Op], incarnation: usize, revision: Re
     outside.commits += 1;
     let leads = ops.iter().any(|op| matches!(op, Op::Put(key, _) if key == "/leader"));
     if leads {
-        outside.checks.leader = Epoch(revision.0);
+        outside.checks.lead(Epoch(revision.0));
         outside.epochs[incarnation] = Epoch(revision.0);
         outside.say(|| format!("engine {incarnation} leads with e{}", revision.0));
         return;
@@ -225,8 +223,8 @@ fn committed(outside: &mut Outside, ops: &[Op], incarnation: usize, revision: Re
         }
     }
     let epoch = outside.epochs[incarnation];
-    let Outside { checks, unknown, failing, limits, topology, .. } = outside;
-    checks.committed(ops, epoch, &Seen { unknown, failing, limits, topology });
+    let Outside { checks, unknown, failing, limits, topology, system, .. } = outside;
+    checks.committed(ops, epoch, &Seen { unknown, failing, limits, topology, system });
     for op in ops {
         if let Op::Put(key, _) = op
             && let Some(workload) = key.strip_prefix("/owners/")
@@ -311,7 +309,7 @@ impl Mover for SimMover {
                 return Err(lost(action));
             }
             let step = step_name(job, action, &outside);
-            outside.checks.asked(job, action, &step, epoch);
+            outside.checks.asked(job, action, &step, permit);
             if outside.random.chance(0.004) {
                 // It takes its time.
                 let span = Span(outside.random.below(4000) as i64);
@@ -323,20 +321,20 @@ impl Mover for SimMover {
                     return Err(DriverError::new(Retry::Retryable, "simulated", action.name(), "injected"));
                 }
                 Some(Point::DriverAfterSend) => {
-                    outside.checks.not_answered(job.migration, &step);
+                    outside.checks.not_answered(epoch, job.migration, &step);
                     return Err(lost(action));
                 }
                 Some(Point::DriverDeathBefore) => {
-                    outside.checks.not_answered(job.migration, &step);
+                    outside.checks.not_answered(epoch, job.migration, &step);
                     outside.dead[self.hands.incarnation] = true;
                     return Err(lost(action));
                 }
                 Some(Point::DriverStall) if outside.stalled.is_none() => {
-                    outside.checks.not_answered(job.migration, &step);
+                    outside.checks.not_answered(epoch, job.migration, &step);
                     outside.stalled = Some((self.hands.incarnation, None, false));
                 }
                 Some(Point::DriverBeforeAnswer | Point::DriverDeathAfter) => {
-                    outside.checks.not_answered(job.migration, &step);
+                    outside.checks.not_answered(epoch, job.migration, &step);
                 }
                 _ => {}
             }
@@ -352,7 +350,7 @@ impl Mover for SimMover {
             let Outside { checks, system, .. } = &mut *outside;
             let made = artifacts(job, action);
             let made: &[Artifact] = if system.home(&job.workload) == Some(&job.source) { &made } else { &[] };
-            checks.happened(system, job, made, wall);
+            checks.happened(system, job, action, made, wall);
         }
         outside.say(|| {
             format!(
@@ -383,7 +381,8 @@ impl Mover for SimMover {
         }
         let answer = outside.system.probe(job, action, outside.now());
         if !matches!(answer, Probe::Unknown { .. }) {
-            outside.checks.probed(job.migration);
+            let epoch = outside.epochs[self.hands.incarnation];
+            outside.checks.probed(epoch, job.migration);
         }
         outside.say(|| format!("  {} probe {}: {answer:?}", job.migration, action.name()));
         answer
@@ -436,15 +435,16 @@ impl SimMover {
     }
 }
 
-/// The router of the stateless class.
+/// The router of one class.
 pub(super) struct SimRouter {
+    pub(super) class: &'static str,
     pub(super) hands: Hands,
 }
 
 #[async_trait]
 impl Router for SimRouter {
     fn class(&self) -> &str {
-        STATELESS
+        self.class
     }
 
     async fn weights(&self, workload: &WorkloadId) -> Result<Vec<Weight>, DriverError> {
@@ -453,7 +453,8 @@ impl Router for SimRouter {
             return Err(DriverError::new(Retry::Retryable, "simulated", "weights", "injected"));
         }
         if let Some(id) = outside.checks.working.get(workload).copied() {
-            outside.checks.probed(id);
+            let epoch = outside.epochs[self.hands.incarnation];
+            outside.checks.probed(epoch, id);
         }
         let Some(load) = outside.system.loads.get(workload) else { return Ok(Vec::new()) };
         let share = |s: f64| Share::clamped(s).unwrap_or(Share::MIN);
@@ -481,7 +482,22 @@ impl Router for SimRouter {
         if self.hands.is_dead(&outside) {
             return Err(unknown());
         }
+        outside.checks.routes(workload, weights, permit);
         let point = outside.hit(&Point::DRIVER[..5], migration, "route");
+        let lost = matches!(
+            point,
+            Some(
+                Point::DriverAfterSend
+                    | Point::DriverDeathBefore
+                    | Point::DriverBeforeAnswer
+                    | Point::DriverDeathAfter
+            )
+        );
+        if let Some(id) = migration.filter(|_| lost) {
+            let share = weights.iter().filter(|w| outside.system.home(workload) != Some(&w.partition));
+            let step = format!("route_{:.0}", share.map(|w| w.share.get()).sum::<f64>() * 100.0);
+            outside.checks.not_answered(permit.epoch(), id, &step);
+        }
         match point {
             Some(Point::DriverBeforeSend) => {
                 return Err(DriverError::new(Retry::Retryable, "simulated", "set weights", "injected"));
@@ -494,6 +510,8 @@ impl Router for SimRouter {
             _ => {}
         }
         outside.system.route(workload, weights, permit.epoch())?;
+        let Outside { checks, system, .. } = &mut *outside;
+        checks.routed(system, workload, weights);
         match point {
             Some(Point::DriverBeforeAnswer) => Err(unknown()),
             Some(Point::DriverDeathAfter) => {

@@ -77,7 +77,7 @@ impl System {
     /// Time passes: streams carry what was written before, then clients write.
     pub(super) fn pass(&mut self, wall: i64, now: i64) {
         self.dead.retain(|_, until| *until > now);
-        for load in self.loads.values_mut() {
+        for load in self.loads.values_mut().filter(|l| l.class != STATELESS) {
             load.carry(now);
             load.write(wall);
         }
@@ -236,11 +236,6 @@ impl System {
         })
     }
 
-    /// Whether a copy of the workload was spoilt and has not been made anew.
-    pub(super) fn is_corrupt(&self, workload: &WorkloadId) -> bool {
-        self.loads.get(workload).is_some_and(|l| !l.corrupt.is_empty())
-    }
-
     /// Flips a bit in the copy of a workload that is being moved, if one is. A copy that the owner
     /// record names already is no copy any more: what happens to its data is past any comparison.
     pub(super) fn flip(
@@ -315,14 +310,16 @@ impl Load {
             && *until <= now
             && let Some(sent) = self.data.get(from).copied()
         {
-            self.data.insert(to.clone(), sent);
+            match self.data.get_mut(to) {
+                Some(there) => *there = sent,
+                None => {
+                    self.data.insert(to.clone(), sent);
+                }
+            }
         }
     }
 
     fn write(&mut self, wall: i64) {
-        if self.class == STATELESS {
-            return;
-        }
         for side in self.open.keys() {
             if self.fenced.get(side).is_none_or(|until| *until <= wall)
                 && let Some(writes) = self.data.get_mut(side)

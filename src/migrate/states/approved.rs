@@ -5,6 +5,8 @@
 //! checked anew; a changed world makes it STALE with the differences. Rollback: withdrawn, ABORTED;
 //! nothing was touched.
 
+use std::sync::Arc;
+
 use super::Rules;
 use crate::fleet::{Phase, Span};
 use crate::migrate::draft::Draft;
@@ -25,7 +27,7 @@ fn on(d: &mut Draft, event: &EventKind) {
         EventKind::Admitted { foreseen } => {
             d.s.started = d.at;
             d.s.admitted = true;
-            d.s.ledger.foreseen = foreseen.clone();
+            d.s.ledger.foreseen = Arc::clone(foreseen);
             let (epoch, generation) = (d.s.epoch, d.s.plan.next_generation());
             d.note(Note::Budget { change: 1, what: "lock and tokens".to_string() });
             d.note(Note::Fence { leader: epoch, generation });

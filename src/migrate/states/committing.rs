@@ -3,6 +3,8 @@
 //! Does: where our record is the truth, the transaction: owner and generation as expected, this
 //! leader's epoch, this state → new owner, next generation, REDIRECTING. Where the system itself
 //! votes, it is asked to commit, its word is read, and our record follows in the same transaction.
+//! A comparison that is too old by then, or from before a restart, is no ground for it: the source is
+//! let go, caught up with and compared again.
 //! Deadline: the usual limit, then an alert while it goes on. Recovery: the owner record decides
 //! alone; unchanged means let go and catch up, and where the system votes its word is asked first.
 //! Rollback: not here; a wish waits until it is known which side of the cut this is.
@@ -21,8 +23,10 @@ pub(in crate::migrate) const RULES: Rules = Rules {
         true => d.plan([Act::forward(Action::Commit)]),
         false => d.s.todo = Todo::Commit,
     },
-    exhausted: |d| match d.s.unfencing {
+    exhausted: |d| match d.s.unfencing && !d.s.plan.capabilities.system_votes {
         true => fencing::let_go(d),
+        // Given up or not: what was asked of a system that votes may have come late, and its word
+        // is the truth. The source was let go under our epoch, so nothing of an older one comes now.
         false => d.s.todo = Todo::Poll,
     },
     failed: |d, act, detail| match d.s.unfencing {
@@ -36,6 +40,7 @@ pub(in crate::migrate) const RULES: Rules = Rules {
 
 fn on(d: &mut Draft, event: &EventKind) {
     match event {
+        EventKind::Time if d.s.is_stale(d.at) => fencing::give_up(d, "the comparison is too old"),
         EventKind::OwnerChanged => {
             d.s.switched = true;
             d.go(Phase::Redirecting, "");
@@ -45,8 +50,11 @@ fn on(d: &mut Draft, event: &EventKind) {
             let word = status.as_ref().ok().and_then(|s| s.owner.clone());
             d.s.due = d.at + d.s.plan.policy.poll;
             if word.as_ref() == Some(&d.s.plan.destination) {
+                d.s.unfencing = false;
                 d.s.todo = Todo::Commit;
                 d.s.due = d.at;
+            } else if d.s.unfencing && word.as_ref() == Some(&d.s.plan.source) {
+                fencing::let_go(d);
             } else if word.as_ref() == Some(&d.s.plan.source) {
                 // Its voters may need a moment to tell each other.
                 d.s.lag_ok += 1;

@@ -24,6 +24,7 @@ pub(in crate::migrate) const RULES: Rules = Rules {
     limit: |s| Some(s.plan.policy.fence_budget),
     enter: |d| {
         d.s.cuts += 1;
+        d.s.compared = None;
         let (epoch, generation) = (d.s.epoch, d.s.plan.next_generation());
         d.note(Note::Fence { leader: epoch, generation });
         let capabilities = d.s.plan.capabilities;
@@ -58,6 +59,9 @@ fn done(d: &mut Draft, act: &Act, evidence: &Evidence) {
         d.s.cuts = d.s.plan.policy.cut_tries;
         give_up(d, &format!("the cut was refused: {found}"));
     } else {
+        if compared {
+            d.s.compared = Some(d.at);
+        }
         d.begin();
     }
 }

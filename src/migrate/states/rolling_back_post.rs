@@ -5,7 +5,7 @@
 //! traffic there, stops the reverse stream, runs the ledger. Deadline: the usual limit; before the
 //! change of the owner the destination is let go and it stands (never flipped blind), after it an
 //! alert while it goes on. Recovery: probe; the owner record decides on which side of the change it
-//! is. Rollback: it is one; resumed after a hold it begins anew.
+//! is. Rollback: it is one; resumed after a hold it begins anew, promoted it stays at the destination.
 
 use super::{Rules, keep_trying, late_but_forward, verifying};
 use crate::drivers::{Action, Evidence};
@@ -36,6 +36,7 @@ fn generation(d: &Draft) -> Generation {
 
 fn enter(d: &mut Draft) {
     d.s.back = BackStage::Fencing;
+    d.s.compared = None;
     let (epoch, generation) = (d.s.epoch, generation(d));
     d.note(Note::Fence { leader: epoch, generation });
     let capabilities = d.s.plan.capabilities;
@@ -70,14 +71,16 @@ fn exhausted(d: &mut Draft) {
             let cause = d.s.cause.clone();
             d.end(Phase::RolledBack, cause);
         }
-        BackStage::Unfencing => {
-            let cause = d.s.cause.clone();
-            d.hold(
-                HoldReason::Failed,
-                format!("could not be switched back: {cause}; the destination serves"),
-            );
-        }
+        // The system may have switched back late; its word is the truth.
+        BackStage::Unfencing if d.s.plan.capabilities.system_votes => d.s.todo = Todo::Poll,
+        BackStage::Unfencing => stand(d),
     }
+}
+
+fn stand(d: &mut Draft) {
+    let cause = d.s.cause.clone();
+    d.s.todo = Todo::Go;
+    d.hold(HoldReason::Failed, format!("could not be switched back: {cause}; the destination serves"));
 }
 
 fn done(d: &mut Draft, act: &Act, evidence: &Evidence) {
@@ -85,6 +88,9 @@ fn done(d: &mut Draft, act: &Act, evidence: &Evidence) {
     if compared && evidence.equal != Some(true) {
         let_go(d, &verifying::differences(evidence));
     } else {
+        if compared {
+            d.s.compared = Some(d.at);
+        }
         d.begin();
     }
 }
@@ -98,14 +104,23 @@ fn failed(d: &mut Draft, act: &Act, detail: &str) {
 
 fn on(d: &mut Draft, event: &EventKind) {
     match event {
+        // Compared too long ago: the destination is let go, and it begins anew.
+        EventKind::Time if d.s.is_stale(d.at) => {
+            d.drop_pending("the comparison is too old");
+            d.decide("compares again", "the comparison is too old");
+            d.go(Phase::RollingBackPost, "the comparison is too old");
+        }
         EventKind::OwnerChanged if d.s.back == BackStage::Committing => switched_back(d),
         EventKind::OwnerIs { owner } if d.s.back == BackStage::Committing => owner_is(d, owner.as_ref()),
-        EventKind::Status { status } if d.s.back == BackStage::Committing => {
+        EventKind::Status { status } if matches!(d.s.back, BackStage::Committing | BackStage::Unfencing) => {
             let word = status.as_ref().ok().and_then(|s| s.owner.clone());
             d.s.due = d.at + d.s.plan.policy.poll;
             if word.as_ref() == Some(&d.s.plan.source) {
+                d.s.back = BackStage::Committing;
                 d.s.todo = Todo::Commit;
                 d.s.due = d.at;
+            } else if d.s.back == BackStage::Unfencing && word.as_ref() == Some(&d.s.plan.destination) {
+                stand(d);
             } else if word.as_ref() == Some(&d.s.plan.destination) {
                 d.s.lag_ok += 1;
                 if d.s.lag_ok >= d.s.plan.policy.probe_tries {

@@ -3,15 +3,15 @@
 //! Does: shares to 0, let go of the source, stop copying, remove everything in the ledger, last made
 //! first. Then ABORTED, or APPROVED for another attempt while the approval lasts, or ABORTED with
 //! the planner asked for another destination. Deadline: the usual limit, then an alert while it goes
-//! on; of a source that is lost for good its artifacts stay in the ledger. Recovery: probe, go on.
-//! Rollback: it is one.
+//! on; where only the removal of artifacts on a lost source is left, lock and tokens are given back
+//! and it is tried until the source is back. Recovery: probe, go on. Rollback: it is one.
 
 use super::canary::share_act;
 use super::{Rules, keep_trying, late_but_forward};
 use crate::drivers::Action;
 use crate::fleet::{Phase, Share};
 use crate::migrate::draft::{Draft, doubled};
-use crate::migrate::state::{Act, Again};
+use crate::migrate::state::{Act, Again, Deed};
 use crate::migrate::step::Ask;
 use crate::protocol::Severity;
 
@@ -37,18 +37,35 @@ pub(in crate::migrate) const RULES: Rules = Rules {
     failed: keep_trying,
     late: |d| {
         let lost = d.s.dead >= d.s.plan.policy.source_lost_after && d.s.tries > 0;
-        match d.s.queue.front().filter(|_| lost).map(super::super::state::Act::words) {
-            Some(act) => {
-                let id = d.s.plan.id;
-                d.alert(Severity::Warning, format!("{id}: {act} was left out, the source is gone"));
-                d.set_deadline();
-                d.skip("the source is gone");
-            }
-            None => late_but_forward(d),
+        match lost && d.s.queue.iter().all(is_cleanup) {
+            true => set_aside(d),
+            false => late_but_forward(d),
         }
     },
     ..Rules::USUAL
 };
+
+fn is_cleanup(act: &Act) -> bool {
+    matches!(act.deed, Deed::Mover { action: Action::Cleanup { .. } })
+}
+
+/// Something is left on a source that is gone. What else is left goes first; then lock and tokens
+/// are given back, because nothing that remains touches the workload, and the rest is tried until
+/// the source is back.
+fn set_aside(d: &mut Draft) {
+    let Some(act) = d.s.queue.front().cloned() else { return };
+    d.drop_front("the source is gone");
+    d.s.queue.push_back(act.clone());
+    if d.s.admitted {
+        let (id, source) = (d.s.plan.id, d.s.plan.source.clone());
+        let left = format!("{} waits for {source} to be back", act.words());
+        d.alert(Severity::Warning, format!("{id}: {left}; {} is free", d.s.plan.workload));
+        d.decide("gives the workload free", left);
+        d.give_back();
+    }
+    d.s.deadline = None;
+    d.begin();
+}
 
 fn after(d: &mut Draft) {
     let cause = d.s.cause.clone();

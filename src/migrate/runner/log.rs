@@ -1,0 +1,52 @@
+//! The log of one migration as a screen shows it: the newest records, put into words only when
+//! somebody looks. What was written before a restart is kept as the store has it until then.
+
+use std::collections::VecDeque;
+use std::sync::OnceLock;
+
+use crate::fleet::Timestamp;
+use crate::migrate::journal::Record;
+use crate::state::Entry;
+
+/// Lines that are kept.
+const LINES: usize = 50;
+
+/// The log of one migration.
+#[derive(Default)]
+pub(super) struct Log {
+    /// Newest first.
+    fresh: VecDeque<Record>,
+    /// As read from the store, oldest first.
+    old: Vec<Entry>,
+    /// `old` in words, newest first, once somebody looked.
+    read: OnceLock<Vec<(Timestamp, String)>>,
+}
+
+impl Log {
+    /// What the store has, oldest first.
+    pub(super) fn of_store(mut records: Vec<Entry>) -> Self {
+        // Two records of three are shown, or more; the rest of an old journal is not kept.
+        let surplus = records.len().saturating_sub(LINES * 4);
+        records.drain(..surplus);
+        Self { old: records, ..Self::default() }
+    }
+
+    /// Takes in what became durable, oldest first.
+    pub(super) fn add(&mut self, records: impl IntoIterator<Item = Record>) {
+        for record in records {
+            self.fresh.push_front(record);
+        }
+        self.fresh.truncate(LINES);
+    }
+
+    /// The lines, newest first.
+    pub(super) fn lines(&self) -> Vec<(Timestamp, String)> {
+        let old = self.read.get_or_init(|| {
+            let read = |entry: &Entry| serde_json::from_slice::<Record>(&entry.value).ok();
+            let shown = self.old.iter().rev().filter_map(read).filter(Record::is_shown);
+            shown.take(LINES).map(|r| (r.at, r.words())).collect()
+        });
+        let fresh = self.fresh.iter().map(|r| (r.at, r.words()));
+        fresh.chain(old.iter().cloned()).take(LINES).collect()
+    }
+}
