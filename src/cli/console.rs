@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, LogTo};
-use super::{RunArgs, demo, engine, place};
+use super::{RunArgs, coming, demo, engine, place, settings};
 use crate::config::{self, ModeSetting};
 use crate::protocol::{Actor, Link, Mode, Role};
 use crate::tui::theme::GlyphSet;
@@ -32,17 +33,25 @@ pub fn run(args: &RunArgs, named: Option<&Path>) -> Result<ExitCode> {
     logging::start(if args.headless { LogTo::JsonLines } else { LogTo::Console });
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     runtime.block_on(async {
+        if args.headless {
+            let running = engine::start(config).await?;
+            let outcome = until_told().await;
+            running.close().await;
+            return outcome;
+        }
         let console = config.console.clone();
-        let running = engine::start(config).await?;
-        let outcome = if args.headless {
-            until_told().await
-        } else {
-            match show(running.link(), &console, args.theme.as_deref(), Engine::Embedded).await {
-                // The person's connection broke; automatic mode, and what moves, go on without it.
-                Ok(Exit::Hangup) if goes_on(&*running.link()) => until_told().await,
-                Ok(_) => Ok(ExitCode::SUCCESS),
-                Err(error) => Err(error),
-            }
+        let first = coming::before(&settings::engine(&config));
+        let start = async {
+            let running = engine::start(config).await?;
+            Ok((running.link(), running))
+        };
+        let (theme, shutdown) = (args.theme.as_deref(), CancellationToken::new());
+        let (shown, running) = coming::show(first, &console, theme, shutdown, start).await?;
+        let outcome = match shown {
+            // The person's connection broke; automatic mode, and what moves, go on without it.
+            Ok(Exit::Hangup) if goes_on(&*running.link()) => until_told().await,
+            Ok(_) => Ok(ExitCode::SUCCESS),
+            Err(error) => Err(error),
         };
         running.close().await;
         outcome
@@ -76,9 +85,24 @@ pub async fn show(
     theme: Option<&str>,
     engine: Engine,
 ) -> Result<Exit> {
+    show_until(link, settings, theme, engine, CancellationToken::new()).await
+}
+
+/// The same, or until `shutdown` says so.
+///
+/// # Errors
+/// Where there is no terminal, or theme or keys make no sense.
+pub async fn show_until(
+    link: Arc<dyn Link>,
+    settings: &config::Console,
+    theme: Option<&str>,
+    engine: Engine,
+    shutdown: CancellationToken,
+) -> Result<Exit> {
     let user = std::env::var("USER").unwrap_or_else(|_| "operator".into());
     let actor = Actor { name: user, role: Role::Admin };
-    Ok(tui::run(link, options(settings, theme, engine), actor).await?)
+    let options = ConsoleOptions { shutdown, ..options(settings, theme, engine) };
+    Ok(tui::run(link, options, actor).await?)
 }
 
 /// The configuration's words for the console's options.

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::RunArgs;
 use super::evacuate::Report;
 use super::moving::{self, Ground};
-use super::{models, settings};
+use super::{coming, models, settings};
 use crate::alert::Notifier;
 use crate::config::{CanarySetting, Config, MovesLimit, quantity};
 use crate::drivers::{Mover, Router};
@@ -31,7 +33,6 @@ use crate::sim::{DemoOptions, SimFleet};
 use crate::state::{Leadership, MemoryStore, Single, Store};
 use crate::telemetry::Source;
 use crate::telemetry::embedded::EmbeddedStore;
-use crate::tui::{Engine, Exit};
 
 /// Start of a demo in simulated time: 2026-01-05T00:00:00Z, a Monday.
 const START: Timestamp = Timestamp(1_767_571_200_000);
@@ -171,22 +172,50 @@ pub fn run(args: DemoArgs, run: &RunArgs) -> Result<ExitCode> {
     runtime.block_on(with_console(&args, run))
 }
 
+/// A demo that runs: the engine, and the task that lets the fleet live.
+struct Playing {
+    live: Live,
+    feeder: JoinHandle<()>,
+}
+
 async fn with_console(args: &DemoArgs, run: &RunArgs) -> Result<ExitCode> {
     super::logging::start(super::logging::LogTo::Console);
     let speed = args.speed.unwrap_or(1.0).clamp(0.01, 1000.0);
-    let clock: Arc<dyn Clock> =
-        Arc::new(ScaledClock { started: Instant::now(), start: SystemClock.now(), speed });
     let mode = match (run.auto, run.read_only) {
         (true, _) => Mode::Auto,
         (_, true) => Mode::ReadOnly,
         _ => Mode::Advise,
     };
-    let Stage { mut fleet, core, store, intake, movers } = stage(args.seed, mode, clock.clone()).await?;
+    let config = config();
+    let first = coming::before(&EngineOptions { mode, ..settings::engine(&config) });
+    let start = begin(args.seed, mode, speed);
+    let shutdown = CancellationToken::new();
+    if let Some(length) = args.length {
+        let shutdown = shutdown.clone();
+        let most = Duration::from_secs_f64(length.as_seconds() / speed);
+        tokio::spawn(async move {
+            tokio::time::sleep(most).await;
+            shutdown.cancel();
+        });
+    }
+    let theme = run.theme.as_deref();
+    let (outcome, playing) = coming::show(first, &config.console, theme, shutdown, start).await?;
+    playing.feeder.abort();
+    playing.live.stop().await;
+    outcome.map(|_| ExitCode::SUCCESS)
+}
+
+/// Sets the stage and lets engine and fleet run, `speed` times as fast as the clock on the wall.
+async fn begin(seed: u64, mode: Mode, speed: f64) -> Result<(Arc<dyn Link>, Playing)> {
+    let clock: Arc<dyn Clock> =
+        Arc::new(ScaledClock { started: Instant::now(), start: SystemClock.now(), speed });
+    let Stage { mut fleet, core, store, intake, movers } = stage(seed, mode, clock.clone()).await?;
     let options = core.options().clone();
     let live = Live::start(
         core,
         Surroundings {
             clock: clock.clone(),
+            every: Duration::from_secs_f64(options.interval.as_seconds() / speed),
             source: Arc::new(store.clone()),
             history: Some(HistoryPlan {
                 source: Arc::new(store),
@@ -206,33 +235,18 @@ async fn with_console(args: &DemoArgs, run: &RunArgs) -> Result<ExitCode> {
             intake: Some(intake.clone()),
         },
     );
-    let feeder = tokio::spawn({
-        let clock = clock.clone();
-        async move {
-            let mut tick = tokio::time::interval(Duration::from_millis(250));
-            loop {
-                tick.tick().await;
-                for message in fleet.step_to(clock.now()) {
-                    if let Err(error) = intake.take(message).await {
-                        tracing::warn!(%error, "a simulated agent's message was not taken");
-                    }
+    let feeder = tokio::spawn(async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        loop {
+            tick.tick().await;
+            for message in fleet.step_to(clock.now()) {
+                if let Err(error) = intake.take(message).await {
+                    tracing::warn!(%error, "a simulated agent's message was not taken");
                 }
             }
         }
     });
-    let link: Arc<dyn Link> = Arc::new(live.link.clone());
-    let settings = config().console;
-    let shown = super::console::show(link, &settings, run.theme.as_deref(), Engine::Embedded);
-    let outcome = match args.length {
-        Some(length) => {
-            let most = Duration::from_secs_f64(length.as_seconds() / speed);
-            tokio::time::timeout(most, shown).await.unwrap_or(Ok(Exit::Stopped))
-        }
-        None => shown.await,
-    };
-    feeder.abort();
-    live.stop().await;
-    outcome.map(|_| ExitCode::SUCCESS)
+    Ok((Arc::new(live.link.clone()), Playing { live, feeder }))
 }
 
 /// What one run in simulated time came to.

@@ -150,6 +150,7 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         core,
         Surroundings {
             clock,
+            every: options.interval.to_std(),
             source: series.source,
             history: Some(HistoryPlan {
                 source: series.history,

@@ -10,6 +10,7 @@ pub mod attach;
 pub mod bench;
 pub mod check;
 pub mod check_model;
+pub mod coming;
 pub mod console;
 pub mod demo;
 pub mod engine;

@@ -17,12 +17,16 @@ use super::observe::{self, Delivery, PullOptions};
 use super::write_back;
 use crate::alert::Notifier;
 use crate::drivers::Mover;
-use crate::fleet::{Clock, Span, Topology};
+use crate::fleet::{Clock, Topology};
 use crate::protocol::Snapshot;
 use crate::telemetry::{Sink, Source, SourceStatus};
 
 /// Between two looks of the runner at what moves.
 const RUNNER_TICK: Duration = Duration::from_millis(100);
+/// The same while nothing moves: commands and answers wake it at once, this is for what is due.
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// Shortest time between two cycles.
+const SHORTEST: Duration = Duration::from_millis(50);
 /// Longest time for coming to a safe point at the end.
 const SAFE_POINT: Duration = Duration::from_secs(4);
 /// Longest time that one discovery may take.
@@ -32,6 +36,8 @@ const DISCOVERY_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Surroundings {
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Between two cycles, on the clock of this machine: a simulated fleet's may run faster.
+    pub every: Duration,
     /// Where samples come from.
     pub source: Arc<dyn Source>,
     /// What history warms the baselines before the first cycle.
@@ -79,7 +85,7 @@ impl Live {
 async fn discover(
     class: String,
     mover: Arc<dyn Mover>,
-    every: Span,
+    every: Duration,
     found: mpsc::Sender<(String, Result<Topology, String>)>,
 ) {
     loop {
@@ -91,7 +97,7 @@ async fn discover(
         if found.send((class.clone(), result)).await.is_err() {
             return;
         }
-        tokio::time::sleep(every.to_std()).await;
+        tokio::time::sleep(every).await;
     }
 }
 
@@ -102,7 +108,7 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(observe::pull_for_ever(around.source.clone(), clock.clone(), around.pull, delivered, status));
     let (found, mut discoveries) = mpsc::channel(8);
-    let every = core.options().interval;
+    let every = around.every.max(SHORTEST);
     for (class, mover) in &around.movers {
         tasks.spawn(discover(class.clone(), mover.clone(), every, found.clone()));
     }
@@ -111,8 +117,7 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
     if let Some(sink) = &around.sink {
         tasks.spawn(write_back::write_for_ever(sink.clone(), waiting, failing));
     }
-    let mut tick = tokio::time::interval(RUNNER_TICK);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticked = tokio::time::Instant::now();
 
     let (part, mut parts) = mpsc::channel(1);
     let mut warming = around.history.is_some();
@@ -122,13 +127,14 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
         drop(part);
     }
 
-    let mut cycle = tokio::time::interval(every.to_std());
+    let mut cycle = tokio::time::interval(every);
     cycle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first cycle comes with the first data.
     cycle.reset();
     let mut first = true;
     loop {
         let mut changed = true;
+        let tick = ticked + if core.moving() { RUNNER_TICK } else { IDLE_TICK };
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
@@ -137,7 +143,10 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
                 let _ = asked.answer.send(result);
             }
             () = core.ready() => changed = core.tick(clock.now()).await,
-            _ = tick.tick() => changed = core.tick(clock.now()).await,
+            () = tokio::time::sleep_until(tick) => {
+                changed = core.tick(clock.now()).await;
+                ticked = tokio::time::Instant::now();
+            }
             part = parts.recv(), if warming => {
                 match part {
                     Some(windows) => core.brain_mut().learn_history(&windows),
