@@ -28,7 +28,7 @@ fn a_proposal_is_approved_by_keys_with_the_plan_that_was_shown() {
     assert!(c.text().contains("approve P-218?"));
     c.run("y<enter>");
     let plan = "9f3ca1d07be24c55a0e1".to_string();
-    assert_eq!(c.performed(), [Command::Approve { proposal: ProposalId(218), plan }]);
+    assert_eq!(c.performed(), [Command::Approve { proposal: ProposalId(218), plan, reason: String::new() }]);
     assert!(c.model.popup.is_none());
 }
 
@@ -104,6 +104,73 @@ fn control_c_twice_leaves_and_once_says_so() {
     assert!(c.text().contains("press C-c again to leave"));
     c.run("<C-c>");
     assert!(c.effects.contains(&Effect::Quit));
+}
+
+#[test]
+fn a_proposal_that_comes_is_under_the_cursor_of_who_has_not_moved_it() {
+    let mut before = fleet();
+    let proposals = std::mem::take(&mut before.proposals);
+    before.migrations = Arc::default();
+    let mut after = before.clone();
+    (after.sequence, after.proposals) = (before.sequence + 1, proposals);
+    for (moved, lands) in [("", true), ("j", false)] {
+        let mut c = Console::new(before.clone(), (110, 32));
+        c.run(moved);
+        assert!(c.model.chosen_partition().is_some());
+        c.happens(Msg::Snapshot(Arc::new(after.clone())));
+        assert_eq!(c.model.chosen_proposal().is_some(), lands, "after {moved:?}");
+    }
+}
+
+#[test]
+fn one_looks_back_changes_nothing_there_and_comes_back_to_now() {
+    let mut c = console();
+    for (sequence, seconds) in [(5_000, 10), (5_001, 20)] {
+        let mut next = fleet();
+        next.sequence = sequence;
+        next.at = next.at + foreshift::fleet::Span::seconds(seconds);
+        c.happens(Msg::Snapshot(Arc::new(next)));
+    }
+    let now = c.model.snapshot.sequence;
+    c.run("<<");
+    assert!(c.model.snapshot.sequence < now && c.text().contains("20 s AGO"), "{}", c.text());
+    c.run("5a");
+    assert!(c.model.popup.is_none(), "nothing is decided in the past");
+    assert!(c.text().contains("this is how it was 20 s ago"), "{}", c.text());
+    // What comes in meanwhile waits; the way forward ends at now.
+    let mut next = fleet();
+    next.sequence = 5_002;
+    next.at = next.at + foreshift::fleet::Span::seconds(30);
+    c.happens(Msg::Snapshot(Arc::new(next)));
+    c.run(">>>");
+    assert_eq!(c.model.snapshot.sequence, 5_002);
+    assert!(!c.model.frozen && !c.text().contains("AGO"));
+    // A stop is about now, wherever one looks.
+    c.run("<").run("!<enter>");
+    assert_eq!(c.performed(), [Command::StopEverything]);
+    assert!(!c.model.frozen);
+}
+
+#[test]
+fn a_plan_over_several_hosts_needs_its_name_and_a_reason() {
+    let mut s = fleet();
+    {
+        let p = &mut Arc::make_mut(&mut s.proposals)[0];
+        let mut other = p.moves[0].clone();
+        other.source = "ams-r1-01/p1".into();
+        p.moves.push(other);
+    }
+    let mut c = Console::new(s, (110, 32));
+    c.run("<enter>ay<enter>");
+    assert!(c.performed().is_empty());
+    c.run("<C-u>P-218<enter>");
+    assert!(c.performed().is_empty(), "a name alone is not enough");
+    c.run("rack loses power<enter>");
+    let sent = c.performed();
+    assert!(
+        matches!(&sent[..], [Command::Approve { reason, .. }] if reason == "rack loses power"),
+        "{sent:?}"
+    );
 }
 
 #[test]

@@ -104,7 +104,8 @@ async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> 
     else {
         bail!("the engine made no proposal");
     };
-    link.send(actor(), Command::Approve { proposal: id, plan: view.plan.clone() }).await?;
+    let approve = Command::Approve { proposal: id, plan: view.plan.clone(), reason: String::new() };
+    link.send(actor(), approve).await?;
     let ended = watch(&*link, id, view.moves.len(), args, json).await?;
     let well = ended.len() == view.moves.len() && ended.iter().all(|m| m.phase == Phase::Done);
     if json {

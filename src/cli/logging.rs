@@ -6,6 +6,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use crate::tui::OwnLog;
+
 /// Who reads the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogTo {
@@ -38,12 +40,10 @@ pub fn start(to: LogTo) {
                     .with_filter(filter(LevelFilter::INFO)),
             )
             .try_init(),
-        LogTo::Console => {
-            let _ = tui_logger::init_logger(tui_logger::LevelFilter::Info);
-            registry
-                .with(tui_logger::TuiTracingSubscriberLayer.with_filter(filter(LevelFilter::INFO)))
-                .try_init()
-        }
+        // What the filter lets through is kept, down to where `RUST_LOG` says.
+        LogTo::Console => registry
+            .with(OwnLog::down_to(tui_logger::LevelFilter::Trace).with_filter(filter(LevelFilter::INFO)))
+            .try_init(),
         LogTo::StandardError => registry
             .with(
                 tracing_subscriber::fmt::layer()

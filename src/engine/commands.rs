@@ -64,7 +64,7 @@ impl Core {
                     what: format!("partition {partition} in the last cycle"),
                 }),
             Command::Why { subject } => Ok(Reply::Why { sentences: self.why(&subject, now)? }),
-            Command::Approve { proposal, plan } => self.approve(actor, proposal, &plan, now).await,
+            Command::Approve { proposal, plan, .. } => self.approve(actor, proposal, &plan, now).await,
             Command::Reject { proposal, reason } => self.reject(actor, proposal, reason, now).await,
             Command::Evacuate { host } => self.evacuate(actor, &host, now).await,
             Command::TryEvacuate { host } => {
@@ -196,8 +196,9 @@ fn words(command: &Command) -> String {
     match command {
         Command::Inspect { partition } => format!("inspect {partition}"),
         Command::Why { subject } => format!("why {subject}"),
-        Command::Approve { proposal, plan } => {
-            format!("approve {proposal} plan {}", plan.get(..8).unwrap_or(plan))
+        Command::Approve { proposal, plan, reason } => {
+            let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+            format!("approve {proposal} plan {}{why}", plan.get(..8).unwrap_or(plan))
         }
         Command::Reject { proposal, reason } => format!("reject {proposal}: {reason}"),
         Command::Evacuate { host } => format!("evacuate {host}"),

@@ -295,7 +295,7 @@ impl Core {
     fn note_transitions(&mut self, transitions: &[Transition], now: Timestamp) {
         for t in transitions {
             let because = self.because(&t.partition);
-            self.event(&t.partition, now, format!("{:?} → {:?}", t.from, t.to));
+            self.event(&t.partition, now, format!("{} → {}", t.from.word(), t.to.word()));
             let subject = t.partition.as_str();
             match t.to {
                 PredictionState::PredictiveFailure => {

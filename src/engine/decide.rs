@@ -179,7 +179,7 @@ impl Core {
             .map(|e| (e.proposal.id, e.proposal.hash().hex()))
             .collect();
         for (id, plan) in ready {
-            let command = Command::Approve { proposal: id, plan };
+            let command = Command::Approve { proposal: id, plan, reason: String::new() };
             if let Err(refusal) = Box::pin(self.command(&automatic(), command, now)).await {
                 tracing::warn!(proposal = %id, %refusal, "automatic mode could not approve");
             }

@@ -42,6 +42,21 @@ pub enum PredictionState {
     Probation,
 }
 
+impl PredictionState {
+    /// In words.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+            Self::Suspect => "suspect",
+            Self::PredictiveFailure => "predictive failure",
+            Self::Evacuating => "migrating",
+            Self::Evacuated => "standby",
+            Self::Probation => "probation",
+        }
+    }
+}
+
 /// The one word that is shown for a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

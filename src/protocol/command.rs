@@ -47,6 +47,9 @@ pub enum Command {
         proposal: ProposalId,
         /// In hex, as shown.
         plan: String,
+        /// Why, for the audit log; empty where none was asked for.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     /// Reject a proposal.
     Reject {

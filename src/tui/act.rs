@@ -10,10 +10,14 @@ use super::model::{Engine, Model, Popup, Screen, Tone, ZOOMS};
 use super::palette::{Does, Offer};
 use super::screens::{self, pulse};
 use super::update::{Effect, inspect, subject};
-use crate::protocol::Command;
+use crate::protocol::{Command, Snapshot};
 
 /// Carries out `action`, or says why not.
 pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
+    if action == Action::Stop && model.looking_back().is_some() {
+        // Whether there is a stop to release is a question about now.
+        freeze(model);
+    }
     match can(model, action) {
         Can::Yes => {}
         Can::No(why) => {
@@ -92,6 +96,8 @@ fn view(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Copy => return copy(model),
         Action::NextTheme => wear(model, model.look + 1),
         Action::Freeze => return freeze(model),
+        Action::Earlier => earlier(model),
+        Action::Later => return later(model),
         Action::Mouse => {
             model.mouse = !model.mouse;
             model.say(Tone::Plain, if model.mouse { "mouse on" } else { "mouse off" });
@@ -299,6 +305,40 @@ fn freeze(model: &mut Model) -> Vec<Effect> {
         model.refresh_list();
     }
     inspect(model)
+}
+
+/// Looks a step further back; what comes in meanwhile waits, as while frozen.
+fn earlier(model: &mut Model) {
+    let Some(earlier) = model.past.before(&model.snapshot) else {
+        model.say(Tone::Plain, "nothing earlier is kept");
+        return;
+    };
+    if !model.frozen {
+        model.frozen = true;
+        model.behind = Some(Arc::clone(&model.snapshot));
+    }
+    look_at(model, earlier);
+}
+
+/// Comes a step forward, in the end back to now.
+fn later(model: &mut Model) -> Vec<Effect> {
+    if !model.frozen {
+        return Vec::new();
+    }
+    let newest = model.behind.as_ref().map_or(0, |newest| newest.sequence);
+    match model.past.after(&model.snapshot).filter(|later| later.sequence < newest) {
+        Some(later) => {
+            look_at(model, later);
+            Vec::new()
+        }
+        None => freeze(model),
+    }
+}
+
+fn look_at(model: &mut Model, snapshot: Arc<Snapshot>) {
+    model.snapshot = snapshot;
+    model.arrived = model.moment;
+    model.refresh_list();
 }
 
 fn copy(model: &mut Model) -> Vec<Effect> {

@@ -263,6 +263,10 @@ actions! {
     NextTheme "theme" "" ["t"] ALL, View, "the next theme";
     /// Freeze.
     Freeze "freeze" "" ["z"] ALL, View, "hold the picture still; data is collected on";
+    /// Looks back.
+    Earlier "earlier" "" ["<"] ALL, View, "look back: show everything as it was a cycle earlier";
+    /// Comes forward.
+    Later "later" "" [">"] ALL, View, "come forward a cycle, in the end to now";
     /// Mouse.
     Mouse "mouse" "" [] ALL, View, "turn the mouse on or off (off leaves selecting text to the terminal)";
     /// Repaint.

@@ -15,6 +15,7 @@ use super::clipboard;
 use super::error::ConsoleError;
 use super::model::{Model, Moment, Screen, Tone};
 use super::options::{ConsoleOptions, Mouse, environment};
+use super::own_log;
 use super::screens;
 use super::terminal::guard::{self, Guard};
 use super::terminal::tty::{FromTerminal, Terminal};
@@ -37,8 +38,6 @@ pub enum Exit {
 const PATIENCE: Duration = Duration::from_millis(2_500);
 /// How long a stop may take to reach this thread.
 const SUSPENDING: Duration = Duration::from_millis(200);
-/// While the log is on the screen, its new lines are looked for this often.
-const LOG_MS: u64 = 250;
 
 /// Runs a console over `link` until the person leaves, the terminal is gone, or it is told to stop.
 /// The terminal is given back whatever happens.
@@ -164,12 +163,15 @@ impl App {
                 changed = snapshots.changed(), if !self.model.gone => match changed {
                     Ok(()) => {
                         let newest = snapshots.borrow_and_update().clone();
-                        tui_logger::move_events();
                         self.take(Msg::Snapshot(newest), Dirty::Data)
                     }
                     Err(_) => self.take(Msg::Gone, Dirty::Data),
                 },
-                () = tokio::time::sleep_until(wake.into()) => self.tick(),
+                () = own_log::news() => {
+                    own_log::take();
+                    self.logged()
+                }
+                () = tokio::time::sleep_until(wake.into()) => self.take(Msg::Tick, Dirty::Data),
             };
             if let Some(exit) = exit {
                 // The reader may wait for room in the channel: without a receiver it ends.
@@ -187,18 +189,18 @@ impl App {
     /// When something must be done next, though nothing happens.
     fn wake(&self) -> Instant {
         let mut at = self.model.next_tick();
-        if *self.model.screen() == Screen::Top(Kind::Log) {
-            at = at.min(self.model.moment.after(LOG_MS));
-        }
         if self.dirty == Dirty::Data && !self.writing {
             at = at.min(self.drawn.after(self.options.pace.gap_ms()));
         }
         self.began + Duration::from_millis(at.0)
     }
 
-    fn tick(&mut self) -> Option<Exit> {
-        tui_logger::move_events();
-        self.take(Msg::Tick, Dirty::Data)
+    /// Something was logged: it is drawn where the log is on the screen, when the gap is over.
+    fn logged(&mut self) -> Option<Exit> {
+        if *self.model.screen() == Screen::Top(Kind::Log) {
+            self.dirty = self.dirty.max(Dirty::Data);
+        }
+        None
     }
 
     fn take(&mut self, msg: Msg, dirty: Dirty) -> Option<Exit> {

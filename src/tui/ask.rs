@@ -37,12 +37,12 @@ fn approve(model: &Model, p: &ProposalView) -> Confirm {
     let data: Bytes = p.moves.iter().map(|m| m.data).sum();
     let longest = p.moves.iter().map(|m| m.blackout).max().unwrap_or_default();
     let total: i64 = p.moves.iter().map(|m| m.duration.0).sum();
-    let command = Command::Approve { proposal: p.id, plan: p.plan.clone() };
+    let command = Command::Approve { proposal: p.id, plan: p.plan.clone(), reason: String::new() };
     let mut hosts: Vec<_> = p.moves.iter().map(|m| m.source.host()).collect();
     hosts.sort();
     hosts.dedup();
-    // A plan that empties several hosts at once is typed: one key too many must not do that.
-    let tier = if hosts.len() > 1 { Tier::Typed(p.id.to_string()) } else { Tier::Weighed };
+    // A plan that takes work off several hosts at once: one key too many must not do that.
+    let tier = if hosts.len() > 1 { Tier::Accounted(p.id.to_string()) } else { Tier::Weighed };
     let mut c = ask(model, format!("approve {}", p.id), "approve", tier, command).say(p.title.clone());
     for m in p.moves.iter().take(4) {
         c = c.say(format!("{} moves from {} to {}", m.workload, m.source, m.destination));

@@ -3,6 +3,7 @@
 
 use super::action::{Action, Kind, Reach};
 use super::model::{Model, Screen};
+use super::text::coarse;
 use crate::protocol::{Mode, ProposalView, Role};
 
 /// Whether an action is possible.
@@ -34,6 +35,10 @@ pub fn can(model: &Model, action: Action) -> Can {
         if model.actor.role < needed {
             let (needed, is) = (role(needed), role(model.actor.role));
             return Can::No(format!("this needs the role {needed}; {} is {is}", model.actor.name));
+        }
+        if let Some(back) = model.looking_back().filter(|_| action != Action::Stop) {
+            let now = model.keymap.shown(Action::Freeze);
+            return Can::No(format!("this is how it was {} ago: {now} shows now", coarse(back)));
         }
         if model.gone {
             return Can::No("the engine is gone".to_string());

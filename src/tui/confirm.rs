@@ -14,6 +14,28 @@ pub enum Tier {
     Weighed,
     /// Far-reaching: the name must be typed.
     Typed(String),
+    /// Touches several hosts at once: the name must be typed, and why, which the audit log keeps.
+    Accounted(String),
+}
+
+impl Tier {
+    /// The name that must be typed, if one must.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Tier::Typed(name) | Tier::Accounted(name) => Some(name),
+            Tier::Light | Tier::Weighed => None,
+        }
+    }
+}
+
+/// Where typed characters go while both a name and a reason are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Field {
+    /// The name.
+    #[default]
+    Name,
+    /// The reason.
+    Reason,
 }
 
 /// A command that a person has confirmed. It cannot be made anywhere else.
@@ -60,6 +82,8 @@ pub struct Confirm {
     pub reason: Option<String>,
     /// What was typed of the name.
     pub typed: String,
+    /// Which of name and reason is being typed.
+    pub at: Field,
     /// The confirming button has the focus.
     pub ready: bool,
     /// When it was opened: keys typed ahead do not count.
@@ -94,10 +118,11 @@ impl Confirm {
             verb: verb.to_string(),
             says: Vec::new(),
             ready: tier == Tier::Light,
+            reason: matches!(tier, Tier::Accounted(_)).then(String::new),
             tier,
             then,
-            reason: None,
             typed: String::new(),
+            at: Field::Name,
             opened,
             hint: None,
         }
@@ -115,17 +140,26 @@ impl Confirm {
         self
     }
 
+    /// Whether keys count: not for a moment after it has opened.
+    pub fn armed(&self, now: Moment) -> bool {
+        now.since(self.opened) >= DISARMED_MS
+    }
+
     /// What a key does.
     pub fn press(&mut self, key: Key, now: Moment) -> Answer {
         if key.code == Code::Esc || key == Key::ctrl('c') {
             return Answer::Cancelled;
         }
-        if now.since(self.opened) < DISARMED_MS {
+        if !self.armed(now) {
             return Answer::Open;
         }
         self.hint = None;
         if key.code == Code::Enter {
             return self.enter();
+        }
+        if matches!(key.code, Code::Tab | Code::BackTab | Code::Up | Code::Down) && self.two_fields() {
+            self.at = if self.at == Field::Name { Field::Reason } else { Field::Name };
+            return Answer::Open;
         }
         if let Some(field) = self.field() {
             match key.code {
@@ -155,19 +189,44 @@ impl Confirm {
         }
     }
 
+    fn two_fields(&self) -> bool {
+        matches!(self.tier, Tier::Accounted(_))
+    }
+
     /// The field that is being typed in.
     fn field(&mut self) -> Option<&mut String> {
-        match self.tier {
-            Tier::Typed(_) => Some(&mut self.typed),
+        match (&self.tier, self.at) {
+            (Tier::Typed(_), _) | (Tier::Accounted(_), Field::Name) => Some(&mut self.typed),
             _ => self.reason.as_mut(),
         }
     }
 
+    /// Whether enter confirms now.
+    pub fn complete(&self) -> bool {
+        let named = self.tier.name().map_or(self.ready, |name| self.typed.trim() == name);
+        let said = self.reason.as_ref().is_some_and(|reason| !reason.trim().is_empty());
+        named && (said || !self.two_fields())
+    }
+
+    /// Says what is missing and goes there.
+    fn ask_for_the_rest(&mut self, name: &str) -> Answer {
+        if self.typed.trim() != name {
+            self.hint = Some(format!("type {name} to {}", self.verb));
+            self.at = Field::Name;
+        } else {
+            if self.at == Field::Reason {
+                self.hint =
+                    Some("say why: several hosts are touched at once, and the audit log keeps it".into());
+            }
+            self.at = Field::Reason;
+        }
+        Answer::Open
+    }
+
     fn enter(&mut self) -> Answer {
-        if let Tier::Typed(name) = &self.tier {
-            if self.typed.trim() != name {
-                self.hint = Some(format!("type {name} to {}", self.verb));
-                return Answer::Open;
+        if let Some(name) = self.tier.name().map(str::to_string) {
+            if !self.complete() {
+                return self.ask_for_the_rest(&name);
             }
         } else if !self.ready {
             return Answer::Cancelled;
@@ -176,11 +235,13 @@ impl Confirm {
             Then::Quit => Answer::Quit,
             Then::Suspend => Answer::Suspend,
             Then::Ask(mut command) => {
-                if let (Command::Reject { reason, .. }, Some(typed)) = (&mut command, &self.reason) {
-                    *reason = typed.trim().to_string();
-                }
-                if let (Command::RecordFailure { cause, .. }, Some(typed)) = (&mut command, &self.reason) {
-                    *cause = typed.trim().to_string();
+                let why = match &mut command {
+                    Command::Approve { reason, .. } | Command::Reject { reason, .. } => Some(reason),
+                    Command::RecordFailure { cause, .. } => Some(cause),
+                    _ => None,
+                };
+                if let (Some(why), Some(typed)) = (why, &self.reason) {
+                    *why = typed.trim().to_string();
                 }
                 Answer::Perform(Confirmed(command))
             }
@@ -223,6 +284,20 @@ mod tests {
         assert_eq!(press(&mut c, "y<enter>"), Answer::Open);
         assert_eq!(c.hint.as_deref(), Some("type prod-eu to stop"));
         assert!(matches!(press(&mut c, "<C-u>prod-eu<enter>"), Answer::Perform(_)));
+    }
+
+    #[test]
+    fn what_touches_several_hosts_needs_its_name_and_a_reason() {
+        let mut c = confirm(Tier::Accounted("P-7".into()));
+        assert_eq!(press(&mut c, "<enter>"), Answer::Open);
+        assert_eq!(c.hint.as_deref(), Some("type P-7 to stop"));
+        assert_eq!(press(&mut c, "P-7<enter>"), Answer::Open);
+        assert_eq!(press(&mut c, "<enter>"), Answer::Open, "a name alone is not enough");
+        assert!(c.hint.as_deref().is_some_and(|hint| hint.starts_with("say why")));
+        assert_eq!(press(&mut c, "rack loses power"), Answer::Open);
+        assert_eq!(c.reason.as_deref(), Some("rack loses power"));
+        assert!(c.complete());
+        assert!(matches!(press(&mut c, "<tab><enter>"), Answer::Perform(_)));
     }
 
     #[test]

@@ -134,7 +134,9 @@ impl Keymap {
 
 fn show(keys: &[Key]) -> String {
     let plain = keys.iter().all(|k| matches!(k.code, Code::Char(c) if c != ' ') && !k.ctrl && !k.alt);
-    keys.iter().map(Key::to_string).collect::<Vec<_>>().join(if plain { "" } else { " " })
+    // On a screen a minus is a minus; only the configuration needs a name for it.
+    let name = |k: &Key| if *k == Key::char('-') { "-".to_string() } else { k.to_string() };
+    keys.iter().map(name).collect::<Vec<_>>().join(if plain { "" } else { " " })
 }
 
 #[cfg(test)]

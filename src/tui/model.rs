@@ -5,17 +5,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::action::Kind;
-use super::confirm::Confirm;
+use super::confirm::{Confirm, DISARMED_MS};
 use super::field::ListKind;
 use super::key::Key;
 use super::keymap::Keymap;
 use super::list::List;
+use super::past::Past;
 use super::screens::pulse;
 use super::theme::Look;
-use crate::fleet::{HostId, MigrationId, PartitionId, ProposalId, Span, Timestamp};
-use crate::protocol::{
-    Actor, HostView, MigrationView, PartitionDetail, PartitionView, ProposalView, Snapshot, WorkloadView,
-};
+use crate::fleet::{MigrationId, PartitionId, ProposalId, Span, Timestamp};
+use crate::protocol::{Actor, PartitionDetail, PartitionView, ProposalView, Snapshot};
 
 /// A moment of the console's own monotonic clock: milliseconds since it started.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -153,8 +152,10 @@ pub struct Model {
     pub snapshot: Arc<Snapshot>,
     /// While the picture is frozen: the newest snapshot, not shown yet.
     pub behind: Option<Arc<Snapshot>>,
-    /// The picture is frozen.
+    /// The picture is frozen, at now or at an earlier time.
     pub frozen: bool,
+    /// What was shown before.
+    pub past: Past,
     /// When the snapshot arrived.
     pub arrived: Moment,
     /// Now.
@@ -218,10 +219,13 @@ impl Model {
         keymap: Arc<Keymap>,
         actor: Actor,
     ) -> Self {
+        let mut past = Past::default();
+        past.keep(&snapshot);
         let mut model = Self {
             snapshot,
             behind: None,
             frozen: false,
+            past,
             arrived: Moment::default(),
             moment: Moment::default(),
             gone: false,
@@ -264,19 +268,37 @@ impl Model {
         self.snapshot.at + Span::millis(i64::try_from(self.silent_for()).unwrap_or(i64::MAX))
     }
 
-    /// Milliseconds since the last snapshot, in the steps of [`Model::now`].
+    /// Milliseconds since the last snapshot, in the steps of [`Model::now`]; none while the picture is
+    /// frozen: it stays as it was then.
     pub fn silent_for(&self) -> u64 {
+        if self.frozen {
+            return 0;
+        }
         let ms = self.moment.since(self.arrived);
         if ms < 60_000 { ms / 10_000 * 10_000 } else { ms / 60_000 * 60_000 }
     }
 
+    /// How far back the picture is; `None` where it is the newest.
+    pub fn looking_back(&self) -> Option<Span> {
+        let newest = self.behind.as_ref().filter(|_| self.frozen)?;
+        Some(newest.at - self.snapshot.at).filter(|span| span.0 > 0)
+    }
+
     /// When something on the screen changes by itself next.
     pub fn next_tick(&self) -> Moment {
-        let ms = self.moment.since(self.arrived);
-        let step = if ms < 60_000 { 10_000 } else { 60_000 };
-        let age = self.arrived.after((ms / step + 1) * step);
-        let toast = self.toasts.iter().map(|t| t.until).min().unwrap_or(age);
-        age.min(toast)
+        const HOUR_MS: u64 = 3_600_000;
+        let age = if self.frozen {
+            self.moment.after(HOUR_MS)
+        } else {
+            let ms = self.moment.since(self.arrived);
+            let step = if ms < 60_000 { 10_000 } else { 60_000 };
+            self.arrived.after((ms / step + 1) * step)
+        };
+        let arming = match &self.popup {
+            Some(Popup::Confirm(c)) if !c.armed(self.moment) => Some(c.opened.after(DISARMED_MS)),
+            _ => None,
+        };
+        self.toasts.iter().map(|t| t.until).chain(arming).fold(age, Moment::min)
     }
 
     /// The list of the screen, if it has one.
@@ -342,77 +364,6 @@ impl Model {
             Ok(i) => all.get(i),
             Err(_) => all.iter().find(|p| p.id == *id),
         }
-    }
-
-    /// The proposal on the screen or under the cursor.
-    pub fn chosen_proposal(&self) -> Option<&ProposalView> {
-        match self.screen() {
-            Screen::Proposal(id) => self.snapshot.proposals.iter().find(|p| p.id == *id),
-            Screen::WhatIf => self.what_if.as_deref(),
-            Screen::Top(Kind::Proposals) => {
-                self.list(ListKind::Proposals).chosen().and_then(|i| self.snapshot.proposals.get(i))
-            }
-            Screen::Top(Kind::Pulse) => match self.pulse.chosen() {
-                Some(pulse::Row::Waiting(i)) => self.snapshot.proposals.get(i as usize),
-                _ => None,
-            },
-            Screen::Partition(id) => {
-                let host = id.host();
-                self.snapshot
-                    .proposals
-                    .iter()
-                    .find(|p| p.open && p.moves.iter().any(|m| m.source == *id || m.source.host() == host))
-            }
-            _ => None,
-        }
-    }
-
-    /// The migration on the screen or under the cursor.
-    pub fn chosen_migration(&self) -> Option<&MigrationView> {
-        match self.screen() {
-            Screen::Migration(id) => self.snapshot.migrations.iter().find(|m| m.id == *id),
-            Screen::Top(Kind::Migrations) => {
-                self.list(ListKind::Migrations).chosen().and_then(|i| self.snapshot.migrations.get(i))
-            }
-            Screen::Top(Kind::Pulse) => match self.pulse.chosen() {
-                Some(pulse::Row::Moving(i)) => self.snapshot.migrations.get(i as usize),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// The partition on the screen or under the cursor.
-    pub fn chosen_partition(&self) -> Option<&PartitionView> {
-        match self.screen() {
-            Screen::Partition(id) => self.partition(id),
-            Screen::Top(Kind::Partitions) => {
-                self.list(ListKind::Partitions).chosen().and_then(|i| self.snapshot.partitions.get(i))
-            }
-            Screen::Top(Kind::Pulse) => match self.pulse.chosen() {
-                Some(pulse::Row::Risk(i)) => self.snapshot.partitions.get(i as usize),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// The host under the cursor, or that of the partition there.
-    pub fn chosen_host(&self) -> Option<HostId> {
-        if *self.screen() == Screen::Top(Kind::Hosts) {
-            return self.chosen_host_row().map(|h| h.id.clone());
-        }
-        self.chosen_partition().map(|p| p.host.clone())
-    }
-
-    /// The row under the cursor in the table of hosts.
-    pub fn chosen_host_row(&self) -> Option<&HostView> {
-        self.list(ListKind::Hosts).chosen().and_then(|i| self.snapshot.hosts.get(i))
-    }
-
-    /// The workload under the cursor.
-    pub fn chosen_workload(&self) -> Option<&WorkloadView> {
-        self.list(ListKind::Workloads).chosen().and_then(|i| self.snapshot.workloads.get(i))
     }
 
     /// Proposals that wait for a decision.

@@ -72,7 +72,10 @@ pub fn offers(model: &Model, typed: &str) -> Vec<Offer> {
             Can::No(why) => Some(why),
             Can::NotHere => continue,
         };
-        offer(row.name, 0, row.words, cannot, Does::Act(row.action));
+        // Nobody looks for a way to go one row up; what is only done by keys comes last.
+        let moves = Action::Up as usize..=Action::Palette as usize;
+        let last = if moves.contains(&(row.action as usize)) { 50 } else { 0 };
+        offer(row.name, last, row.words, cannot, Does::Act(row.action));
     }
     for (i, look) in model.looks.iter().enumerate() {
         offer(&format!("theme {}", look.name), 1, "wear this theme", None, Does::Theme(i));

@@ -6,7 +6,7 @@ use ratatui::style::{Modifier, Style};
 
 use super::action::{Reach, TABLE};
 use super::can::{Can, can};
-use super::confirm::{Confirm, Tier};
+use super::confirm::{Confirm, Field, Tier};
 use super::model::{Model, Popup};
 use super::palette;
 use super::text::{Pane, Piece, wrap};
@@ -74,11 +74,17 @@ fn on_popup(model: &Model, token: Token) -> Style {
     look[Token::Popup].patch(Style { bg: None, ..look[token] })
 }
 
+/// Columns of a popup that shows help.
+fn help_width(model: &Model) -> u16 {
+    model.size.0.saturating_sub(4).min(100)
+}
+
 /// The lines of help: first what can be done here, then what can be done everywhere.
 fn help_text(model: &Model) -> Vec<Vec<Piece>> {
+    const KEYS: usize = 20;
+    let room = usize::from(help_width(model)).saturating_sub(KEYS + 4);
     let kind = model.screen().kind();
-    let (key_style, text, dim) =
-        (on_popup(model, Token::Key), on_popup(model, Token::Text), on_popup(model, Token::Dim));
+    let (key_style, text) = (on_popup(model, Token::Key), on_popup(model, Token::Text));
     let mut lines = Vec::new();
     for (everywhere, title) in
         [(false, format!("ON THIS SCREEN ({})", kind.name())), (true, "EVERYWHERE".to_string())]
@@ -87,14 +93,15 @@ fn help_text(model: &Model) -> Vec<Vec<Piece>> {
         for row in TABLE.iter().filter(|row| row.on.has(kind) && row.on.everywhere() == everywhere) {
             let keys = model.keymap.all(row.action);
             let keys = if keys.is_empty() { format!(":{}", row.name) } else { keys };
-            let mut line = vec![(format!("  {keys:<18}"), key_style), (row.words.to_string(), text)];
-            if row.reach == Reach::Change {
-                line.push((" (asks first)".to_string(), dim));
+            let asks = if row.reach == Reach::Change { " (asks first)" } else { "" };
+            let (not_now, style) = match can(model, row.action) {
+                Can::No(why) => (format!(" – not now: {why}"), on_popup(model, Token::Disabled)),
+                _ => (String::new(), text),
+            };
+            for (i, words) in wrap(&format!("{}{asks}{not_now}", row.words), room).into_iter().enumerate() {
+                let keys = if i == 0 { keys.as_str() } else { "" };
+                lines.push(vec![(format!("  {keys:<18}"), key_style), (words, style)]);
             }
-            if let Can::No(why) = can(model, row.action) {
-                line.push((format!(" – not now: {why}"), on_popup(model, Token::Disabled)));
-            }
-            lines.push(line);
         }
         lines.push(Vec::new());
     }
@@ -127,12 +134,8 @@ pub(super) fn help_lines(model: &Model) -> u16 {
 
 fn help(model: &Model, pane: &mut Pane<'_>, scroll: u16) {
     let lines = help_text(model);
-    let rect = popup_rect(Rect { x: 0, y: 0, ..pane.area }, 100, lines.len() as u16 + 2);
-    let rect = popup_rect(
-        Rect { x: 0, y: 0, ..pane.area },
-        rect.width.min(pane.width().saturating_sub(4)),
-        rect.height.min(pane.height().saturating_sub(2)),
-    );
+    let height = (lines.len() as u16 + 2).min(pane.height().saturating_sub(2));
+    let rect = popup_rect(Rect { x: 0, y: 0, ..pane.area }, help_width(model), height);
     let mut inside = framed(pane, rect, "help", on_popup(model, Token::PopupFrame));
     let height = inside.height();
     for (y, line) in lines.iter().skip(usize::from(scroll)).take(usize::from(height)).enumerate() {
@@ -202,32 +205,44 @@ fn bullet(model: &Model, sentence: &str, width: usize) -> Vec<String> {
         .collect()
 }
 
+/// What can be typed into a confirmation: label, what was typed, whether the next character goes there.
+fn fields(c: &Confirm) -> Vec<(String, &str, bool)> {
+    let mut fields = Vec::new();
+    if let Some(name) = c.tier.name() {
+        let here = c.reason.is_none() || c.at == Field::Name;
+        fields.push((format!("type {name} to {}: ", c.verb), c.typed.as_str(), here));
+    }
+    if let Some(reason) = &c.reason {
+        let here = fields.is_empty() || c.at == Field::Reason;
+        fields.push(("reason (for the journal): ".to_string(), reason.as_str(), here));
+    }
+    fields
+}
+
 fn confirmation(model: &Model, pane: &mut Pane<'_>, c: &Confirm) {
     let area = Rect { x: 0, y: 0, ..pane.area };
     let width = area.width.saturating_sub(6).min(78);
     let inner = usize::from(width.saturating_sub(4));
     let lines: Vec<String> = c.says.iter().flat_map(|s| wrap(s, inner)).collect();
-    let field = c.reason.is_some() || matches!(c.tier, Tier::Typed(_));
-    let wanted = lines.len() as u16 + 4 + if field { 2 } else { 0 };
-    let rect = popup_rect(area, width, wanted.min(area.height));
+    let fields = fields(c);
+    // The fields and the blank line above them.
+    let typing = if fields.is_empty() { 0 } else { fields.len() as u16 + 1 };
+    let rect = popup_rect(area, width, (lines.len() as u16 + 4 + typing).min(area.height));
     let mut inside = framed(pane, rect, &format!("{}?", c.title), on_popup(model, Token::Danger));
-    let height = inside.height();
-    let bottom = height.saturating_sub(1);
-    let text_rows = bottom.saturating_sub(if field { 3 } else { 1 });
+    let bottom = inside.height().saturating_sub(1);
+    let text_rows = bottom.saturating_sub(1 + typing);
     for (y, line) in lines.iter().take(usize::from(text_rows)).enumerate() {
         let token = if y == 0 { Token::Title } else { Token::Text };
         inside.put(0, y as u16, line, on_popup(model, token));
     }
     let input = on_popup(model, Token::Input);
-    if field {
-        let (label, value) = match &c.tier {
-            Tier::Typed(name) => (format!("type {name} to {}: ", c.verb), c.typed.clone()),
-            _ => ("reason (for the journal): ".to_string(), c.reason.clone().unwrap_or_default()),
-        };
-        let y = bottom.saturating_sub(2);
-        let x = inside.put(0, y, &label, on_popup(model, Token::Dim));
-        let x = inside.put(x, y, &value, input);
-        inside.put(x, y, " ", input.add_modifier(Modifier::REVERSED));
+    for (i, (label, typed, here)) in fields.iter().rev().enumerate() {
+        let y = bottom.saturating_sub(2 + i as u16);
+        let x = inside.put(0, y, label, on_popup(model, Token::Dim));
+        let x = inside.put(x, y, typed, input);
+        if *here {
+            inside.put(x, y, " ", input.add_modifier(Modifier::REVERSED));
+        }
     }
     buttons(model, &mut inside, bottom, c);
 }
@@ -238,10 +253,7 @@ fn buttons(model: &Model, inside: &mut Pane<'_>, y: u16, c: &Confirm) {
         return;
     }
     let (key, dim) = (on_popup(model, Token::Key), on_popup(model, Token::Dim));
-    let ready = match &c.tier {
-        Tier::Typed(name) => c.typed.trim() == name,
-        _ => c.ready,
-    };
+    let ready = c.complete();
     let focus = model.look()[Token::Selection];
     let plain = on_popup(model, Token::Text);
     let mut x = inside.put(0, y, " cancel ", if ready { plain } else { focus }) + 1;
@@ -250,8 +262,13 @@ fn buttons(model: &Model, inside: &mut Pane<'_>, y: u16, c: &Confirm) {
         Tier::Light => &[("enter", "do it"), ("esc", "cancel")],
         Tier::Weighed if ready => &[("enter", "do it"), ("esc", "cancel")],
         Tier::Weighed => &[("y", "yes"), ("enter", "cancel")],
-        Tier::Typed(_) => &[("enter", "do it"), ("esc", "cancel")],
+        Tier::Accounted(_) if !ready => &[("tab", "other field"), ("esc", "cancel")],
+        Tier::Typed(_) | Tier::Accounted(_) => &[("enter", "do it"), ("esc", "cancel")],
     };
+    if !c.armed(model.moment) {
+        // Keys do not count yet, so none is offered.
+        return;
+    }
     for (k, words) in hints {
         x = inside.put(x, y, k, key);
         x = inside.put(x, y, &format!(" {words}   "), dim);

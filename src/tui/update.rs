@@ -82,6 +82,7 @@ pub fn update(model: &mut Model, msg: Msg, now: Moment) -> Vec<Effect> {
 
 fn take(model: &mut Model, snapshot: Arc<Snapshot>) -> Vec<Effect> {
     model.gone = false;
+    model.past.keep(&snapshot);
     if model.frozen {
         model.behind = Some(snapshot);
         return Vec::new();
@@ -101,8 +102,8 @@ pub(super) fn inspect(model: &mut Model) -> Vec<Effect> {
         model.inspected = super::model::Inspected { id: Some(id.clone()), zoom, ..Default::default() };
     }
     let inspected = &mut model.inspected;
-    let fresh = inspected.sequence == model.snapshot.sequence
-        && (inspected.detail.is_some() || inspected.failed.is_some());
+    let answered = inspected.detail.is_some() || inspected.failed.is_some();
+    let fresh = answered && (model.frozen || inspected.sequence == model.snapshot.sequence);
     if inspected.asking || fresh {
         return Vec::new();
     }

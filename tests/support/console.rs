@@ -671,6 +671,7 @@ impl Console {
         for key in foreshift::tui::key::parse_script(script).unwrap() {
             self.press(key);
         }
+        self.happens(foreshift::tui::update::Msg::Tick);
         self
     }
 

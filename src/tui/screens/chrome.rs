@@ -6,12 +6,12 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::fleet::Span;
 use crate::protocol::{Mode, Severity};
-use crate::tui::action::{Action, TABLE};
+use crate::tui::action::{Action, Reach, TABLE};
 use crate::tui::can::{Can, can};
-use crate::tui::field::{age, left};
+use crate::tui::field::left;
 use crate::tui::model::{Model, Screen, Tone};
 use crate::tui::screens::{migration, partition, proposal};
-use crate::tui::text::{Pane, Piece, clip};
+use crate::tui::text::{Pane, Piece, clip, coarse};
 use crate::tui::theme::Token;
 
 /// One thing in the header; those that matter least are left out first.
@@ -69,12 +69,40 @@ pub fn bar(pane: &mut Pane<'_>, y: u16, mut left: Vec<Item>, mut right: Vec<Item
 pub fn header(model: &Model, pane: &mut Pane<'_>) {
     let (left, right) = match model.screen() {
         Screen::Top(_) => (fleet(model), counts(model)),
-        Screen::Partition(id) => (partition::title(model, id), vec![mode(model), data(model)]),
-        Screen::Proposal(_) | Screen::WhatIf => (proposal::title(model), vec![mode(model), data(model)]),
-        Screen::Migration(id) => (migration::title(model, *id), vec![mode(model), data(model)]),
+        Screen::Partition(id) => (partition::title(model, id), state(model)),
+        Screen::Proposal(_) | Screen::WhatIf => (proposal::title(model), state(model)),
+        Screen::Migration(id) => (migration::title(model, *id), state(model)),
     };
     bar(pane, 0, left, right);
     pane.rule(1);
+}
+
+/// On the screen of one thing: may anything happen, is the data live, is this now.
+fn state(model: &Model) -> Vec<Item> {
+    let mut items = vec![mode(model), data(model)];
+    items.extend(not_now(model));
+    items
+}
+
+/// Why what is shown is not how things are now.
+fn not_now(model: &Model) -> Option<Item> {
+    let look = model.look();
+    let key = |action| model.keymap.shown(action);
+    if model.gone {
+        return Some(Item::one("engine gone", look[Token::Bad], 0));
+    }
+    if let Some(back) = model.looking_back() {
+        let (earlier, later, now) = (key(Action::Earlier), key(Action::Later), key(Action::Freeze));
+        let text = format!("{} AGO ({earlier} {later}, {now} now)", coarse(back));
+        return Some(Item::one(text, look[Token::Watch].add_modifier(Modifier::REVERSED), 0));
+    }
+    if model.frozen {
+        return Some(Item::one(format!("FROZEN ({})", key(Action::Freeze)), look[Token::Watch], 0));
+    }
+    let silent = model.silent_for();
+    (silent >= 30_000).then(|| {
+        Item::one(format!("engine silent {}", coarse(Span::millis(silent as i64))), look[Token::Watch], 0)
+    })
 }
 
 fn fleet(model: &Model) -> Vec<Item> {
@@ -95,13 +123,8 @@ fn fleet(model: &Model) -> Vec<Item> {
         });
     }
     items.push(data(model));
-    if model.gone {
-        items.push(Item::one("engine gone", look[Token::Bad], 0));
-    } else if model.frozen {
-        items.push(Item::one("FROZEN (z)", look[Token::Watch], 0));
-    } else if model.silent_for() >= 30_000 {
-        let silent = Span::millis(model.silent_for() as i64);
-        items.push(Item::one(format!("engine silent {silent}"), look[Token::Watch], 0));
+    if let Some(item) = not_now(model) {
+        items.push(item);
     } else if s.data.failing.is_none() {
         let next = left(s.next_cycle, model.now());
         let words = if next.0 < 1000 { "now".to_string() } else { next.to_string() };
@@ -129,18 +152,19 @@ fn mode(model: &Model) -> Item {
 fn data(model: &Model) -> Item {
     let s = &model.snapshot;
     let look = model.look();
-    if let Some((why, again)) = &s.data.failing {
+    if let Some((why, _)) = &s.data.failing {
         let why = clip(why, 32, look.glyphs.ellipsis).into_owned();
-        let again = left(*again, model.now());
-        let again = if again.0 < 1000 { "retrying".to_string() } else { format!("retry {again}") };
-        let text =
-            format!("{} data {} old: {why}, {again}", look.glyphs.failing, age(s.data.newest, model.now()));
+        // Ages tick by the minute, and the next try is on screen 9: a source that stays away is
+        // no reason to write to the terminal all the time.
+        let age =
+            s.data.newest.map_or("none".to_string(), |at| format!("{} old", coarse(at.age(model.now()))));
+        let text = format!("{} data {age}: {why}", look.glyphs.failing);
         return Item::one(text, look[Token::Bad], 0);
     }
     let Some(newest) = s.data.newest else { return Item::one("no data yet", look[Token::Watch], 0) };
     let old = newest.age(model.now());
     let style = if old > Span::minutes(2) { look[Token::Watch] } else { look[Token::Text] };
-    Item { pieces: vec![("data ".into(), look[Token::Dim]), (old.to_string(), style)], drop: 0 }
+    Item { pieces: vec![("data ".into(), look[Token::Dim]), (coarse(old), style)], drop: 0 }
 }
 
 fn counts(model: &Model) -> Vec<Item> {
@@ -175,14 +199,20 @@ pub fn footer(model: &Model, pane: &mut Pane<'_>) {
     }
     // Help and back are always there; the rest as far as there is room.
     let always = [Action::Back, Action::Stop, Action::Help];
+    // Where nothing can ever be changed, nothing that changes is offered; help says why.
+    let offered = |action: Action| model.snapshot.mode != Mode::ReadOnly || action.row().reach == Reach::View;
     let tail: Vec<Piece> = always
         .into_iter()
+        .filter(|a| offered(*a))
         .filter(|a| *a != Action::Back || model.stack.len() > 1 || model.commands)
         .flat_map(|a| entry(model, a, matches!(can(model, a), Can::No(_))))
         .collect();
     let tail_width: usize = tail.iter().map(|(t, _)| t.width()).sum();
     let limit = usize::from(pane.width()).saturating_sub(tail_width + 1);
     for row in TABLE.iter().filter(|row| !row.short.is_empty() && !always.contains(&row.action)) {
+        if !offered(row.action) {
+            continue;
+        }
         let disabled = match can(model, row.action) {
             Can::Yes => false,
             Can::No(_) => true,

@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
-use tui_logger::{LevelFilter, TuiLoggerLevelOutput, TuiLoggerWidget, TuiWidgetEvent, TuiWidgetState};
-
-use crate::tui::model::Model;
-use crate::tui::text::Pane;
-use crate::tui::theme::Token;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
 use ratatui::widgets::Widget;
+use tui_logger::{ExtLogRecord, LevelFilter, LogFormatter, TuiLoggerWidget, TuiWidgetEvent, TuiWidgetState};
+
+use crate::fleet::Timestamp;
+use crate::tui::model::Model;
+use crate::tui::text::{Pane, clip, clock, wrap};
+use crate::tui::theme::Token;
 
 /// State of the log's widget: which part is seen, which levels.
 #[derive(Clone)]
@@ -68,19 +71,71 @@ pub fn draw(model: &Model, pane: &mut Pane<'_>) {
     if area.width < 4 || area.height < 2 {
         return;
     }
+    // The widget paints over it as soon as there is something.
+    pane.put(2, 2, "nothing has been logged at this level yet", look[Token::Dim]);
+    let lines = Lines {
+        dim: look[Token::Dim],
+        text: look[Token::Text],
+        watch: look[Token::Watch],
+        bad: look[Token::Bad],
+    };
     TuiLoggerWidget::default()
-        .output_separator(' ')
-        .output_timestamp(Some("%H:%M:%S".to_string()))
-        .output_level(Some(TuiLoggerLevelOutput::Abbreviated))
-        .output_target(true)
-        .output_file(false)
-        .output_line(false)
         .style(look[Token::Text])
-        .style_error(look[Token::Bad])
-        .style_warn(look[Token::Watch])
-        .style_info(look[Token::Text])
-        .style_debug(look[Token::Dim])
-        .style_trace(look[Token::Dim])
+        .formatter(Box::new(lines))
         .state(&model.log.state)
         .render(area, pane.buf);
+}
+
+/// How an event is written: time in UTC as everywhere here, level, the part of the program, the
+/// message, continued under itself.
+struct Lines {
+    dim: Style,
+    text: Style,
+    watch: Style,
+    bad: Style,
+}
+
+const LEVEL: usize = 5;
+const PART: usize = 20;
+
+impl LogFormatter for Lines {
+    fn min_width(&self) -> u16 {
+        20
+    }
+
+    fn format(&self, width: usize, event: &ExtLogRecord) -> Vec<Line<'_>> {
+        let at = clock(Timestamp(event.timestamp.timestamp().as_millisecond()));
+        let level = event.level.as_str().to_lowercase();
+        let style = match level.as_str() {
+            "error" => self.bad,
+            "warn" => self.watch,
+            "info" => self.text,
+            _ => self.dim,
+        };
+        let part = event.target().trim_start_matches("foreshift::");
+        let before = at.len() + 2 + LEVEL + 2;
+        // Where the line is short, the message matters more than who says it.
+        let (part, indent) = if width >= 70 {
+            (format!("{:<PART$}  ", clip(part, PART, "…")), before + PART + 2)
+        } else {
+            (String::new(), before)
+        };
+        let message = event.msg().trim();
+        let mut lines = Vec::new();
+        for (i, words) in
+            message.lines().flat_map(|l| wrap(l, width.saturating_sub(indent).max(10))).enumerate()
+        {
+            lines.push(if i == 0 {
+                Line::from(vec![
+                    Span::styled(format!("{at}  "), self.dim),
+                    Span::styled(format!("{level:<LEVEL$}  "), style),
+                    Span::styled(part.clone(), self.dim),
+                    Span::styled(words, style),
+                ])
+            } else {
+                Line::from(vec![Span::raw(" ".repeat(indent)), Span::styled(words, style)])
+            });
+        }
+        lines
+    }
 }

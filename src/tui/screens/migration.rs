@@ -1,8 +1,8 @@
 //! A migration: where is it, is it well, can I still go back? The line of steps, the canary's
 //! comparison of both sides, the way back, what happened.
 
+use super::cells::step_piece;
 use super::chrome::Item;
-use super::pulse::step_piece;
 use super::tables::{gauge, migration_mark};
 use crate::fleet::{MigrationId, Phase};
 use crate::protocol::{MigrationView, StepState};
@@ -74,7 +74,11 @@ pub fn draw(model: &Model, pane: &mut Pane<'_>) {
     }
     y = progress(model, m, pane, y);
     if !m.waiting.is_empty() {
-        pane.put(2, y, &format!("{} waits: {}", look.glyphs.suspect, m.waiting), look[Token::Watch]);
+        let (words, token) = match stands_still(m) {
+            true => (format!("{} waits: {}", look.glyphs.suspect, m.waiting), Token::Watch),
+            false => (m.waiting.clone(), Token::Dim),
+        };
+        pane.put(2, y, &words, look[token]);
         y += 1;
     }
     y += 1;
@@ -105,6 +109,12 @@ pub fn draw(model: &Model, pane: &mut Pane<'_>) {
         pane.put(x, y, words, text);
         y += 1;
     }
+}
+
+/// Whether it waits for something outside of itself, rather than being at work.
+pub fn stands_still(m: &MigrationView) -> bool {
+    let held = matches!(m.phase, Phase::Approved | Phase::Hold | Phase::Stuck | Phase::SourceLost);
+    held && !m.waiting.is_empty()
 }
 
 /// The steps with what was seen, wrapped at the width.

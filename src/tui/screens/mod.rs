@@ -1,5 +1,6 @@
 //! The screens: pure functions from the model to cells. `draw` is the whole picture.
 
+pub mod cells;
 pub mod chrome;
 pub mod log;
 pub mod migration;

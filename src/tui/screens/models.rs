@@ -102,8 +102,12 @@ fn models(model: &Model, pane: &mut Pane<'_>) {
     let look = model.look();
     let s = &model.snapshot;
     pane.put(2, 0, "MODELS", look[Token::Title]);
-    pane.put(20, 0, &s.models.runtime, look[Token::Dim]);
-    let mut y = 1;
+    let mut y = 0;
+    for line in wrap(&s.models.runtime, usize::from(pane.width().saturating_sub(22))) {
+        pane.put(20, y, &line, look[Token::Dim]);
+        y += 1;
+    }
+    let mut y = y.max(1);
     if s.models.models.is_empty() {
         pane.put(
             2,

@@ -1,8 +1,8 @@
 //! A partition: what do you know, and why do you believe it? One metric large, with its forecast, the
 //! others small, the reasons, the model and its record.
 
+use super::cells::{chance_style, score_style, window_name};
 use super::chrome::Item;
-use super::pulse::{chance_style, score_style, window_name};
 use super::tables::{migration_mark, with_unit};
 use crate::fleet::{PartitionId, ShownState, Span};
 use crate::protocol::{MetricDetail, PartitionDetail, PartitionView, Reason};
@@ -32,7 +32,8 @@ pub fn title(model: &Model, id: &PartitionId) -> Vec<Item> {
     let health = p.health.map_or(look.glyphs.dash.to_string(), |h| h.to_string());
     let health_style = p.health.map_or(dim, |h| score_style(look, h.get()));
     items.push(Item { pieces: vec![("health ".into(), dim), (health, health_style)], drop: 2 });
-    let work = format!("{}, {} workloads, {}", p.class, p.workloads, p.data);
+    let data = if p.data.0 == 0 { String::new() } else { format!(", {}", p.data) };
+    let work = format!("{}, {} workloads{data}", p.class, p.workloads);
     items.push(Item::one(work, text, 9));
     items
 }
@@ -57,11 +58,11 @@ pub fn draw(model: &Model, id: &PartitionId, pane: &mut Pane<'_>) {
     {
         let mut part = pane.part(0, 0, main, height.saturating_sub(bottom));
         let reasons = if wide { 0 } else { 4.min(height / 4) };
-        let chart = height.saturating_sub(bottom + smalls + 2 + reasons);
+        let chart = height.saturating_sub(bottom + smalls + 2 + if wide { 0 } else { reasons + 1 });
         large(model, detail, &mut part.part(0, 0, main, chart + 1));
         small(model, detail, &mut part.part(0, chart + 2, main, smalls));
         if !wide {
-            let mut below = part.part(0, chart + 2 + smalls, main, reasons);
+            let mut below = part.part(0, chart + 3 + smalls, main, reasons);
             short_why(model, detail, &mut below);
         }
     }
@@ -124,6 +125,8 @@ fn deviation_style(look: &Look, metric: &MetricDetail) -> ratatui::style::Style 
 }
 
 const SMALL_WIDTH: u16 = 38;
+/// Room for the longest of the standard metrics' labels.
+const LABEL: u16 = 18;
 
 fn small_rows(detail: &PartitionDetail, width: u16, height: u16) -> u16 {
     let across = (width / SMALL_WIDTH).max(1) as usize;
@@ -143,16 +146,17 @@ fn small(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
         let label = if i == chosen { look[Token::Accent] } else { look[Token::Dim] };
         let mark = if i == chosen { look.glyphs.cursor } else { " " };
         part.put(0, 0, mark, label);
-        part.put_in(2, 0, 16, &metric.label, label);
+        part.put_in(2, 0, LABEL, &metric.label, label);
         let (low, high) = range(&metric.history).unwrap_or((0.0, 1.0));
         // A flat series is drawn flat, not as noise at full height.
         let room = metric.normal.map_or(0.0, |(a, b)| b - a).max(high.abs() * 0.02);
         let high = high.max(low + room * 2.0);
-        let width = usize::from(each.saturating_sub(30)).clamp(6, 24);
+        let width = usize::from(each.saturating_sub(LABEL + 14)).clamp(6, 24);
         let tail = metric.history.len().saturating_sub(width * 6);
         let style = deviation_style(look, metric);
         let line = sparkline(look, &metric.history[tail..], width, low, high);
-        part.put(19, 0, &line, style);
+        let quiet = metric.deviation.is_some_and(|d| d.abs() < 3.0);
+        part.put(LABEL + 3, 0, &line, if quiet { look[Token::Dim] } else { style });
         let now = metric
             .history
             .iter()
@@ -160,9 +164,9 @@ fn small(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
             .find(|v| v.is_finite())
             .map(|v| with_unit(f64::from(*v), &metric.unit));
         part.put_in(
-            20 + width as u16,
+            LABEL + 4 + width as u16,
             0,
-            each.saturating_sub(22 + width as u16),
+            each.saturating_sub(LABEL + 6 + width as u16),
             &now.unwrap_or_default(),
             style,
         );
@@ -178,9 +182,14 @@ fn small(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
 
 fn model_line(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
     let look = model.look();
-    let age = detail.at.age(model.now());
-    let mut words = format!("{} {} {}", detail.model, look.glyphs.dot, detail.maturity);
-    words.push_str(&format!(" {} {age} old", look.glyphs.dot));
+    let known = [&detail.model, &detail.maturity].into_iter().filter(|text| !text.is_empty());
+    let mut words = known.cloned().collect::<Vec<_>>().join(&format!(" {} ", look.glyphs.dot));
+    let age = match model.looking_back() {
+        // What the engine says of one partition it says of now.
+        Some(_) => format!("chart and reasons are of {}", clock(detail.at)),
+        None => format!("{} old", detail.at.age(model.now())),
+    };
+    words.push_str(&format!(" {} {age}", look.glyphs.dot));
     let lines = wrap(&words, usize::from(pane.width().saturating_sub(4)));
     let last = pane.height().saturating_sub(lines.len().min(2) as u16);
     for (i, line) in lines.iter().take(2).enumerate() {
@@ -188,17 +197,26 @@ fn model_line(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
     }
 }
 
-/// Reasons as rows: what, and how many points.
-fn reasons(look: &Look, pane: &mut Pane<'_>, y: u16, reasons: &[Reason], rows: u16) -> u16 {
+/// What a reason counts towards: a reason against it is no trouble.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Towards {
+    Failure,
+    Health,
+}
+
+/// Reasons as rows: what, and how many points. What rounds to nothing is no reason.
+fn reasons(look: &Look, pane: &mut Pane<'_>, y: u16, reasons: &[Reason], rows: u16, towards: Towards) -> u16 {
     let width = pane.width();
-    for (i, reason) in reasons.iter().enumerate().take(usize::from(rows)) {
+    let weighty = || reasons.iter().filter(|r| r.amount.round() != 0.0).take(usize::from(rows));
+    for (i, reason) in weighty().enumerate() {
         let y = y + i as u16;
-        let amount = signed(reason.amount);
+        // What is taken off the health arrives as a positive number.
+        let amount = if towards == Towards::Health { -reason.amount } else { reason.amount };
         let style = if reason.amount > 0.0 { look[Token::Watch] } else { look[Token::Good] };
-        let x = pane.put_right(width, y, &amount, style);
+        let x = pane.put_right(width, y, &signed(amount), style);
         pane.put_in(0, y, x.saturating_sub(1), &reason.what, look[Token::Text]);
     }
-    y + (reasons.len() as u16).min(rows)
+    y + weighty().count() as u16
 }
 
 fn signed(amount: f64) -> String {
@@ -229,8 +247,13 @@ fn why_panel(model: &Model, id: &PartitionId, detail: &PartitionDetail, pane: &m
             words: String::new(),
         };
         let rows = (height / 3).max(4);
-        y = reasons(look, pane, y, &detail.why_failure, rows);
-        y = reasons(look, pane, y, &[base], 1);
+        let top = y;
+        y = reasons(look, pane, y, &detail.why_failure, rows, Towards::Failure);
+        y = reasons(look, pane, y, &[base], 1, Towards::Failure);
+        if y == top {
+            pane.put(0, y, "nothing in particular", dim);
+            y += 1;
+        }
         if let Some(p) = model.partition(id) {
             pane.put(0, y, &format!("{}, confidence {:.0} %", p.calibration, detail.confidence * 100.0), dim);
             y += 1;
@@ -246,9 +269,10 @@ fn why_panel(model: &Model, id: &PartitionId, detail: &PartitionDetail, pane: &m
     }
     if y + 3 < height && !detail.why_health.is_empty() {
         let health = model.partition(id).and_then(|p| p.health);
-        let title = health.map_or("WHY THIS HEALTH".to_string(), |h| format!("HEALTH {h} = 100 −"));
+        let title = health.map_or("WHY THIS HEALTH".to_string(), |h| format!("HEALTH {h} OF 100"));
         pane.put(0, y, &title, look[Token::Title]);
-        y = reasons(look, pane, y + 1, &detail.why_health, (height.saturating_sub(y + 1) / 2).max(2)) + 1;
+        let rows = (height.saturating_sub(y + 1) / 2).max(2);
+        y = reasons(look, pane, y + 1, &detail.why_health, rows, Towards::Health) + 1;
     }
     y = moves(model, id, pane, y);
     if y + 1 < height && !detail.events.is_empty() {
@@ -293,13 +317,20 @@ fn short_why(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
     let Some((probability, window, value)) = why_title(model, &detail.id) else { return };
     let x = pane.put(2, 0, "WHY ", look[Token::Title]);
     let x = pane.put(x, 0, &probability, chance_style(look, value));
-    let x = pane.put(x, 0, &format!(" WITHIN {}   ", window.to_uppercase()), look[Token::Title]);
-    pane.put(x, 0, &detail.track_record, look[Token::Dim]);
+    pane.put(x, 0, &format!(" WITHIN {}", window.to_uppercase()), look[Token::Title]);
     let half = pane.width() / 2;
     let rows = pane.height().saturating_sub(1);
-    let (left, right) = detail.why_failure.split_at(detail.why_failure.len().min(usize::from(rows)));
-    reasons(look, &mut pane.part(2, 1, half - 4, rows), 0, left, rows);
-    reasons(look, &mut pane.part(half + 2, 1, half.saturating_sub(4), rows), 0, right, rows);
+    let weighty: Vec<Reason> =
+        detail.why_failure.iter().filter(|r| r.amount.round() != 0.0).cloned().collect();
+    if weighty.is_empty() {
+        pane.put(2, 1, "nothing in particular", look[Token::Dim]);
+    }
+    let (left, right) = weighty.split_at(weighty.len().min(usize::from(rows)));
+    let mut column = |x, width, part| {
+        reasons(look, &mut pane.part(x, 1, width, rows), 0, part, rows, Towards::Failure);
+    };
+    column(2, half - 4, left);
+    column(half + 2, half.saturating_sub(4), right);
 }
 
 /// The explanation in sentences, for the popup.

@@ -1,8 +1,8 @@
 //! A proposal: what exactly will happen if I press `a`? The moves, before and after, what happens if
 //! nothing is done, the canary, the way back, what was not chosen, the risks.
 
+use super::cells::{in_time, short_partition, takes, window_name};
 use super::chrome::Item;
-use super::pulse::{in_time, short_partition, takes, window_name};
 use crate::fleet::{Bytes, Span};
 use crate::protocol::{MoveView, ProposalView};
 use crate::tui::field::left as rest;
@@ -87,7 +87,7 @@ fn moves(model: &Model, p: &ProposalView, pane: &mut Pane<'_>) {
         right("blackout", 8, 2, None),
         right("disruption", 10, 1, None),
         right("in time", 7, 1, None),
-        left("way back", 13, 0, 3, None),
+        left("way back", 13, 2, 3, None),
         left("why there", 18, 3, 6, None),
     ];
     let rows = p.moves.len();

@@ -1,18 +1,18 @@
 //! Screen 1: is anything wrong, and what should I do? The whole fleet as a strip, the partitions most
 //! at risk, what waits for the person, what moves.
 
-use ratatui::style::{Modifier, Style};
+mod sections;
 
-use crate::fleet::{Bytes, PartitionId, ShownState, Span};
-use crate::protocol::{MigrationView, PartitionView, ProposalView, Snapshot, StepState};
-use crate::tui::field::{badness, left, middle_window, probability};
+use self::sections::{moving_section, risk_section, waiting_section};
+use super::nothing;
+use crate::fleet::ShownState;
+use crate::protocol::Snapshot;
+use crate::tui::action::{Kind, TABLE};
+use crate::tui::field::{badness, middle_window, probability};
 use crate::tui::model::Model;
-use crate::tui::screens::nothing;
-use crate::tui::text::{Pane, Piece, clock_or_date, coarse};
-use crate::tui::theme::{Look, Token};
+use crate::tui::text::{Pane, clock_or_date};
+use crate::tui::theme::Token;
 use crate::tui::widgets::heat_strip;
-use crate::tui::widgets::sparkline::trend_line;
-use crate::tui::widgets::table::{self, Column, Table, left as column, right};
 
 /// A row that can be selected: an index into the snapshot's list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,12 +117,13 @@ pub fn refresh(model: &mut Model) {
     let first_waiting = pulse.rows.len();
     pulse.rows.extend(waiting.into_iter().take(plan.waiting).map(Row::Waiting));
     pulse.rows.extend(moving.into_iter().take(plan.moving).map(Row::Moving));
-    let anchor = pulse.anchor.as_ref();
+    // Until a person moves it, the selection rests on what waits for them.
+    let anchor = pulse.anchor.as_ref().filter(|_| pulse.moved);
     let found = anchor.and_then(|a| pulse.rows.iter().position(|row| key(&s, *row) == *a));
     pulse.selected = match found {
         Some(at) => at,
-        // Until a person moves it, the selection rests on what waits for them.
         None if !pulse.moved && first_waiting < pulse.rows.len() => first_waiting,
+        None if !pulse.moved => 0,
         None => pulse.selected.min(pulse.rows.len().saturating_sub(1)),
     };
     pulse.anchor = pulse.rows.get(pulse.selected).map(|row| key(&s, *row));
@@ -213,6 +214,23 @@ pub fn draw(model: &Model, pane: &mut Pane<'_>) {
     moving_section(model, pane, y, &moving, before);
     y += moving.len().max(1) as u16 + 2;
     alerts_section(model, pane, y);
+    if model.snapshot.alerts.is_empty() && y + 1 < pane.height() {
+        other_screens(model, pane);
+    }
+}
+
+/// Where else one can go, in the last row, while nothing more urgent wants it.
+fn other_screens(model: &Model, pane: &mut Pane<'_>) {
+    let look = model.look();
+    let mut x = 2;
+    for row in TABLE.iter().filter(|row| row.action.screen().is_some_and(|kind| kind != Kind::Pulse)) {
+        let key = model.keymap.shown(row.action);
+        if key.is_empty() || usize::from(x) + key.len() + row.name.len() + 3 > usize::from(pane.width()) {
+            continue;
+        }
+        x = pane.put(x, pane.height() - 1, &key, look[Token::Key]) + 1;
+        x = pane.put(x, pane.height() - 1, row.name, look[Token::Dim]) + 2;
+    }
 }
 
 /// Open alerts, as far as there is room left; all of them are on screen 9.
@@ -279,275 +297,4 @@ fn legend(model: &Model, pane: &mut Pane<'_>, y: u16, note: &str) {
     if !note.is_empty() && usize::from(x) + note.len() < usize::from(pane.width()) {
         pane.put_right(pane.width() - 1, y, note, look[Token::Dim]);
     }
-}
-
-fn risk_section(model: &Model, pane: &mut Pane<'_>, y: u16, rows: &[u32], before: usize) -> u16 {
-    let look = model.look();
-    let s = &model.snapshot;
-    let height = rows.len().max(1) as u16 + 1;
-    let names: Vec<String> = (0..3).map(|w| window_heading(model, w)).collect();
-    let columns = [
-        column("", 1, 0, 0, None),
-        column("", 18, 2, 0, None),
-        right("health", 8, 0, None),
-        column("trend 2 h", 12, 0, 2, None),
-        right(&names[0], 7, 3, None),
-        right(&names[1], 7, 0, None),
-        right(&names[2], 7, 4, None),
-        column("because", 14, 5, 1, None),
-    ];
-    let mut part = pane.part(0, y, pane.width(), height);
-    let selected = model.pulse.selected.checked_sub(before).filter(|at| *at < rows.len());
-    Table { columns: &columns, offset: 0, rows: rows.len(), selected, sorted: None }.draw(
-        &mut part,
-        |row, col| {
-            let Some(p) = s.partitions.get(rows[row] as usize) else { return Vec::new() };
-            let (glyph, style) = look.state(p.shown);
-            match col {
-                0 => vec![(glyph.to_string(), style)],
-                1 => vec![(p.id.to_string(), look[Token::Text])],
-                2 => health(look, p),
-                3 => vec![(trend_line(look, &p.trend, 12, TREND.0, TREND.1), trend_style(look, p, style))],
-                4..=6 => vec![chance(look, p, col - 4)],
-                _ => vec![(because(p, model), look[Token::Text])],
-            }
-        },
-    );
-    part.put(2, 0, "MOST AT RISK", look[Token::Title]);
-    if rows.is_empty() {
-        let text =
-            if s.partitions.is_empty() { "–" } else { "nothing: every partition is within its own normal" };
-        let (glyph, style) = look.state(ShownState::Active);
-        part.put(2, 1, glyph, style);
-        part.put(4, 1, text, look[Token::Dim]);
-    }
-    y + height + 1
-}
-
-/// A window as a heading: `15 m`, `1 h`, `24 h`.
-pub fn window_name(window: Span) -> String {
-    match window.0 / 60_000 {
-        minutes @ 0..60 => format!("{minutes} m"),
-        minutes if minutes < 72 * 60 => format!("{} h", minutes / 60),
-        minutes => format!("{} d", minutes / 60 / 24),
-    }
-}
-
-/// The range of health that trends are drawn in: below it everything is as bad.
-pub const TREND: (f32, f32) = (20.0, 100.0);
-
-/// Only what is failing or suspected is drawn in its colour; a fleet of bright bars is not calm.
-pub fn trend_style(look: &Look, p: &PartitionView, style: Style) -> Style {
-    match p.shown {
-        ShownState::PredictiveFailure | ShownState::Suspect => {
-            Style { add_modifier: Modifier::empty(), ..style }
-        }
-        _ => look[Token::Dim],
-    }
-}
-
-/// Heading of the probability of window `w`: `in 1 h`.
-pub fn window_heading(model: &Model, w: usize) -> String {
-    model.snapshot.windows.get(w).map(|span| format!("in {}", window_name(*span))).unwrap_or_default()
-}
-
-/// Health with an arrow for where it is going.
-pub fn health(look: &Look, p: &PartitionView) -> Vec<Piece> {
-    let Some(score) = p.health else { return vec![(look.glyphs.dash.to_string(), look[Token::Unknown])] };
-    let known: Vec<f32> = p.trend.iter().copied().filter(|v| v.is_finite()).collect();
-    let half = known.len() / 2;
-    let mean = |v: &[f32]| if v.is_empty() { 0.0 } else { v.iter().sum::<f32>() / v.len() as f32 };
-    let change = mean(&known[half..]) - mean(&known[..half]);
-    let (arrow, token) = match change {
-        c if c <= -3.0 => (look.glyphs.down, Token::Bad),
-        c if c >= 3.0 => (look.glyphs.up, Token::Good),
-        _ => (" ", Token::Dim),
-    };
-    vec![(score.to_string(), score_style(look, score.get())), (format!(" {arrow}"), look[token])]
-}
-
-/// The look of a health score.
-pub fn score_style(look: &Look, score: f64) -> Style {
-    match score {
-        s if s < 50.0 => look[Token::Bad],
-        s if s < 75.0 => look[Token::Watch],
-        _ => look[Token::Text],
-    }
-}
-
-/// A probability with the look of how much it asks for.
-pub fn chance(look: &Look, p: &PartitionView, window: usize) -> Piece {
-    match p.failure.get(window) {
-        None => (look.glyphs.dash.to_string(), look[Token::Dim]),
-        Some(probability) => (probability.to_string(), chance_style(look, probability.get())),
-    }
-}
-
-/// The look of a probability.
-pub fn chance_style(look: &Look, probability: f64) -> Style {
-    match probability {
-        p if p >= 0.5 => look[Token::Bad],
-        p if p >= 0.2 => look[Token::Watch],
-        p if p < 0.05 => look[Token::Dim],
-        _ => look[Token::Text],
-    }
-}
-
-/// The reasons of a partition in a few words; of a silent one, how long it has been silent.
-pub fn because(p: &PartitionView, model: &Model) -> String {
-    match (p.shown, p.seen) {
-        (ShownState::Unknown, Some(seen)) => format!("silent for {}", seen.age(model.now())),
-        (ShownState::Unknown, None) => "never heard from".to_string(),
-        _ => p.because.clone(),
-    }
-}
-
-const WAITING: [Column<'static>; 7] = [
-    column("", 6, 0, 0, None),
-    column("", 40, 1, 0, None),
-    right("moves", 5, 2, None),
-    right("data", 7, 3, None),
-    right("takes", 7, 1, None),
-    right("in time", 8, 4, None),
-    right("expires", 7, 0, None),
-];
-
-fn waiting_section(model: &Model, pane: &mut Pane<'_>, y: u16, rows: &[u32], before: usize) -> u16 {
-    let look = model.look();
-    let s = &model.snapshot;
-    let height = rows.len().max(1) as u16 + 1;
-    let mut part = pane.part(0, y, pane.width(), height);
-    let selected = model.pulse.selected.checked_sub(before).filter(|at| *at < rows.len());
-    Table { columns: &WAITING, offset: 0, rows: rows.len(), selected, sorted: None }.draw(
-        &mut part,
-        |row, col| {
-            let Some(p) = s.proposals.get(rows[row] as usize) else { return Vec::new() };
-            waiting_cell(model, look, p, col)
-        },
-    );
-    part.put(2, 0, "WAITING FOR YOU", look[Token::Title]);
-    if rows.is_empty() {
-        part.put(2, 1, "nothing waits for a decision", look[Token::Dim]);
-    }
-    y + height + 1
-}
-
-/// Whether all moves of a proposal end before the failure is expected: the least of its moves.
-pub fn in_time(p: &ProposalView) -> Option<f64> {
-    p.moves.iter().filter_map(|m| m.in_time.map(|t| t.get())).min_by(f64::total_cmp)
-}
-
-/// How long all moves take, one after the other.
-pub fn takes(p: &ProposalView) -> Span {
-    Span(p.moves.iter().map(|m| m.duration.0).sum())
-}
-
-fn waiting_cell(model: &Model, look: &Look, p: &ProposalView, col: usize) -> table::Cell {
-    let text = look[Token::Text];
-    match col {
-        0 => vec![(p.id.to_string(), look[Token::Accent])],
-        1 => match &p.blocked {
-            Some(why) => vec![
-                (format!("{} ", p.title), text),
-                (format!("{} {why}", look.glyphs.fenced), look[Token::Watch]),
-            ],
-            None => vec![(p.title.clone(), text)],
-        },
-        2 => vec![(p.moves.len().to_string(), text)],
-        3 => vec![(p.moves.iter().map(|m| m.data).sum::<Bytes>().to_string(), text)],
-        4 => vec![(takes(p).to_string(), text)],
-        5 => match in_time(p).and_then(crate::fleet::Probability::clamped) {
-            Some(t) => {
-                vec![(t.to_string(), if t.get() < 0.8 { look[Token::Watch] } else { look[Token::Good] })]
-            }
-            None => vec![(look.glyphs.dash.to_string(), look[Token::Dim])],
-        },
-        _ => {
-            let rest = left(p.expires, model.now());
-            let style = if rest < Span::minutes(2) { look[Token::Watch] } else { look[Token::Dim] };
-            vec![(coarse(rest), style)]
-        }
-    }
-}
-
-/// The short name of a partition: its own part where the host is the same as `beside`.
-pub fn short_partition(id: &PartitionId, beside: &PartitionId) -> String {
-    if id.host() == beside.host() {
-        return id.as_str().rsplit('/').next().unwrap_or(id.as_str()).to_string();
-    }
-    id.to_string()
-}
-
-fn moving_section(model: &Model, pane: &mut Pane<'_>, y: u16, rows: &[u32], before: usize) {
-    let look = model.look();
-    let mut part = pane.part(0, y, pane.width(), rows.len().max(1) as u16 + 1);
-    part.put(2, 0, "MOVING", look[Token::Title]);
-    if rows.is_empty() {
-        part.put(2, 1, "nothing moves", look[Token::Dim]);
-    }
-    for (i, row) in rows.iter().enumerate() {
-        let Some(m) = model.snapshot.migrations.get(*row as usize) else { continue };
-        let y = i as u16 + 1;
-        moving_row(model, &mut part, y, m);
-        if model.pulse.selected == before + i {
-            table::select(&mut part, y);
-            part.put(0, y, look.glyphs.cursor, look[Token::Selection]);
-        }
-    }
-}
-
-fn moving_row(model: &Model, part: &mut Pane<'_>, y: u16, m: &MigrationView) {
-    let look = model.look();
-    let (text, dim) = (look[Token::Text], look[Token::Dim]);
-    let mut x = part.put(2, y, &m.id.to_string(), look[Token::Accent]).max(8) + 2;
-    x = part.put(x, y, m.workload.as_str(), text) + 2;
-    let route = format!("{} {} {}", m.source, look.glyphs.arrow, short_partition(&m.destination, &m.source));
-    x = part.put(x, y, &route, dim) + 2;
-    let rest = m.left.map(|l| format!("{l} left")).unwrap_or_default();
-    let right = part.width().saturating_sub(1);
-    let end = part.put_right(right, y, &rest, dim).saturating_sub(2);
-    if !m.waiting.is_empty() {
-        part.put_in(
-            x,
-            y,
-            end.saturating_sub(x),
-            &format!("{} {}", look.glyphs.suspect, m.waiting),
-            look[Token::Watch],
-        );
-        return;
-    }
-    // From the running step on, with as many done before it as fit.
-    let steps: Vec<Vec<Piece>> = m.steps.iter().map(|s| vec![step_piece(look, s.state, &s.name)]).collect();
-    let at =
-        m.steps.iter().position(|s| matches!(s.state, StepState::Running | StepState::Failed)).unwrap_or(0);
-    let width = |from: usize| -> usize {
-        steps[from..=at.min(steps.len().saturating_sub(1))]
-            .iter()
-            .flatten()
-            .map(|(t, _)| t.chars().count() + 1)
-            .sum()
-    };
-    let room = usize::from(end.saturating_sub(x));
-    let from = (0..=at).find(|from| !steps.is_empty() && width(*from) <= room).unwrap_or(at);
-    for pieces in steps.iter().skip(from) {
-        for (piece, style) in pieces {
-            if usize::from(x) + piece.chars().count() > usize::from(end) {
-                return;
-            }
-            x = part.put(x, y, piece, *style) + 1;
-        }
-    }
-}
-
-/// A step in a word with its glyph.
-pub fn step_piece(look: &Look, state: StepState, name: &str) -> Piece {
-    let g = look.glyphs;
-    let (glyph, token) = match state {
-        StepState::Ahead => (g.ahead, Token::Dim),
-        StepState::Running => (g.running, Token::Moving),
-        StepState::Done => (g.done, Token::Good),
-        StepState::Failed => (g.failed, Token::Bad),
-        StepState::Skipped => (g.skipped, Token::Dim),
-    };
-    (format!("{glyph}{name}"), look[token])
 }

@@ -2,7 +2,7 @@
 
 use ratatui::style::Style;
 
-use super::pulse::{
+use super::cells::{
     TREND, because, chance, chance_style, health, in_time, score_style, takes, trend_style, window_heading,
 };
 use crate::fleet::{Bytes, Phase, Span};
@@ -112,8 +112,8 @@ fn columns<'a>(kind: ListKind, windows: &'a [String]) -> Vec<Column<'a>> {
     match kind {
         ListKind::Hosts => vec![
             left("", 1, 0, 0, None),
-            left("host", 14, 2, 0, Some(0)),
-            left("state", 18, 1, 1, Some(1)),
+            left("host", 14, 1, 0, Some(0)),
+            left("state", 18, 0, 1, Some(1)),
             right("risk", 7, 0, Some(4)),
             right("sure", 5, 5, None),
             right("load", 6, 1, Some(5)),
@@ -124,7 +124,7 @@ fn columns<'a>(kind: ListKind, windows: &'a [String]) -> Vec<Column<'a>> {
         ],
         ListKind::Partitions => vec![
             left("", 1, 0, 0, None),
-            left("partition", 16, 2, 0, Some(1)),
+            left("partition", 16, 1, 0, Some(1)),
             left("state", 18, 0, 3, Some(0)),
             right("health", 8, 0, Some(2)),
             left("trend 2 h", 12, 0, 4, None),
@@ -138,10 +138,10 @@ fn columns<'a>(kind: ListKind, windows: &'a [String]) -> Vec<Column<'a>> {
             left("because", 12, 3, 1, Some(12)),
         ],
         ListKind::Workloads => vec![
-            left("workload", 16, 2, 0, Some(0)),
+            left("workload", 16, 1, 0, Some(0)),
             left("application", 12, 1, 2, Some(1)),
             right("HPS", 6, 0, Some(2)),
-            left("runs on", 16, 2, 0, Some(3)),
+            left("runs on", 18, 1, 0, Some(3)),
             right("size", 7, 1, Some(4)),
             right("disruption", 11, 1, Some(5)),
             left("kind", 8, 1, 4, Some(6)),
@@ -188,7 +188,7 @@ fn host(model: &Model, look: &Look, i: usize, column: usize) -> Cell {
     match column {
         0 => worst.map_or_else(unknown, |s| vec![piece(look.state(s))]),
         1 => vec![(h.id.to_string(), text)],
-        2 => worst.map_or_else(unknown, |s| vec![(word(s).to_string(), look.state(s).1)]),
+        2 => worst.map_or_else(unknown, |s| vec![(word(s).to_string(), word_style(look, s))]),
         3 => h.risk.map_or_else(unknown, |r| vec![(r.to_string(), chance_style(look, r.get()))]),
         4 => vec![(format!("{:.0} %", h.confidence * 100.0), dim)],
         5 => h.load.map_or_else(unknown, |l| vec![(l.to_string(), load_style(look, l.get()))]),
@@ -205,6 +205,16 @@ fn piece((glyph, style): (&'static str, Style)) -> (String, Style) {
 
 fn word(state: crate::fleet::ShownState) -> &'static str {
     if state == crate::fleet::ShownState::Active { "healthy" } else { state.word() }
+}
+
+/// The look of a state's word: a fleet of bright words is not calm, so what is well is plain.
+fn word_style(look: &Look, state: crate::fleet::ShownState) -> Style {
+    if state == crate::fleet::ShownState::Active { look[Token::Text] } else { look.state(state).1 }
+}
+
+/// A size; a dash where there is none, as of what keeps nothing.
+fn some_bytes(look: &Look, bytes: Bytes) -> String {
+    if bytes.0 == 0 { look.glyphs.dash.to_string() } else { bytes.to_string() }
 }
 
 fn load_style(look: &Look, load: f64) -> Style {
@@ -231,13 +241,13 @@ fn partition(model: &Model, look: &Look, i: usize, column: usize) -> Cell {
     match column {
         0 => vec![(glyph.to_string(), style)],
         1 => vec![(p.id.to_string(), text)],
-        2 => vec![(word(p.shown).to_string(), style)],
+        2 => vec![(word(p.shown).to_string(), word_style(look, p.shown))],
         3 => health(look, p),
         4 => vec![(trend_line(look, &p.trend, 12, TREND.0, TREND.1), trend_style(look, p, style))],
         5..=7 => vec![chance(look, p, column - 5)],
         8 => vec![(p.instability.map_or(look.glyphs.dash.to_string(), |i| format!("{i:.1} σ")), dim)],
         9 => vec![(p.workloads.to_string(), dim)],
-        10 => vec![(p.data.to_string(), dim)],
+        10 => vec![(some_bytes(look, p.data), dim)],
         11 => vec![(p.class.clone(), dim)],
         _ => vec![(because(p, model), if p.shown == crate::fleet::ShownState::Active { dim } else { text })],
     }
@@ -261,7 +271,7 @@ fn workload(model: &Model, look: &Look, i: usize, column: usize) -> Cell {
             }
             cell
         }
-        4 => vec![(w.size.to_string(), text)],
+        4 => vec![(some_bytes(look, w.size), text)],
         5 => vec![(format!("{:.0} / 100", w.disruption), dim)],
         6 => vec![(w.kind.clone(), dim)],
         7 => vec![(w.class.clone(), dim)],
@@ -359,7 +369,13 @@ fn audit(model: &Model, look: &Look, i: usize, column: usize) -> Cell {
 
 /// A metric's value with its unit.
 pub fn with_unit(value: f64, unit: &str) -> String {
-    if unit.is_empty() { short_number(value) } else { format!("{} {unit}", short_number(value)) }
+    let number = short_number(value);
+    match number.rsplit_once(' ') {
+        _ if unit.is_empty() => number,
+        // A prefix belongs to the unit: 1.2 MB/s.
+        Some((number, prefix)) => format!("{number} {prefix}{unit}"),
+        None => format!("{number} {unit}"),
+    }
 }
 
 /// How long ago, in words.

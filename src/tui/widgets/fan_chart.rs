@@ -64,7 +64,12 @@ pub fn fan_chart(mut pane: Pane<'_>, metric: &MetricDetail, history: Span, now: 
         bound_line(&mut plot, &frame, f64::from(bound));
     }
     let (measured, median) = lines(metric, &frame);
-    layer(&mut plot, &frame, &median, Token::Median);
+    if plot.look.paints_bands {
+        layer(&mut plot, &frame, &median, Token::Median);
+    } else {
+        // Dots between shaded cells would look like holes: the darkest shade is the median.
+        shade(&mut plot, &frame, &median);
+    }
     layer(&mut plot, &frame, &measured, Token::History);
     if let Some((bound, at, ..)) = metric.forecast.as_ref().and_then(|f| f.crossing) {
         let (x, y) = (frame.x(at) / 2.0, frame.y(f64::from(bound)) / 4.0);
@@ -278,6 +283,18 @@ fn layer(plot: &mut Pane<'_>, frame: &Frame, canvas: &LineCanvas, token: Token) 
             if let Some(glyph) = canvas.glyph(column, row, braille) {
                 let over = Style { bg: None, ..plot.look[token] };
                 plot.cell(column as u16, row as u16, glyph.encode_utf8(&mut text), over);
+            }
+        }
+    }
+}
+
+/// Fills every cell that a line goes through.
+fn shade(plot: &mut Pane<'_>, frame: &Frame, canvas: &LineCanvas) {
+    let (braille, median) = (plot.look.glyphs.braille, plot.look.glyphs.shade_median);
+    for row in 0..frame.rows {
+        for column in 0..frame.columns {
+            if canvas.glyph(column, row, braille).is_some() {
+                plot.cell(column as u16, row as u16, median, plot.look[Token::Median]);
             }
         }
     }

@@ -1,11 +1,12 @@
 //! A table that draws only the rows that are visible, and drops columns that do not fit, the least
 //! important first.
 
-use ratatui::style::{Color, Style};
+use ratatui::style::Color;
 use unicode_width::UnicodeWidthStr;
 
 use crate::tui::text::{Pane, Piece};
 use crate::tui::theme::Token;
+use crate::tui::theme::colour::{contrast, rgb};
 
 /// How a column is aligned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +24,8 @@ pub struct Column<'a> {
     pub title: &'a str,
     /// Least width.
     pub width: u16,
-    /// Share of what is left over; 0 = keeps its least width.
+    /// Share of what is left over; 0 = keeps its least width. A column that is not the last grows to
+    /// `1 + grow / 2` times its least width at most: what belongs together stays in sight of each other.
     pub grow: u16,
     /// Its alignment.
     pub align: Align,
@@ -80,12 +82,19 @@ fn fit(columns: &[Column<'_>], width: u16) -> Vec<(usize, u16)> {
     }
     let spare = width.saturating_sub(total(&kept));
     let growth: u16 = kept.iter().map(|i| columns[*i].grow).sum();
+    let last = kept.last().copied();
+    let mut left = spare;
     kept.into_iter()
         .map(|i| {
             let column = &columns[i];
-            let more =
+            let share =
                 if growth > 0 { u32::from(spare) * u32::from(column.grow) / u32::from(growth) } else { 0 };
-            (i, column.width + more as u16)
+            let more = match Some(i) == last && column.grow > 0 {
+                true => left,
+                false => (share as u16).min(column.width * column.grow / 2),
+            };
+            left -= more;
+            (i, column.width + more)
         })
         .collect()
 }
@@ -129,22 +138,37 @@ impl Table<'_> {
     }
 }
 
-/// Gives a row the look of the selection; the colour of a state stays where the theme has a
-/// background for the selection.
+/// Gives a row the look of the selection. Where the theme has a background for it, the colour of a
+/// state stays if it can be read on that.
 pub fn select(pane: &mut Pane<'_>, y: u16) {
     let style = pane.look[Token::Selection];
-    let has_bg = style.bg.is_some_and(|bg| bg != Color::Reset);
-    if has_bg {
-        pane.tint(y, 1, Style { fg: None, ..style });
-        return;
-    }
-    // Reversed, every colour would become a patch of background: one look for the whole row.
+    let paint = style.bg.filter(|bg| *bg != Color::Reset);
     let area = pane.part(0, y, pane.width(), 1).area;
     for x in area.left()..area.right() {
-        if let Some(cell) = pane.buf.cell_mut((x, area.y)) {
-            (cell.fg, cell.bg) = (Color::Reset, Color::Reset);
-            cell.modifier = style.add_modifier;
+        let Some(cell) = pane.buf.cell_mut((x, area.y)) else { continue };
+        match paint {
+            Some(bg) => {
+                if !readable(cell.fg, bg) {
+                    cell.fg = style.fg.unwrap_or(Color::Reset);
+                }
+                cell.bg = bg;
+                cell.modifier |= style.add_modifier;
+            }
+            // Reversed, every colour would become a patch of background: one look for the whole row.
+            None => {
+                (cell.fg, cell.bg) = (Color::Reset, Color::Reset);
+                cell.modifier = style.add_modifier;
+            }
         }
+    }
+}
+
+/// Whether text of that colour can be read there; of what only the terminal knows, no.
+fn readable(text: Color, on: Color) -> bool {
+    const LEAST: f64 = 4.5;
+    match (rgb(text), rgb(on)) {
+        (Some(text), Some(on)) => contrast(text, on) >= LEAST,
+        _ => false,
     }
 }
 
@@ -183,8 +207,11 @@ mod tests {
     #[test]
     fn columns_are_dropped_by_importance_and_the_rest_grows() {
         let columns = [left("a", 10, 1, 0, None), right("b", 5, 1, None), left("c", 8, 0, 2, None)];
-        assert_eq!(fit(&columns, 40), [(0, 23), (1, 5), (2, 8)]);
+        // What is not last grows by half at most: its numbers stay beside it.
+        assert_eq!(fit(&columns, 40), [(0, 15), (1, 5), (2, 8)]);
         assert_eq!(fit(&columns, 20), [(0, 13), (1, 5)]);
         assert_eq!(fit(&columns, 4), [(0, 10)]);
+        let text_last = [right("b", 5, 0, None), left("because", 8, 1, 0, None)];
+        assert_eq!(fit(&text_last, 40), [(0, 5), (1, 33)]);
     }
 }
