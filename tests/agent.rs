@@ -3,6 +3,8 @@
 
 #[path = "support/influx1.rs"]
 mod influx1;
+#[path = "support/program.rs"]
+mod program;
 mod support;
 
 use std::path::Path;
@@ -21,7 +23,7 @@ use foreshift::telemetry::Source;
 use foreshift::telemetry::influx::{Credentials, InfluxOptions, InfluxSource, Place, ReadOptions, Timeouts};
 use foreshift::telemetry::{Windows, WindowsConfig};
 use influx1::Influx1;
-use support::{loopback, wait_until_async};
+use support::{Server, loopback, wait_until, wait_until_async};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -177,4 +179,40 @@ async fn on_the_way_down_it_says_so_runs_the_hook_and_says_the_last_word() {
     states.dedup();
     assert_eq!(states, [AgentState::Running, AgentState::PreparingForShutdown, AgentState::Stopping]);
     assert_eq!(std::fs::read_to_string(mark).unwrap(), "this\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_program_ends_cleanly_on_sigterm_and_what_nobody_took_stays_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, spool) = (support::free_port(), folder.path().join("spool"));
+    let config = folder.path().join("foreshift.toml");
+    let text = format!(
+        "[agent]\nhost = \"this\"\nspool_dir = {spool:?}\ncollect_every = \"200ms\"\n\
+         send_every = \"500ms\"\nengines = [\"http://127.0.0.1:{port}\"]\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let start = || {
+        let mut command = program::bare(&["agent", "--config"]);
+        command.arg(&config).env("HOME", folder.path()).current_dir(folder.path());
+        Server::start("agent", command, folder.path())
+    };
+    let waiting = || std::fs::read_dir(&spool).map_or(0, Iterator::count);
+
+    let mut agent = start();
+    wait_until("messages wait on disk", SOON, || waiting() > 3);
+    let status = agent.stop("TERM", Duration::from_secs(10));
+    assert_eq!(status.code(), Some(0), "{}", agent.log_tail());
+    let kept = waiting();
+    assert!(kept > 3, "{kept} messages are left on disk");
+
+    let ear = Ear::default();
+    let server = ear.listen(port).await;
+    let mut agent = start();
+    wait_until_async("all that was kept arrives", SOON, async || ear.messages().len() > kept).await;
+    let status = agent.stop("TERM", Duration::from_secs(10));
+    server.abort();
+    assert_eq!(status.code(), Some(0), "{}", agent.log_tail());
+    let sequences: Vec<u64> = ear.messages().iter().map(|m| m.sequence).collect();
+    assert!(sequences.windows(2).all(|w| w[1] == w[0] + 1), "none is missing, none twice: {sequences:?}");
+    assert_eq!(ear.messages().last().map(|m| m.state), Some(AgentState::Stopping));
 }

@@ -4,15 +4,16 @@
 
 #[path = "support/console.rs"]
 mod console;
+#[path = "support/pty.rs"]
+mod pty;
 
-use std::io::{Read, Write};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use foreshift::protocol::{Actor, Command, Link, Refusal, Reply, Snapshot};
 use foreshift::tui::{ConsoleOptions, Engine};
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use pty::Pty;
 use tokio::sync::watch;
 
 const CHILD: &str = "FORESHIFT_TEST_CONSOLE_CHILD";
@@ -69,140 +70,25 @@ fn the_console_itself() {
     println!("the console ended: {exit:?}");
 }
 
-struct Pty {
-    child: Box<dyn Child + Send + Sync>,
-    master: Option<Box<dyn MasterPty + Send>>,
-    writer: Option<Box<dyn Write + Send>>,
-    screen: Arc<Mutex<vt100::Parser>>,
-    bytes: Arc<AtomicUsize>,
-    raw: Arc<Mutex<Vec<u8>>>,
-    reader: Option<std::thread::JoinHandle<()>>,
-    deaf: Arc<AtomicBool>,
+fn start(how: &str) -> Pty {
+    start_with(how, pty::MODERN)
 }
 
-impl Pty {
-    fn start(how: &str) -> Pty {
-        Self::start_with(how, &[("TERM", "xterm-256color"), ("COLORTERM", "truecolor"), ("LANG", "C.UTF-8")])
-    }
-
-    fn start_with(how: &str, env: &[(&str, &str)]) -> Pty {
-        let size = PtySize { rows: 32, cols: 110, pixel_width: 0, pixel_height: 0 };
-        let pair = native_pty_system().openpty(size).unwrap();
-        let mut command = CommandBuilder::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "the_console_itself", "--nocapture", "--test-threads=1"]);
-        command.env(CHILD, how);
-        command.env_remove("NO_COLOR");
-        command.env_remove("LC_ALL");
-        for (name, value) in env {
-            command.env(name, value);
-        }
-        let child = pair.slave.spawn_command(command).unwrap();
-        drop(pair.slave);
-        let mut reader = pair.master.try_clone_reader().unwrap();
-        let writer = pair.master.take_writer().unwrap();
-        let terminal = |n: u16| std::num::NonZeroU16::new(n).unwrap();
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(terminal(32), terminal(110), 0)));
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let raw = Arc::new(Mutex::new(Vec::new()));
-        let deaf = Arc::new(AtomicBool::new(false));
-        let reader = {
-            let (screen, bytes, raw) = (Arc::clone(&screen), Arc::clone(&bytes), Arc::clone(&raw));
-            let deaf = Arc::clone(&deaf);
-            Some(std::thread::spawn(move || {
-                let mut buffer = [0; 65536];
-                while let Ok(n @ 1..) = reader.read(&mut buffer) {
-                    bytes.fetch_add(n, Ordering::SeqCst);
-                    screen.lock().unwrap().process(&buffer[..n]);
-                    raw.lock().unwrap().extend_from_slice(&buffer[..n]);
-                    if deaf.load(Ordering::SeqCst) {
-                        return;
-                    }
-                }
-            }))
-        };
-        Pty { child, master: Some(pair.master), writer: Some(writer), screen, bytes, raw, reader, deaf }
-    }
-
-    fn text(&self) -> String {
-        self.screen.lock().unwrap().screen().contents()
-    }
-
-    fn until(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
-            let text = self.text();
-            if holds(&text) {
-                return text;
-            }
-            assert!(Instant::now() < end, "{what} did not come; the screen is:\n{text}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn shows(&self, text: &str) {
-        self.until(text, |screen| screen.contains(text));
-    }
-
-    fn keys(&mut self, keys: &str) {
-        let writer = self.writer.as_mut().unwrap();
-        writer.write_all(keys.as_bytes()).unwrap();
-        writer.flush().unwrap();
-    }
-
-    /// Waits until a popup takes keys: what is typed ahead does not count.
-    fn let_it_arm(&self) {
-        std::thread::sleep(Duration::from_millis(foreshift::tui::confirm::DISARMED_MS + 100));
-    }
-
-    fn ends(&mut self) {
-        let end = Instant::now() + Duration::from_secs(20);
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < end, "the console did not end; the screen is:\n{}", self.text());
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_raw(self.child.process_id().unwrap() as i32).unwrap();
-        rustix::process::kill_process(id, signal).unwrap();
-    }
-
-    /// The alternate screen is left, the cursor shown, pastes are plain again, lines are edited by
-    /// the terminal again.
-    fn assert_given_back(&self) {
-        self.until("the end", |_| self.raw.lock().unwrap().windows(8).any(|w| w == b"\x1b[?1049l"));
-        let parser = self.screen.lock().unwrap();
-        let screen = parser.screen();
-        assert!(!screen.alternate_screen());
-        assert!(!screen.hide_cursor());
-        assert!(!screen.bracketed_paste());
-        let settings = self.master.as_ref().unwrap().get_termios().unwrap();
-        let canonical = nix_flag(&settings);
-        assert!(canonical, "the terminal is still raw");
-    }
-}
-
-fn nix_flag(settings: &impl std::fmt::Debug) -> bool {
-    let text = format!("{settings:?}");
-    text.contains("ICANON") && text.contains("ECHO")
-}
-
-impl Drop for Pty {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start_with(how: &str, env: &[(&str, &str)]) -> Pty {
+    let args = ["--exact", "the_console_itself", "--nocapture", "--test-threads=1"];
+    let env: Vec<_> = env.iter().copied().chain([(CHILD, how)]).collect();
+    Pty::spawn(&std::env::current_exe().unwrap(), &args, &env, (110, 32))
 }
 
 #[test]
 fn a_proposal_is_found_read_and_approved_and_the_terminal_is_given_back() {
-    let mut pty = Pty::start("plain");
+    let mut pty = start("plain");
     pty.shows("WAITING FOR YOU");
     pty.keys("\r");
     pty.shows("IF NOTHING IS DONE");
     pty.keys("a");
     pty.shows("approve P-218?");
-    pty.let_it_arm();
+    pty.armed();
     pty.keys("y\r");
     pty.shows("P-218 approved: 3 moves");
     pty.keys("Q");
@@ -213,7 +99,7 @@ fn a_proposal_is_found_read_and_approved_and_the_terminal_is_given_back() {
 
 #[test]
 fn it_is_silent_while_nothing_changes() {
-    let pty = Pty::start("plain");
+    let pty = start("plain");
     pty.shows("WAITING FOR YOU");
     std::thread::sleep(Duration::from_millis(300));
     let before = pty.bytes.load(Ordering::SeqCst);
@@ -223,11 +109,11 @@ fn it_is_silent_while_nothing_changes() {
 
 #[test]
 fn a_key_is_answered_while_the_engine_hangs() {
-    let mut pty = Pty::start("plain");
+    let mut pty = start("plain");
     pty.shows("WAITING FOR YOU");
     pty.keys("!");
     pty.shows("stop everything?");
-    pty.let_it_arm();
+    pty.armed();
     pty.keys("\r3");
     pty.shows("sorted by p1h");
     // And the person is told that no answer came.
@@ -236,14 +122,14 @@ fn a_key_is_answered_while_the_engine_hangs() {
 
 #[test]
 fn sigterm_and_a_panic_give_the_terminal_back() {
-    let mut pty = Pty::start("plain");
+    let mut pty = start("plain");
     pty.shows("WAITING FOR YOU");
     pty.signal(rustix::process::Signal::TERM);
     pty.ends();
     pty.assert_given_back();
     pty.shows("the console ended: Ok(Stopped)");
 
-    let pty = Pty::start("panic");
+    let pty = start("panic");
     pty.shows("a part of the engine broke");
     let raw = pty.raw.lock().unwrap();
     let given_back = raw.windows(8).position(|w| w == b"\x1b[?1049l");
@@ -253,7 +139,7 @@ fn sigterm_and_a_panic_give_the_terminal_back() {
 
 #[test]
 fn a_lost_terminal_ends_the_console() {
-    let mut pty = Pty::start("plain");
+    let mut pty = start("plain");
     pty.shows("WAITING FOR YOU");
     // The reader holds the terminal open too: it lets go after the next bytes.
     pty.deaf.store(true, Ordering::SeqCst);
@@ -266,13 +152,11 @@ fn a_lost_terminal_ends_the_console() {
 
 #[test]
 fn it_follows_the_size_of_the_terminal_and_survives_a_stop() {
-    let mut pty = Pty::start("plain");
+    let mut pty = start("plain");
     pty.shows("WAITING FOR YOU");
-    let small = PtySize { rows: 12, cols: 50, pixel_width: 0, pixel_height: 0 };
-    pty.master.as_ref().unwrap().resize(small).unwrap();
+    pty.resize((50, 12));
     pty.shows("too small: 50×12");
-    let large = PtySize { rows: 32, cols: 110, pixel_width: 0, pixel_height: 0 };
-    pty.master.as_ref().unwrap().resize(large).unwrap();
+    pty.resize((110, 32));
     pty.shows("WAITING FOR YOU");
     // A stop from outside gives the terminal back, going on takes it again.
     pty.signal(rustix::process::Signal::TSTP);
@@ -287,7 +171,7 @@ fn it_follows_the_size_of_the_terminal_and_survives_a_stop() {
 
 #[test]
 fn no_color_and_a_poor_terminal_are_honoured() {
-    let pty = Pty::start_with("plain", &[("TERM", "xterm-256color"), ("NO_COLOR", "1"), ("LANG", "C")]);
+    let pty = start_with("plain", &[("TERM", "xterm-256color"), ("NO_COLOR", "1"), ("LANG", "C")]);
     pty.shows("WAITING FOR YOU");
     let text = pty.text();
     assert!(text.is_ascii(), "{text}");
