@@ -129,7 +129,9 @@ fn fill(cluster: &RedisCluster, megabytes: usize, mixed: bool) -> usize {
             pipe.clear();
         }
     }
-    pipe.exec(&mut connection).expect("data");
+    if !pipe.is_empty() {
+        pipe.exec(&mut connection).expect("data");
+    }
     keys
 }
 
@@ -164,11 +166,15 @@ fn empty(cluster: &RedisCluster, node: usize) {
     node.ask(&["CLUSTER", "MEET", &first.ip().to_string(), &first.port().to_string()]);
     let id = node.text(&["CLUSTER", "MYID"]);
     support::wait_until("every node knows the emptied one", Duration::from_secs(30), || {
-        cluster.nodes.iter().all(|n| {
-            n.text(&["CLUSTER", "NODES"]).lines().any(|l| {
-                l.starts_with(&id) && l.contains("master") && !l.contains("handshake") && !l.contains("fail")
+        node.text(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+            && cluster.nodes.iter().all(|n| {
+                n.text(&["CLUSTER", "NODES"]).lines().any(|l| {
+                    l.starts_with(&id)
+                        && l.contains("master")
+                        && !l.contains("handshake")
+                        && !l.contains("fail")
+                })
             })
-        })
     });
 }
 
