@@ -322,14 +322,18 @@ impl Draft {
     }
 
     fn probed(&mut self, answer: &Probe) {
+        // That nothing is there is not enough where something is to be undone: until the call has
+        // arrived under our epoch, what an older engine sent may still come after it. Undoing can
+        // be asked for twice.
+        let undoes = self.s.queue.front().is_some_and(Act::undoes);
         match answer {
-            Probe::Applied { evidence } => self.done(evidence),
+            Probe::Applied { evidence } if !undoes => self.done(evidence),
             Probe::InProgress => {
                 self.s.compared = None;
                 self.s.todo = Todo::Perform;
                 self.s.due = self.at;
             }
-            Probe::NotStarted => {
+            Probe::NotStarted | Probe::Applied { .. } => {
                 let tries = self.s.tries;
                 self.intend(Span::ZERO);
                 self.s.tries = tries;

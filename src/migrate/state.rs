@@ -68,6 +68,19 @@ impl Act {
         Self { deed: Deed::Route { share }, side: Side::Forward }
     }
 
+    /// Whether it takes back what another action did.
+    pub fn undoes(&self) -> bool {
+        match &self.deed {
+            Deed::Mover { action: Action::Unfence | Action::StopReplication | Action::Cleanup { .. } } => {
+                true
+            }
+            Deed::Mover { action: Action::CanaryShare { share } } | Deed::Route { share } => {
+                share.get() == 0.0
+            }
+            Deed::Mover { .. } => false,
+        }
+    }
+
     /// The step's name in keys, journal and screens. A share is part of it, because each share is
     /// an action of its own.
     pub fn name(&self) -> String {

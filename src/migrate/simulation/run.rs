@@ -386,7 +386,8 @@ impl Run {
         if over {
             let mut outside = self.shared.lock().unwrap_or_else(|e| e.into_inner());
             outside.dead[engine.incarnation] = true;
-            outside.stalled = None;
+            // Another's stall goes on: its engine is next to be deposed.
+            outside.stalled = outside.stalled.take().filter(|(i, _, _)| *i != engine.incarnation);
             drop(outside);
             self.zombie = None;
         }
