@@ -123,6 +123,25 @@ fn a_proposal_that_comes_is_under_the_cursor_of_who_has_not_moved_it() {
 }
 
 #[test]
+fn from_an_overtaken_proposal_one_key_leads_to_the_one_in_its_place() {
+    let mut s = fleet();
+    {
+        let proposals = Arc::make_mut(&mut s.proposals);
+        let mut old = proposals[0].clone();
+        (old.id, old.open, old.status) = (ProposalId(200), false, "stale: the plan changed".to_string());
+        proposals.push(old);
+    }
+    let mut c = Console::new(s, (110, 32));
+    c.run(":P-200<enter>");
+    assert_eq!(*c.model.screen(), Screen::Proposal(ProposalId(200)));
+    assert!(c.text().contains("enter: P-218"), "{}", c.text());
+    c.run("<enter>");
+    assert_eq!(*c.model.screen(), Screen::Proposal(ProposalId(218)));
+    c.run("<esc>");
+    assert_eq!(*c.model.screen(), Screen::Top(Kind::Pulse));
+}
+
+#[test]
 fn one_looks_back_changes_nothing_there_and_comes_back_to_now() {
     let mut c = console();
     for (sequence, seconds) in [(5_000, 10), (5_001, 20)] {

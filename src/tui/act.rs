@@ -165,6 +165,10 @@ fn back(model: &mut Model) -> Vec<Effect> {
 
 fn open(model: &mut Model) -> Vec<Effect> {
     let s = Arc::clone(&model.snapshot);
+    if let Some(next) = model.successor().map(|p| p.id) {
+        model.stack.pop();
+        return go(model, Screen::Proposal(next));
+    }
     if *model.screen() == Screen::Top(Kind::Pulse) {
         let screen = match model.pulse.chosen() {
             Some(pulse::Row::Risk(i)) => {

@@ -160,8 +160,16 @@ const LISTS: On = On::these(&[
 ]);
 const TABLES: On =
     On::these(&[K::Hosts, K::Partitions, K::Workloads, K::Proposals, K::Migrations, K::Audit, K::Models]);
-const OPENS: On =
-    On::these(&[K::Pulse, K::Hosts, K::Partitions, K::Workloads, K::Proposals, K::Migrations, K::Models]);
+const OPENS: On = On::these(&[
+    K::Pulse,
+    K::Hosts,
+    K::Partitions,
+    K::Workloads,
+    K::Proposals,
+    K::Proposal,
+    K::Migrations,
+    K::Models,
+]);
 const DECIDES: On = On::these(&[K::Pulse, K::Proposals, K::Proposal]);
 const MOVES: On = On::these(&[K::Migrations, K::Migration]);
 const MOVES_PULSE: On = On::these(&[K::Pulse, K::Migrations, K::Migration]);
@@ -180,7 +188,7 @@ const ALL: On = On::EVERYWHERE;
 
 actions! {
     /// Opens the selected row.
-    Open "open" "open" ["enter", "l", "right"] OPENS, View, "open what is selected";
+    Open "open" "open" ["enter", "l", "right"] OPENS, View, "open what is selected; of an overtaken proposal, the one in its place";
     /// Next canary step.
     NextStep "next-step" "next step" ["."] MOVES_PULSE, Change, "go to the next canary step now";
     /// Approves a proposal.

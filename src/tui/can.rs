@@ -107,6 +107,7 @@ fn target(model: &Model, action: Action) -> Can {
             some(model.inspected.detail.as_ref().filter(|d| !d.metrics.is_empty()))
         }
         Action::Open => match model.screen() {
+            Screen::Proposal(_) => some(model.successor()),
             Screen::Top(Kind::Pulse) => some(model.pulse.chosen()),
             _ => match model.list_kind() {
                 Some(kind) => some(model.list(kind).chosen()),

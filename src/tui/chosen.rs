@@ -32,6 +32,16 @@ impl Model {
         }
     }
 
+    /// The open proposal that has taken the place of the one on the screen, which was overtaken.
+    pub fn successor(&self) -> Option<&ProposalView> {
+        let Screen::Proposal(_) = self.screen() else { return None };
+        let shown = self.chosen_proposal().filter(|p| !p.open)?;
+        let same_host = |p: &ProposalView| {
+            p.moves.iter().any(|m| shown.moves.iter().any(|s| s.source.host() == m.source.host()))
+        };
+        self.snapshot.proposals.iter().find(|p| p.open && same_host(p))
+    }
+
     /// The migration on the screen or under the cursor.
     pub fn chosen_migration(&self) -> Option<&MigrationView> {
         match self.screen() {

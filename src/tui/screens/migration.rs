@@ -169,7 +169,7 @@ fn judge(model: &Model, m: &MigrationView, pane: &mut Pane<'_>, y: u16) -> u16 {
     let columns = [
         left("", 17, 0, 0, None),
         left("source", 14, 1, 0, None),
-        left("destination", 14, 1, 0, None),
+        left("destination", 16, 2, 0, None),
         left("verdict", 12, 2, 0, None),
     ];
     let rows = m.judge.len();

@@ -2,6 +2,8 @@
 //! others small, the reasons, the model and its record.
 
 use super::cells::{chance_style, score_style, window_name};
+use ratatui::style::{Color, Style};
+
 use super::chrome::Item;
 use super::tables::{migration_mark, with_unit};
 use crate::fleet::{PartitionId, ShownState, Span};
@@ -116,7 +118,7 @@ fn large(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
     fan_chart(chart, metric, history, detail.at);
 }
 
-fn deviation_style(look: &Look, metric: &MetricDetail) -> ratatui::style::Style {
+fn deviation_style(look: &Look, metric: &MetricDetail) -> Style {
     match metric.deviation.map(f64::abs) {
         Some(d) if d >= 6.0 => look[Token::Bad],
         Some(d) if d >= 3.0 => look[Token::Watch],
@@ -156,7 +158,9 @@ fn small(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
         let style = deviation_style(look, metric);
         let line = sparkline(look, &metric.history[tail..], width, low, high);
         let quiet = metric.deviation.is_some_and(|d| d.abs() < 3.0);
-        part.put(LABEL + 3, 0, &line, if quiet { look[Token::Dim] } else { style });
+        // Bars are drawn in the colour of a look, also where that is its background.
+        let bars = style.bg.filter(|bg| *bg != Color::Reset).map_or(style, |bg| Style::new().fg(bg));
+        part.put(LABEL + 3, 0, &line, if quiet { look[Token::Dim] } else { bars });
         let now = metric
             .history
             .iter()

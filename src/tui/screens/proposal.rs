@@ -5,6 +5,7 @@ use super::cells::{in_time, short_partition, takes, window_name};
 use super::chrome::Item;
 use crate::fleet::{Bytes, Span};
 use crate::protocol::{MoveView, ProposalView};
+use crate::tui::action::Action;
 use crate::tui::field::left as rest;
 use crate::tui::model::{Model, Screen};
 use crate::tui::text::{Pane, Piece, coarse, wrap};
@@ -33,7 +34,11 @@ pub fn title(model: &Model) -> Vec<Item> {
         let valid = coarse(rest(p.expires, model.now()));
         items.push(Item { pieces: vec![("valid ".into(), dim), (valid, look[Token::Text])], drop: 2 });
     } else {
-        items.push(Item::one(p.status.clone(), look[Token::Watch], 0));
+        items.push(Item::one(p.status.clone(), look[Token::Watch], 1));
+        if let Some(next) = model.successor() {
+            let key = model.keymap.shown(Action::Open);
+            items.push(Item::one(format!("{key}: {}", next.id), look[Token::Accent], 0));
+        }
     }
     items
 }

@@ -57,7 +57,7 @@ pub(super) fn risk_section(model: &Model, pane: &mut Pane<'_>, y: u16, rows: &[u
 
 const WAITING: [Column<'static>; 7] = [
     column("", 6, 0, 0, None),
-    column("", 40, 1, 0, None),
+    column("", 40, 2, 0, None),
     right("moves", 5, 2, None),
     right("data", 7, 3, None),
     right("takes", 7, 1, None),
@@ -101,7 +101,10 @@ fn waiting_cell(model: &Model, look: &Look, p: &ProposalView, col: usize) -> tab
             None => vec![(p.title.clone(), text)],
         },
         2 => vec![(p.moves.len().to_string(), text)],
-        3 => vec![(p.moves.iter().map(|m| m.data).sum::<Bytes>().to_string(), text)],
+        3 => match p.moves.iter().map(|m| m.data).sum::<Bytes>() {
+            Bytes(0) => vec![(look.glyphs.dash.to_string(), look[Token::Dim])],
+            data => vec![(data.to_string(), text)],
+        },
         4 => vec![(takes(p).to_string(), text)],
         5 => match in_time(p).and_then(crate::fleet::Probability::clamped) {
             Some(t) => {
