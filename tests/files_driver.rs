@@ -246,3 +246,75 @@ async fn a_deposed_leader_fences_nothing_and_a_fence_lets_go_by_itself() {
     let error = mover.perform(&job, &Action::VerifyAtCut, &permit(5)).await.unwrap_err();
     assert_eq!(error.retry, Retry::Retryable, "what is not fenced is not compared for a cut: {error}");
 }
+
+/// Asks for each action twice, each time of a driver that knows nothing but what it sees.
+async fn twice(roots: &Roots, job: &Job, actions: Vec<Action>) {
+    for action in actions {
+        for _ in 0..2 {
+            let evidence = complete(&roots.mover(), job, action.clone()).await;
+            assert_ne!(evidence.equal, Some(false), "{}: {evidence:?}", action.name());
+        }
+    }
+}
+
+fn artifacts(roots: &Roots, job: &Job) -> Vec<Action> {
+    let mover = roots.mover();
+    forward()
+        .iter()
+        .rev()
+        .flat_map(|action| mover.artifacts(job, action))
+        .map(|artifact| Action::Cleanup { artifact })
+        .collect()
+}
+
+/// Names and contents below a root, of the workload and of anything else that lies there.
+fn contents(root: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                found.push((name, fs::read(&path).unwrap()));
+            }
+        }
+    }
+    // The driver's own mark stays: it names the newest epoch that asked for something.
+    found.retain(|(name, _)| name.starts_with("cart/") && !name.ends_with(".foreshift"));
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_action_and_every_undo_asked_twice_leaves_a_clean_slate() {
+    let opens = forward().iter().position(|a| *a == Action::Open).unwrap();
+    for steps in 0..=opens {
+        let (roots, job) = (Roots::new(), job());
+        let before = contents(&roots.path("a"));
+        twice(&roots, &job, forward().into_iter().take(steps).collect()).await;
+        twice(&roots, &job, vec![Action::Unfence, Action::StopReplication]).await;
+        twice(&roots, &job, artifacts(&roots, &job)).await;
+        assert_eq!(roots.mover().leaks().await.unwrap(), [], "after {steps} steps");
+        assert!(contents(&roots.path("a")) == before, "the source is as it was, after {steps} steps");
+        assert_eq!(contents(&roots.path("b")), [], "nothing is left at the destination, after {steps} steps");
+        write_to(&roots.path("a"), "cart", |_| Ok(())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_back_asked_twice_leaves_a_clean_slate_at_the_source() {
+    let (roots, job) = (Roots::new(), job());
+    let before = contents(&roots.path("a"));
+    twice(&roots, &job, forward().into_iter().filter(|a| *a != Action::Retire).collect()).await;
+    let back = job.mirrored(Generation(2));
+    twice(&roots, &back, vec![fence(), Action::VerifyAtCut, Action::Open, Action::StopReplication]).await;
+    twice(&roots, &job, artifacts(&roots, &back)).await;
+    twice(&roots, &job, artifacts(&roots, &job)).await;
+    assert_eq!(roots.mover().leaks().await.unwrap(), []);
+    assert!(contents(&roots.path("a")) == before, "the source is as it was");
+    write_to(&roots.path("a"), "cart", |_| Ok(())).unwrap();
+    assert!(write_to(&roots.path("b"), "cart", |_| Ok(())).is_err());
+}

@@ -284,6 +284,35 @@ async fn every_action_asked_twice_is_done_once_and_every_probe_tells_what_is_tru
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_undo_asked_twice_leaves_a_clean_slate_wherever_it_begins() {
+    let Some(cluster) = RedisCluster::start(1) else { return };
+    fill(&cluster, 300);
+    // Node 6 is empty and stands alone before, and has to again.
+    let job = job(&cluster, 1, 6);
+    let size = cluster.nodes[1].text(&["DBSIZE"]);
+    let actions =
+        [Action::Announce, Action::Prepare, Action::Replicate, Action::Verify, Action::ArmReverse, fence()];
+    for steps in 0..=actions.len() {
+        for action in actions.iter().take(steps) {
+            for _ in 0..2 {
+                complete(&mover(&cluster), &job, action.clone()).await;
+            }
+        }
+        for action in [Action::Unfence, Action::Unfence, Action::StopReplication, Action::StopReplication] {
+            complete(&mover(&cluster), &job, action).await;
+        }
+        cleanup(&mover(&cluster), &job).await;
+        cleanup(&mover(&cluster), &job).await;
+        assert_eq!(mover(&cluster).leaks().await.unwrap(), [], "after {steps} steps");
+        assert_eq!(cluster.nodes[1].text(&["DBSIZE"]), size, "after {steps} steps");
+        assert_eq!(cluster.nodes[6].text(&["DBSIZE"]), "0", "after {steps} steps");
+        let key = keys_of_shard(1, 1, "value:").remove(0);
+        cluster.nodes[1].ask(&["SET", &key, "written after the undo"]);
+        assert_eq!(cluster.owner(6000, 0), Some(1), "after {steps} steps");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_empty_node_becomes_a_replica_and_takes_over_or_is_empty_again() {
     let Some(cluster) = RedisCluster::start(1) else { return };
     fill(&cluster, 2_000);

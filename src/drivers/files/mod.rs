@@ -250,7 +250,8 @@ impl Mover for FilesMover {
             partition: partition.clone(),
         };
         match action {
-            Action::Prepare => vec![artifact(COPY, &job.destination)],
+            // A way back is opened without having been prepared: the exchange makes its copy.
+            Action::Prepare | Action::Open => vec![artifact(COPY, &job.destination)],
             Action::ArmReverse => vec![artifact(BACK, &job.source)],
             _ => Vec::new(),
         }

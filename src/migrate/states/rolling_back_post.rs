@@ -68,8 +68,15 @@ fn exhausted(d: &mut Draft) {
         }
         BackStage::Committing => d.s.todo = Todo::Poll,
         BackStage::Redirecting => {
-            let cause = d.s.cause.clone();
-            d.end(Phase::RolledBack, cause);
+            // What opening the source made is in the ledger by now, too.
+            let left = d.s.ledger.on_failure();
+            match left.is_empty() {
+                true => {
+                    let cause = d.s.cause.clone();
+                    d.end(Phase::RolledBack, cause);
+                }
+                false => d.plan(left.into_iter().map(|a| Act::forward(Action::Cleanup { artifact: a }))),
+            }
         }
         // The system may have switched back late; its word is the truth.
         BackStage::Unfencing if d.s.plan.capabilities.system_votes => d.s.todo = Todo::Poll,
@@ -162,7 +169,6 @@ fn switched_back(d: &mut Draft) {
         acts.push(Act::route(Share::MIN));
     }
     acts.push(Act::back(Action::StopReplication));
-    acts.extend(d.s.ledger.on_failure().into_iter().map(|a| Act::forward(Action::Cleanup { artifact: a })));
     d.plan(acts);
 }
 
