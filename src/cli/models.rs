@@ -2,12 +2,20 @@
 
 use crate::config::{Config, RuntimeSetting};
 use crate::engine::brain::Brain;
-use crate::predict::models::runtime;
+use crate::fleet::Timestamp;
+use crate::predict::Calibration;
+use crate::predict::failure::open::{Opened, open};
+use crate::predict::models::{ModelError, runtime};
+use crate::predict::train::Card;
 use crate::protocol::ModelStatus;
 
 /// What the header says.
 pub fn status(config: &Config) -> ModelStatus {
-    ModelStatus { runtime: runtime_words(config).1, models: Vec::new() }
+    let models = match opened(config) {
+        Ok(opened) => opened.cards.iter().map(line).collect(),
+        Err(error) => vec![fallback(&error)],
+    };
+    ModelStatus { runtime: runtime_words(config).1, models }
 }
 
 /// Whether the wanted runtime speaks, and which one in words.
@@ -23,11 +31,55 @@ fn runtime_words(config: &Config) -> (bool, String) {
     }
 }
 
-/// Gives the brain its models.
-pub fn install(_config: &Config, _brain: &mut Brain) {}
+fn opened(config: &Config) -> Result<Opened, ModelError> {
+    open(config.predict.model_dir.as_deref())
+}
+
+/// Name, version, trained when on what, calibration: one model in one line.
+fn line(card: &Card) -> String {
+    let hash = card.hash.get(..8).unwrap_or(&card.hash);
+    let calibration = match card.calibration.unwrap_or_default() {
+        Calibration::Uncalibrated => "uncalibrated",
+        Calibration::Shipped => "calibrated on other fleets (shipped)",
+        Calibration::Calibrated => "calibrated on this fleet",
+    };
+    format!(
+        "{} [{hash}, {}], trained on {}, {} failures among {} partitions, data until {}; {calibration}",
+        card.title,
+        card.trained_by,
+        card.data.source,
+        card.data.failures,
+        card.data.partitions,
+        day(card.data.until),
+    )
+}
+
+/// A day as `2026-01-05`.
+fn day(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.millis())
+        .map_or_else(|_| "an unknown day".into(), |t| t.strftime("%F").to_string())
+}
+
+fn fallback(error: &ModelError) -> String {
+    format!("mapping of instability, uncalibrated: {error}")
+}
+
+/// Gives the brain its models. Where they can't be opened it says so and goes on without: the chances
+/// of failure are then a mapping of instability, shown as uncalibrated.
+pub fn install(config: &Config, brain: &mut Brain) {
+    match opened(config) {
+        Ok(opened) => brain.set_models(opened.model),
+        Err(error) => tracing::error!(%error, "no model of failure: an uncalibrated mapping stands in"),
+    }
+}
 
 /// What `foreshift check` says of models: what, whether it is well, in words.
 pub fn check(config: &Config) -> Vec<(String, bool, String)> {
     let (well, words) = runtime_words(config);
-    vec![("model runtime".into(), well, words)]
+    let mut said = vec![("model runtime".into(), well, words)];
+    match opened(config) {
+        Ok(opened) => said.extend(opened.cards.iter().map(|card| ("model".into(), true, line(card)))),
+        Err(error) => said.push(("model".into(), false, fallback(&error))),
+    }
+    said
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::fleet::{PartitionId, PredictionState, Share, Timestamp, Topology};
+use crate::predict::failure::FailureModel;
 use crate::predict::{
     AssessOptions, Assessment, Assessor, Context, Evacuation, HysteresisOptions, PartitionInsight,
     PastFailure, PredictionMachine, Reading,
@@ -66,6 +67,11 @@ impl Brain {
     /// Health over the last two hours.
     pub fn trends(&self) -> &Trends {
         &self.trends
+    }
+
+    /// From now on this model says the chances of failure.
+    pub fn set_models(&mut self, failure: FailureModel) {
+        self.assessor.set_failure_model(failure);
     }
 
     /// Warms the baselines with a part of the history.

@@ -11,7 +11,9 @@ use rayon::prelude::*;
 use super::assessment::{Assessment, Calibration, Contribution, FailureForecast, Forecast, Maturity};
 use super::baseline::{Baseline, Pace, Season};
 use super::column::Column;
+use super::combined::{Pools, Watch};
 use super::context::{Context, Derived};
+use super::failure::FailureModel;
 use super::gap::Gap;
 use super::health::{self, Evidence};
 use super::hysteresis::Reading;
@@ -26,7 +28,7 @@ pub(super) const BATCH: usize = 64;
 /// Learning stops for a partition that is further off than this.
 const FREEZE_ABOVE: f32 = 8.0;
 /// Contributions smaller than this are put together.
-const SMALLEST: f64 = 0.05;
+pub(super) const SMALLEST: f64 = 0.05;
 
 /// What the assessor keeps of one partition beside its baselines.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub(super) struct Row {
     pub(super) forecasts: Vec<Forecast>,
     /// The cycle in which they were made.
     pub(super) forecast_cycle: Option<u64>,
+    /// The model of its metrics together.
+    pub(super) watch: Option<Box<Watch>>,
 }
 
 impl Default for Row {
@@ -60,6 +64,7 @@ impl Default for Row {
             beside_peers: 0.0,
             forecasts: Vec::new(),
             forecast_cycle: None,
+            watch: None,
         }
     }
 }
@@ -87,7 +92,9 @@ pub struct Assessor {
     /// Robust standard deviations from normal; NaN = missing or no baseline.
     pub(super) deviations: Vec<f32>,
     pub(super) rows: Vec<Row>,
-    assessments: Vec<Assessment>,
+    pub(super) assessments: Vec<Assessment>,
+    pub(super) failure_model: Option<Box<FailureModel>>,
+    pub(super) pools: Pools,
     last_learnt: Option<i64>,
     pub(super) cycle: u64,
 }
@@ -119,6 +126,8 @@ impl Assessor {
             deviations: Vec::new(),
             rows: Vec::new(),
             assessments: Vec::new(),
+            failure_model: None,
+            pools: Pools::default(),
             last_learnt: None,
             cycle: 0,
         }
@@ -203,8 +212,11 @@ impl Assessor {
         self.read_levels(windows, now);
         self.seed(windows);
         self.deviate(now);
+        self.watch_combinations(windows);
         self.forecast_due(windows, now);
         self.conclude(now);
+        self.say_chances(windows, now);
+        self.weigh_combinations();
         self.learn(windows);
         &self.assessments
     }
@@ -476,28 +488,29 @@ impl Assessor {
 
     /// Scores, probabilities and their reasons.
     fn conclude(&mut self, now: Timestamp) {
-        let width = self.columns.len();
-        let (columns, derived, options) = (&self.columns, &self.derived, &self.options);
-        let (rows, normal, levels) = (&self.rows, &self.normal, &self.levels);
-        let deviations = &self.deviations;
-        let bases: Vec<f64> = options.windows.iter().map(|w| health::base_odds(*w)).collect();
-        self.assessments.par_iter_mut().enumerate().with_min_len(BATCH).for_each(|(p, out)| {
-            let row = &rows[p];
-            let cells = p * width..(p + 1) * width;
-            let scene = Scene {
-                columns,
-                row,
-                options,
-                bases: &bases,
-                normal: &normal[cells.clone()],
-                levels: &levels[cells.clone()],
-                deviations: &deviations[cells],
-                kind: usize::from(derived.kind[p]),
-                past: f64::from(derived.failures[p]),
-                now,
-            };
-            scene.write(out);
+        let bases: Vec<f64> = self.options.windows.iter().map(|w| health::base_odds(*w)).collect();
+        let mut assessments = std::mem::take(&mut self.assessments);
+        assessments.par_iter_mut().enumerate().with_min_len(BATCH).for_each(|(p, out)| {
+            self.scene(p, &bases, now).write(out);
         });
+        self.assessments = assessments;
+    }
+
+    /// All that goes into the assessment of partition `p`.
+    pub(super) fn scene<'a>(&'a self, p: usize, bases: &'a [f64], now: Timestamp) -> Scene<'a> {
+        let cells = p * self.columns.len()..(p + 1) * self.columns.len();
+        Scene {
+            columns: &self.columns,
+            row: &self.rows[p],
+            options: &self.options,
+            bases,
+            normal: &self.normal[cells.clone()],
+            levels: &self.levels[cells.clone()],
+            deviations: &self.deviations[cells],
+            kind: usize::from(self.derived.kind[p]),
+            past: f64::from(self.derived.failures[p]),
+            now,
+        }
     }
 
     /// Baselines take one step for each learning step that has ended since the last cycle.
@@ -545,7 +558,7 @@ impl Assessor {
 }
 
 /// All that goes into one assessment.
-struct Scene<'a> {
+pub(super) struct Scene<'a> {
     columns: &'a [Column],
     row: &'a Row,
     options: &'a AssessOptions,
@@ -585,6 +598,11 @@ impl Scene<'_> {
             Maturity::Own => 0.9,
         };
         out.confidence = known * f64::from(self.row.coverage) * 0.8;
+    }
+
+    /// The column of a metric, where it has a value now.
+    pub(super) fn column(&self, metric: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name.as_str() == metric).filter(|&m| !self.levels[m].is_nan())
     }
 
     fn evidence(&self, m: usize, window: usize) -> Evidence {
@@ -687,7 +705,7 @@ impl Scene<'_> {
     }
 
     /// `disk write latency 48 ms, own normal 6–9 ms, reaches 95 ms in 40 m 00`.
-    fn words(&self, m: usize) -> String {
+    pub(super) fn words(&self, m: usize) -> String {
         let column = &self.columns[m];
         let whose = match self.row.maturity {
             Maturity::Untrained => "usual elsewhere",

@@ -64,9 +64,17 @@ pub(super) struct Derived {
     pub(super) regime: Vec<u64>,
     /// The topology knows it.
     pub(super) known: Vec<bool>,
+    /// Names of the groups, `class/kind`, by their number; those of classes are empty.
+    group_names: Vec<String>,
 }
 
 impl Derived {
+    /// `class/kind` of a partition's group: its application for models that are shared.
+    pub(super) fn group_name(&self, partition: usize) -> &str {
+        let group = self.group.get(partition).copied().unwrap_or(0);
+        self.group_names.get(group as usize).map_or("", String::as_str)
+    }
+
     /// Brings the dense arrays up to date; cheap where nothing has changed. Returns whether they
     /// changed.
     pub(super) fn refresh(&mut self, context: &Context, partitions: &[PartitionId], now: Timestamp) -> bool {
@@ -94,6 +102,7 @@ impl Derived {
         }
         let mut groups: HashMap<(String, Option<u16>), u32> = HashMap::new();
         self.members = vec![(0..partitions.len() as u32).collect()];
+        self.group_names = vec![String::new()];
         for (ix, id) in partitions.iter().enumerate() {
             let partition = topology.partition(id);
             let mut kinds: BTreeMap<&str, f64> = BTreeMap::new();
@@ -119,11 +128,13 @@ impl Derived {
             let of_class = *groups.entry((class.to_string(), None)).or_insert(next);
             if of_class == next {
                 self.members.push(Vec::new());
+                self.group_names.push(String::new());
             }
             let next = self.members.len() as u32;
             let group = *groups.entry((class.to_string(), Some(kind))).or_insert(next);
             if group == next {
                 self.members.push(Vec::new());
+                self.group_names.push(format!("{class}/{most}"));
             }
             self.members[of_class as usize].push(ix as u32);
             self.members[group as usize].push(ix as u32);

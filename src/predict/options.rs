@@ -1,6 +1,7 @@
 //! What can be set about assessments: windows, weights, bounds, times. The configuration maps onto
 //! these.
 
+use super::combined::CombinedOptions;
 use crate::fleet::Span;
 
 /// How assessments are made.
@@ -36,6 +37,8 @@ pub struct AssessOptions {
     pub bounds: Vec<(String, f32)>,
     /// Forecasts: how far and how often.
     pub forecast: ForecastOptions,
+    /// Models of metrics together.
+    pub combined: CombinedOptions,
 }
 
 /// The weight of one metric, for all or for one kind of workload.
@@ -109,6 +112,7 @@ impl Default for AssessOptions {
             ],
             bounds: Vec::new(),
             forecast: ForecastOptions::default(),
+            combined: CombinedOptions::default(),
         }
     }
 }

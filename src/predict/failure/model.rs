@@ -226,6 +226,11 @@ impl FailureModel {
             .collect()
     }
 
+    /// The probability that head `head` gives where nothing is known: the base of its explanations.
+    pub fn base(&self, head: usize) -> Option<f64> {
+        self.heads.get(head).map(|h| h.calibrator.probability(h.scorer.expected()))
+    }
+
     fn explain_row(&self, head: &Head, row: &[f32], probability: f64) -> Explanation {
         let mut features = vec![0.0; row.len()];
         let expected = head.scorer.explain(row, &mut features);
@@ -256,6 +261,16 @@ impl Scorer {
             Self::Mapping { base, slope, feature } => {
                 (0..rows.rows()).map(|r| base + slope * known_instability(rows.row(r), *feature)).collect()
             }
+        }
+    }
+
+    /// The margin where nothing is known.
+    fn expected(&self) -> f64 {
+        match self {
+            Self::Trees(trees) => trees.explainer.expected(),
+            Self::Linear(linear) => linear.intercept,
+            Self::Blend(trees, linear) => (trees.explainer.expected() + linear.intercept) / 2.0,
+            Self::Mapping { base, .. } => *base,
         }
     }
 

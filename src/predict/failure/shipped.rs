@@ -36,6 +36,14 @@ impl FailureModel {
     }
 }
 
+/// The cards of the shipped models of failure, shortest window first.
+///
+/// # Errors
+/// As [`FailureModel::shipped`].
+pub fn cards() -> Result<Vec<Card>, ModelError> {
+    HEADS.iter().map(|(name, bytes, card)| Card::read(card, bytes, name)).collect()
+}
+
 /// The shipped autoencoder (ONNX bytes, to be run by whatever runtime there is) and its card.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use crate::fleet::{
     ApplicationId, Bytes, Generation, HostId, Partition, PartitionId, ServingState, Span, Timestamp,
     Topology, Workload, WorkloadId,
 };
+use crate::predict::combined::CombinedOptions;
 use crate::predict::failure::features::FeatureSpec;
 use crate::predict::failure::live;
 use crate::predict::models::FeatureMatrix;
@@ -66,9 +67,10 @@ pub fn replay(
     let mut windows = Windows::new(config, sampling.start);
     let indices: Vec<PartitionIx> = histories.iter().map(|h| windows.intern(&h.partition)).collect();
     let topology = topology_of(histories);
-    // Forecasts are no feature; making them would be most of the time.
+    // Forecasts and combinations are no feature; making them would be most of the time.
     let forecast = ForecastOptions { budget: 0, ..ForecastOptions::default() };
-    let mut assessor = Assessor::new(AssessOptions { forecast, ..AssessOptions::default() });
+    let combined = CombinedOptions { fits: 0, ..CombinedOptions::default() };
+    let mut assessor = Assessor::new(AssessOptions { forecast, combined, ..AssessOptions::default() });
     let slots = histories.iter().flat_map(|h| h.metrics.iter().map(Vec::len)).max().unwrap_or(0);
     let every = sampling.every.max(1);
     let mut out = Replayed { rows: FeatureMatrix::empty(spec.width()), ..Replayed::default() };

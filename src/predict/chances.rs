@@ -1,0 +1,153 @@
+//! The chances of failure as a model says them: features of all partitions in one batch, one
+//! probability a window, and the reasons of the middle one.
+//!
+//! Where the model has no say, the assessor's own mapping of instability stands, marked as
+//! uncalibrated: on a grid other than the one the model was trained on, for a partition that has no
+//! baseline yet or lacks most of the model's metrics, and for a window that the model does not have.
+
+use rayon::prelude::*;
+
+use super::assess::{Assessor, BATCH, SMALLEST, Scene};
+use super::assessment::{Assessment, Contribution, Maturity};
+use super::failure::{Explanation, FailureModel, FeatureSpec, live};
+use super::models::FeatureMatrix;
+use crate::fleet::{MetricName, Probability, Span, Timestamp};
+use crate::telemetry::Windows;
+
+/// Features count slots, so a model speaks only on the grid on which it was trained.
+const GRID: Span = Span::seconds(30);
+/// A model that was trained on all metrics is not asked where fewer than this share is there.
+const LEAST_METRICS: f64 = 0.5;
+/// Reasons are worked out from this probability or this instability on; below, nothing stands out.
+const WORTH_EXPLAINING: (f64, f64) = (0.05, 3.0);
+
+impl Assessor {
+    /// An assessor whose chances of failure come from `model`, where it has a say.
+    #[must_use]
+    pub fn with_models(mut self, model: FailureModel) -> Self {
+        self.set_failure_model(model);
+        self
+    }
+
+    /// From now on `model` says the chances of failure, where it has a say.
+    pub fn set_failure_model(&mut self, model: FailureModel) {
+        self.failure_model = Some(Box::new(model));
+    }
+
+    /// The model of failure in use.
+    pub fn failure_model(&self) -> Option<&FailureModel> {
+        self.failure_model.as_deref()
+    }
+
+    /// Puts the model's probabilities over those of the mapping.
+    pub(super) fn say_chances(&mut self, windows: &Windows, now: Timestamp) {
+        let Some(model) = self.failure_model.take() else { return };
+        let heads: Vec<Option<usize>> = self
+            .options
+            .windows
+            .iter()
+            .map(|within| model.heads.iter().position(|h| h.within == *within))
+            .collect();
+        if windows.config().step == GRID && heads.iter().any(Option::is_some) {
+            self.run(&model, &heads, windows, now);
+        }
+        self.failure_model = Some(model);
+    }
+
+    fn run(&mut self, model: &FailureModel, heads: &[Option<usize>], windows: &Windows, now: Timestamp) {
+        let rows = live::features(&model.spec, self, windows);
+        let said = model.predict(&rows);
+        let middle = self.options.middle();
+        let mut assessments = std::mem::take(&mut self.assessments);
+        assessments.par_iter_mut().enumerate().take(said.rows()).with_min_len(BATCH).for_each(|(p, out)| {
+            if out.failure.is_empty() || !has_a_say(&model.spec, out, rows.row(p)) {
+                return;
+            }
+            if let Some(head) = speak(model, heads, said.row(p), out, middle) {
+                explain(model, head, &rows, p, &self.scene(p, &[], now), out, middle);
+            }
+        });
+        self.assessments = assessments;
+    }
+}
+
+/// Whether enough is known of a partition for the model.
+fn has_a_say(spec: &FeatureSpec, said: &Assessment, row: &[f32]) -> bool {
+    let there = (0..spec.metrics.len()).filter(|&m| row[spec.mean10(m)].is_finite()).count();
+    said.maturity > Maturity::Untrained && there as f64 >= LEAST_METRICS * spec.metrics.len() as f64
+}
+
+/// Writes the probabilities. Returns the head of the middle window where the model said it.
+fn speak(
+    model: &FailureModel,
+    heads: &[Option<usize>],
+    said: &[f64],
+    out: &mut Assessment,
+    middle: usize,
+) -> Option<usize> {
+    let (mut spoken, mut floor) = (None, Probability::MIN);
+    for (w, (forecast, head)) in out.failure.iter_mut().zip(heads).enumerate() {
+        let chance = head.and_then(|h| Some((h, Probability::new(said[h]).ok()?)));
+        if let Some((head, probability)) = chance {
+            forecast.probability = probability;
+            forecast.calibration = model.heads[head].calibration;
+            spoken = spoken.or((w == middle).then_some(head));
+        }
+        // Longer windows never show less, whoever speaks.
+        if forecast.probability.get() < floor.get() {
+            forecast.probability = floor;
+        }
+        floor = forecast.probability;
+    }
+    spoken
+}
+
+/// Base and parts of the middle window's probability, in points; they sum to it.
+fn explain(
+    model: &FailureModel,
+    head: usize,
+    rows: &FeatureMatrix,
+    p: usize,
+    scene: &Scene<'_>,
+    out: &mut Assessment,
+    middle: usize,
+) {
+    let shown = out.failure[middle].probability.get();
+    let stands_out = shown >= WORTH_EXPLAINING.0 || out.instability.is_some_and(|i| i >= WORTH_EXPLAINING.1);
+    let why = if stands_out { model.explain(rows, &[p], head).pop() } else { None };
+    let base = why.as_ref().map(|w| w.base).or_else(|| model.base(head)).unwrap_or(shown);
+    out.failure_base = 100.0 * base;
+    out.why_failure.clear();
+    let mut rest = 100.0 * (shown - base);
+    for (name, part) in why.iter().flat_map(|w| w.by_group(&model.spec)) {
+        let amount = 100.0 * part;
+        if amount.abs() < SMALLEST {
+            continue;
+        }
+        let words = words(&name, why.as_ref(), scene);
+        out.why_failure.push(Contribution { metric: MetricName::from(name.as_str()), amount, words });
+        rest -= amount;
+    }
+    out.why_failure.sort_by(|a, b| b.amount.total_cmp(&a.amount));
+    if rest.abs() > 1e-9 {
+        let words = if stands_out { "all else, each too small to name" } else { "nothing stands out" };
+        let metric = MetricName::from("all else");
+        out.why_failure.push(Contribution { metric, amount: rest, words: words.to_string() });
+    }
+}
+
+fn words(group: &str, why: Option<&Explanation>, scene: &Scene<'_>) -> String {
+    match group {
+        "instability" => "how far it is from its normal, all metrics together".to_string(),
+        "health" => "its health score".to_string(),
+        "kind" => "the kind of work that it hosts".to_string(),
+        "signature" => match why.and_then(|w| w.signature.1.as_deref()) {
+            Some(name) => format!("looks like {name} before it failed"),
+            None => "looks like one that failed".to_string(),
+        },
+        metric => match scene.column(metric) {
+            Some(m) => scene.words(m),
+            None => format!("{metric} is missing"),
+        },
+    }
+}
