@@ -314,6 +314,15 @@ async fn play(seed: u64, mode: Mode, length: Span, speed: f64) -> Result<Played>
         }
     }
     let snapshot = core.snapshot();
+    let ledger = fleet.ledger();
+    for failure in &ledger.failures {
+        tracing::debug!(?mode, ?failure, "injected");
+    }
+    for m in snapshot.migrations.iter() {
+        let needed = ledger.failing(&m.source, m.started);
+        tracing::debug!(?mode, id = %m.id, workload = %m.workload, source = %m.source, to = %m.destination,
+            started = (m.started - START).as_seconds(), phase = ?m.phase, needed, "moved");
+    }
     Ok(Played {
         fleet,
         cycles,

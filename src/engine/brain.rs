@@ -1,8 +1,8 @@
 //! Observe and predict: the windows, the assessor, and the prediction state of every partition.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::fleet::{PartitionId, PredictionState, Share, Timestamp, Topology};
+use crate::fleet::{HostId, PartitionId, PredictionState, Share, Timestamp, Topology};
 use crate::predict::failure::FailureModel;
 use crate::predict::{
     AssessOptions, Assessment, Assessor, Context, Evacuation, HysteresisOptions, PartitionInsight,
@@ -158,10 +158,28 @@ impl Brain {
         self.assessor.detail(&self.windows, ix)
     }
 
+    /// Load of every partition that has processing of its own: its newest cpu value, where it is not the
+    /// very value of another partition of the same host (then it is the host's).
+    pub fn partition_loads(&self, topology: &Topology) -> BTreeMap<PartitionId, Share> {
+        let Some(cpu) = self.windows.metric("cpu.busy") else { return BTreeMap::new() };
+        let mut by_host: HashMap<&HostId, Vec<(&PartitionId, f32)>> = HashMap::new();
+        for partition in &topology.partitions {
+            let newest = self.windows.partition(&partition.id).and_then(|ix| self.windows.latest(ix, cpu, 4));
+            if let Some(busy) = newest {
+                by_host.entry(&partition.host).or_default().push((&partition.id, busy));
+            }
+        }
+        let own = by_host.values().flat_map(|all| {
+            all.iter().filter(|(id, busy)| !all.iter().any(|(other, b)| other != id && b == busy))
+        });
+        own.filter_map(|(id, busy)| Some(((*id).clone(), Share::clamped(f64::from(*busy) / 100.0)?)))
+            .collect()
+    }
+
     /// Load of every host: the mean of its partitions' newest cpu values.
-    pub fn loads(&self, topology: &Topology) -> HashMap<crate::fleet::HostId, Share> {
+    pub fn loads(&self, topology: &Topology) -> HashMap<HostId, Share> {
         let Some(cpu) = self.windows.metric("cpu.busy") else { return HashMap::new() };
-        let mut sums: HashMap<crate::fleet::HostId, (f64, u32)> = HashMap::new();
+        let mut sums: HashMap<HostId, (f64, u32)> = HashMap::new();
         for partition in &topology.partitions {
             let Some(ix) = self.windows.partition(&partition.id) else { continue };
             if let Some(busy) = self.windows.latest(ix, cpu, 4) {

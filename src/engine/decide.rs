@@ -19,6 +19,7 @@ impl Core {
     fn ask_planner(&self, topology: &Topology, request: Request, now: Timestamp) -> PlanOutput {
         let states: BTreeMap<PartitionId, PredictionState> =
             self.brain.standings().into_iter().map(|(p, s)| (p, s.prediction)).collect();
+        let loads = self.brain.partition_loads(topology);
         let hosts: Vec<_> = self.host_risks.values().cloned().collect();
         let projections: Vec<_> = self.projections.values().cloned().collect();
         let (mut running, mut ended) = (Vec::new(), Vec::new());
@@ -51,6 +52,7 @@ impl Core {
             topology,
             assessments: self.brain.assessor().assessments(),
             states: &states,
+            loads: &loads,
             hosts: &hosts,
             projections: &projections,
             running: &running,

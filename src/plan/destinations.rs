@@ -306,6 +306,12 @@ fn check<'a>(
     apart(workload, partition, world, strictness)?;
     let data = if has_copy { 0 } else { candidate.data.0 };
     let (data_after, load_after) = capacity(workload, data, partition, world)?;
+    let own_load = world.partition_load_after(&partition.id, workload);
+    let most = world.input.options.destinations.most_load.get();
+    if let Some(after) = own_load.filter(|after| *after > most) {
+        return Err(Reject::Load(after, most));
+    }
+    let load_after = own_load.or(load_after);
     let (mut same_rack, mut same_site) = (false, false);
     if let (Some(from), Some(to)) = (world.host_of(&workload.partition), world.host_of(&partition.id)) {
         same_site = from.site == to.site;
@@ -320,7 +326,7 @@ fn check<'a>(
     };
     let cost = 200.0 * probability
         + 0.4 * (100.0 - health)
-        + 25.0 * load_after.unwrap_or(0.5)
+        + 60.0 * load_after.unwrap_or(0.5).powi(2)
         + 10.0 * data_after.unwrap_or(0.5)
         + distance
         + copying;

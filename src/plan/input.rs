@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::options::PlanOptions;
 use super::proposal::Proposal;
 use crate::fleet::{
-    Bytes, HostId, MigrationId, PartitionId, PredictionState, Probability, ProposalId, Span, Timestamp,
-    Topology, WorkloadId,
+    Bytes, HostId, MigrationId, PartitionId, PredictionState, Probability, ProposalId, Share, Span,
+    Timestamp, Topology, WorkloadId,
 };
 use crate::predict::{Assessment, HostRisk, WorkloadProjection};
 use crate::protocol::Severity;
@@ -69,6 +69,8 @@ pub struct PlanInput<'a> {
     pub assessments: &'a [Assessment],
     /// The prediction state of each partition; one that is not here is unknown.
     pub states: &'a BTreeMap<PartitionId, PredictionState>,
+    /// The present load of partitions that have processing of their own; of the others the host's counts.
+    pub loads: &'a BTreeMap<PartitionId, Share>,
     /// Failure Risk Scores, in any order.
     pub hosts: &'a [HostRisk],
     /// Health Projection Scores, in any order.

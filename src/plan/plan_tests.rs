@@ -19,6 +19,7 @@ pub(super) struct Scene {
     pub(super) topology: Topology,
     pub(super) assessments: Vec<Assessment>,
     pub(super) states: BTreeMap<PartitionId, PredictionState>,
+    pub(super) loads: BTreeMap<PartitionId, Share>,
     pub(super) hosts: Vec<HostRisk>,
     pub(super) projections: Vec<WorkloadProjection>,
     pub(super) running: Vec<Running>,
@@ -90,6 +91,7 @@ impl Scene {
             topology,
             assessments: Vec::new(),
             states: BTreeMap::new(),
+            loads: BTreeMap::new(),
             hosts: Vec::new(),
             projections: Vec::new(),
             running: Vec::new(),
@@ -152,6 +154,7 @@ impl Scene {
             topology: &self.topology,
             assessments: &self.assessments,
             states: &self.states,
+            loads: &self.loads,
             hosts: &self.hosts,
             projections: &self.projections,
             running: &self.running,
@@ -186,6 +189,22 @@ fn a_partition_expected_to_fail_is_evacuated_to_a_healthy_one_with_everything_sa
     assert!(!proposal.outlook.way_back.is_empty() && !proposal.rejected.is_empty());
     assert!(proposal.blocked.is_none());
     assert_eq!(plan.ranking[0].partition, source);
+}
+
+#[test]
+fn work_does_not_go_where_it_would_overload_the_partition() {
+    let mut scene = Scene::new(2, 3);
+    scene.fail(0);
+    let chosen = scene.propose().proposals[0].moves[0].destination.clone();
+    for partition in scene.topology.partitions.clone() {
+        let load = if partition.id == chosen { 0.75 } else { 0.3 };
+        scene.loads.insert(partition.id, share(load));
+    }
+    let plan = scene.propose();
+    let m = &plan.proposals[0].moves[0];
+    assert_ne!(m.destination, chosen);
+    let said = &plan.proposals[0].rejected;
+    assert!(said.iter().any(|r| r.reason.contains("% load")), "{said:?}");
 }
 
 #[test]

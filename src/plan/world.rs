@@ -185,6 +185,29 @@ impl<'a> World<'a> {
         capacity.load.get() * share
     }
 
+    /// The load of a partition after `workload` and all that is on its way have come; `None` where
+    /// nobody says what it is now. A request costs there what its own cost now; where it has none, what
+    /// the workload costs at its present place.
+    pub(super) fn partition_load_after(&self, partition: &PartitionId, workload: &Workload) -> Option<f64> {
+        let now = self.input.loads.get(partition)?.get();
+        let requests: f64 = self.hosted(partition).iter().map(|w| requests_of(w)).sum();
+        let cost = |w: &Workload| {
+            if requests > 0.0 { now * requests_of(w) / requests } else { self.cost_at_home(w) }
+        };
+        let coming = self.arriving(partition).iter().filter(|w| w.id != workload.id);
+        Some(now + cost(workload) + coming.map(|w| cost(w)).sum::<f64>())
+    }
+
+    /// The part of its own partition's load that a workload makes.
+    fn cost_at_home(&self, workload: &Workload) -> f64 {
+        let Some(load) = self.input.loads.get(&workload.partition) else { return self.load_of(workload) };
+        let hosted = self.hosted(&workload.partition);
+        let requests: f64 = hosted.iter().map(|w| requests_of(w)).sum();
+        let share =
+            if requests > 0.0 { requests_of(workload) / requests } else { 1.0 / hosted.len().max(1) as f64 };
+        load.get() * share
+    }
+
     /// Data and load that arrive on a host by this plan, open proposals and running moves.
     pub(super) fn arriving_on(&self, host: &HostId) -> (Bytes, f64) {
         let here = self.arriving.iter().filter(|(partition, _)| {

@@ -8,23 +8,30 @@
 
 use rayon::prelude::*;
 
-use super::assessment::{Assessment, Calibration, Contribution, FailureForecast, Forecast, Maturity};
+use super::assessment::{Assessment, Forecast, Maturity};
 use super::baseline::{Baseline, Pace, Season};
 use super::column::Column;
 use super::combined::{Pools, Watch};
 use super::context::{Context, Derived};
 use super::failure::FailureModel;
 use super::gap::Gap;
-use super::health::{self, Evidence};
+use super::health;
 use super::hysteresis::Reading;
 use super::level::{level, mean_back, stands_still};
 use super::options::AssessOptions;
 use super::peers::Peers;
-use crate::fleet::{HealthScore, MetricName, PartitionId, Probability, Span, Timestamp};
+use super::scene::Scene;
+use crate::fleet::{MetricName, PartitionId, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
 /// Partitions handed to a thread at once.
 pub(super) const BATCH: usize = 64;
+/// Work that comes to a partition less unusual than this sets its level anew.
+const CALM_BELOW: f32 = 5.0;
+/// The step in which the work came, and a whole one after it.
+const SETTLING_STEPS: u8 = 2;
+/// Metrics that say nothing of how much work there is: their level stays.
+const NOT_BY_LOAD: [&str; 3] = ["log.errors", "net.loss", "power.volts"];
 /// Learning stops for a partition that is further off than this.
 const FREEZE_ABOVE: f32 = 8.0;
 /// Contributions smaller than this are put together.
@@ -39,6 +46,10 @@ pub(super) struct Row {
     pub(super) coverage: f32,
     pub(super) maturity: Maturity,
     pub(super) regime: u64,
+    /// How many workloads it hosted then.
+    pub(super) hosted: u32,
+    /// Learning steps until it has found its level after taking work over.
+    pub(super) settling: u8,
     pub(super) seeded: bool,
     pub(super) instability: f32,
     /// The same after what its peers do at the same time was taken off.
@@ -59,6 +70,8 @@ impl Default for Row {
             coverage: 0.0,
             maturity: Maturity::Untrained,
             regime: 0,
+            hosted: 0,
+            settling: 0,
             seeded: false,
             instability: 0.0,
             beside_peers: 0.0,
@@ -294,14 +307,18 @@ impl Assessor {
         self.normal.clear();
     }
 
-    /// A partition that got other work has a new normal to find, unless it is anomalous now.
+    /// A partition that got other work has a new normal to find, unless it is anomalous now: where
+    /// work came, its level of the next two learning steps; where work went, it learns faster.
     fn notice_regimes(&mut self) {
         let width = self.columns.len();
         for (ix, &regime) in self.derived.regime.iter().enumerate() {
             let row = &mut self.rows[ix];
             let changed = row.regime != 0 && row.regime != regime;
-            row.regime = regime;
-            if changed && row.instability < FREEZE_ABOVE {
+            let more = self.derived.hosted[ix] > row.hosted;
+            (row.regime, row.hosted) = (regime, self.derived.hosted[ix]);
+            if changed && more && (row.instability < CALM_BELOW || row.settling > 0) {
+                row.settling = SETTLING_STEPS;
+            } else if changed && row.instability < FREEZE_ABOVE {
                 for baseline in &mut self.baselines[ix * width..(ix + 1) * width] {
                     baseline.loosen(self.pace);
                 }
@@ -526,12 +543,14 @@ impl Assessor {
         let head = windows.head();
         self.baselines
             .par_chunks_mut(width)
-            .zip(self.rows.par_iter())
+            .zip(self.rows.par_iter_mut())
             .take(windows.partitions().len())
             .enumerate()
             .with_min_len(BATCH)
             .for_each(|(p, (baselines, row))| {
                 for block in first..ended {
+                    let settling = row.settling > 0;
+                    row.settling = row.settling.saturating_sub(1);
                     let start = Timestamp(block * pace.step.0);
                     let to = ((head - start).0 / step.0 + 1).max(0) as usize;
                     let from = to.saturating_sub((pace.step.0 / step.0).max(1) as usize);
@@ -544,6 +563,10 @@ impl Assessor {
                         }
                         let (shape, baseline) = (columns[m].shape, &mut baselines[m]);
                         let y = shape.to(mean);
+                        if settling && !NOT_BY_LOAD.contains(&columns[m].name.as_str()) {
+                            baseline.rebase(y, season, shape, pace);
+                            continue;
+                        }
                         let expected = baseline.expected(season, pace);
                         let z = (y - expected) / baseline.scale().max(shape.floor(expected));
                         if row.instability >= FREEZE_ABOVE && z.abs() <= 6.0 {
@@ -554,185 +577,5 @@ impl Assessor {
                     }
                 }
             });
-    }
-}
-
-/// All that goes into one assessment.
-pub(super) struct Scene<'a> {
-    columns: &'a [Column],
-    row: &'a Row,
-    options: &'a AssessOptions,
-    bases: &'a [f64],
-    normal: &'a [(f32, f32)],
-    levels: &'a [f32],
-    deviations: &'a [f32],
-    kind: usize,
-    past: f64,
-    now: Timestamp,
-}
-
-impl Scene<'_> {
-    fn write(&self, out: &mut Assessment) {
-        out.failure.clear();
-        out.why_health.clear();
-        out.why_failure.clear();
-        out.at = self.row.seen.unwrap_or(Timestamp(0));
-        out.expires = out.at + self.options.time_to_live;
-        out.maturity = self.row.maturity;
-        if self.row.gap.is_some() {
-            (out.health, out.instability, out.failure_base, out.confidence) = (None, None, 0.0, 0.0);
-            return;
-        }
-        let middle = self.options.middle();
-        let evidence: Vec<Evidence> = (0..self.columns.len()).map(|m| self.evidence(m, middle)).collect();
-        let own: f64 = evidence.iter().map(Evidence::points).sum();
-        let points = own + health::past_points(self.past);
-        out.health = HealthScore::clamped(100.0 - points);
-        out.instability = Some(f64::from(self.row.instability));
-        self.why_health(out, &evidence, points);
-        self.probabilities(out, &evidence, middle);
-        let known = match self.row.maturity {
-            Maturity::Untrained => 0.15,
-            Maturity::Pooled => 0.4,
-            Maturity::OwnScale => 0.7,
-            Maturity::Own => 0.9,
-        };
-        out.confidence = known * f64::from(self.row.coverage) * 0.8;
-    }
-
-    /// The column of a metric, where it has a value now.
-    pub(super) fn column(&self, metric: &str) -> Option<usize> {
-        self.columns.iter().position(|c| c.name.as_str() == metric).filter(|&m| !self.levels[m].is_nan())
-    }
-
-    fn evidence(&self, m: usize, window: usize) -> Evidence {
-        let column = &self.columns[m];
-        let deviation = health::bad_deviation(f64::from(self.deviations[m]), column.bad_direction);
-        let weight = column.weights.get(self.kind).copied().unwrap_or(1.0);
-        Evidence { deviation, breach: self.breach(m, self.options.windows[window]), weight }
-    }
-
-    /// Probability that the bound of metric `m` is crossed within `window`, from the forecast's
-    /// median crossing and its 90 % interval, read as a piecewise linear distribution.
-    fn breach(&self, m: usize, window: Span) -> f64 {
-        let name = &self.columns[m].name;
-        if self.levels[m].is_nan() {
-            return 0.0;
-        }
-        let crossing = self.row.forecasts.iter().find(|f| &f.metric == name).and_then(|f| f.crossing);
-        crossing.map_or(0.0, |c| super::breach::within(&c, self.now, window))
-    }
-
-    fn why_health(&self, out: &mut Assessment, evidence: &[Evidence], points: f64) {
-        let mut rest = out.health.map_or(0.0, |h| 100.0 - h.get());
-        for (m, e) in evidence.iter().enumerate() {
-            let amount = health::worth(e.points(), points);
-            if amount >= SMALLEST {
-                out.why_health.push(Contribution {
-                    metric: self.columns[m].name.clone(),
-                    amount,
-                    words: self.words(m),
-                });
-                rest -= amount;
-            }
-        }
-        let past = health::worth(health::past_points(self.past), points);
-        if past >= SMALLEST {
-            out.why_health.push(past_failures(past));
-            rest -= past;
-        }
-        out.why_health.sort_by(|a, b| b.amount.total_cmp(&a.amount));
-        if rest.abs() > 1e-9 {
-            let words = if points > 100.0 {
-                "several at once: no single one is enough to explain it"
-            } else {
-                "all else, each too small to name"
-            };
-            out.why_health.push(Contribution {
-                metric: MetricName::from("all else"),
-                amount: rest,
-                words: words.to_string(),
-            });
-        }
-    }
-
-    fn probabilities(&self, out: &mut Assessment, evidence: &[Evidence], middle: usize) {
-        let past = health::past_odds(self.past);
-        let mut floor = 0.0f64;
-        for (w, (&window, &base)) in self.options.windows.iter().zip(self.bases).enumerate() {
-            let odds: f64 = evidence
-                .iter()
-                .enumerate()
-                .map(|(m, e)| e.odds(if w == middle { e.breach } else { self.breach(m, window) }))
-                .sum();
-            // Longer windows never show less, whatever the order in which windows were configured.
-            let p = health::probability(base + odds + past).get().max(floor);
-            floor = p;
-            out.failure.push(FailureForecast {
-                within: window,
-                probability: Probability::clamped(p).unwrap_or(Probability::MIN),
-                calibration: Calibration::Uncalibrated,
-            });
-        }
-        out.failure_base = 100.0 * health::probability(self.bases[middle]).get();
-        let total: f64 = evidence.iter().map(|e| e.odds(e.breach)).sum::<f64>() + past;
-        let gained = 100.0 * out.failure[middle].probability.get() - out.failure_base;
-        if total <= 0.0 {
-            return;
-        }
-        // f(Σ s) − f(0) shared by s_m / Σ s: the Aumann–Shapley value of a function of a sum.
-        let mut rest = gained;
-        for (m, e) in evidence.iter().enumerate() {
-            let amount = gained * e.odds(e.breach) / total;
-            if amount >= SMALLEST {
-                let metric = self.columns[m].name.clone();
-                out.why_failure.push(Contribution { metric, amount, words: self.words(m) });
-                rest -= amount;
-            }
-        }
-        if gained * past / total >= SMALLEST {
-            out.why_failure.push(past_failures(gained * past / total));
-            rest -= gained * past / total;
-        }
-        out.why_failure.sort_by(|a, b| b.amount.total_cmp(&a.amount));
-        if rest.abs() > 1e-9 {
-            out.why_failure.push(Contribution {
-                metric: MetricName::from("all else"),
-                amount: rest,
-                words: "all else, each too small to name".to_string(),
-            });
-        }
-    }
-
-    /// `disk write latency 48 ms, own normal 6–9 ms, reaches 95 ms in 40 m 00`.
-    pub(super) fn words(&self, m: usize) -> String {
-        let column = &self.columns[m];
-        let whose = match self.row.maturity {
-            Maturity::Untrained => "usual elsewhere",
-            Maturity::Pooled => "normal of its like",
-            Maturity::OwnScale | Maturity::Own => "own normal",
-        };
-        let (location, sd) = self.normal[m];
-        let mut words = format!("{} {}", column.label, column.value(self.levels[m]));
-        if location.is_finite() {
-            let (low, high) =
-                (column.shape.from(location - 2.0 * sd), column.shape.from(location + 2.0 * sd));
-            let low = if column.unit.is_some() { low.max(0.0) } else { low };
-            words.push_str(&format!(", {whose} {}", column.range(low, high)));
-        }
-        let forecast = self.row.forecasts.iter().find(|f| f.metric == column.name);
-        if let Some(crossing) = forecast.and_then(|f| f.crossing) {
-            let left = Span((crossing.at - self.now).0.max(0));
-            words.push_str(&format!(", reaches {} in {left}", column.value(crossing.bound)));
-        }
-        words
-    }
-}
-
-fn past_failures(amount: f64) -> Contribution {
-    Contribution {
-        metric: MetricName::from("past failures"),
-        amount,
-        words: "it failed before, of late".to_string(),
     }
 }

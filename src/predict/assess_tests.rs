@@ -249,6 +249,82 @@ fn detail_shows_the_most_unusual_metric_first_with_history_and_normal_range() {
     assert!(first.deviation.unwrap() > 8.0);
 }
 
+#[test]
+fn a_combination_that_is_unlike_the_partition_costs_health_and_says_which_metrics() {
+    let mut fleet = Fleet::new(5);
+    let mut assessor = Assessor::new(AssessOptions::default());
+    assessor.observe_history(&fleet.history(3));
+    let (cpu, queue) = (metric("cpu.busy"), metric("queue.depth"));
+    // Both follow the work, until at partition 2 the one falls while the other rises.
+    let mut slot = 0;
+    let phase = |against: bool| {
+        move |p: usize, m: usize, v: f32| {
+            slot += 1;
+            let wave = 0.08 * ((slot / 80) as f32 / 3.0).sin();
+            let sign = if against && p == 2 && m == queue { -1.0 } else { 1.0 };
+            if m == cpu || m == queue { v + NORMAL[m] * wave * sign } else { v }
+        }
+    };
+    fleet.run(Span::minutes(122), phase(false));
+    let calm = fleet.assess(&mut assessor);
+    let named = |a: &Assessment| a.why_health.iter().any(|c| c.metric.as_str() == "combination");
+    assert!(!calm.iter().any(named), "{:?}", calm.iter().find(|a| named(a)));
+    fleet.run(Span::minutes(12), phase(true));
+    let all = fleet.assess(&mut assessor);
+    for (p, a) in all.iter().enumerate() {
+        let sum: f64 = a.why_health.iter().map(|c| c.amount).sum();
+        assert!((sum - (100.0 - a.health.unwrap().get())).abs() < 1e-6);
+        assert_eq!(named(a), p == 2, "partition {p}: {:?}", a.why_health);
+    }
+    let why = all[2].why_health.iter().find(|c| c.metric.as_str() == "combination").unwrap();
+    assert!(why.words.contains("cpu") || why.words.contains("queue"), "{}", why.words);
+}
+
+#[test]
+fn work_that_was_taken_over_is_soon_normal() {
+    let (mut fleet, mut assessor) = warmed(6);
+    let workload = |i: usize, at: PartitionId| crate::fleet::Workload {
+        id: format!("w{i}").into(),
+        application: "shop".into(),
+        class: "db".into(),
+        kind: "oltp".into(),
+        partition: at,
+        replicas: Vec::new(),
+        generation: crate::fleet::Generation(1),
+        size: crate::fleet::Bytes(1),
+        stateless: false,
+        requests_per_s: 100.0,
+        writes_per_s: 0.0,
+        depends_on: Vec::new(),
+        labels: Default::default(),
+    };
+    fleet.topology.workloads = fleet.ids.iter().enumerate().map(|(i, id)| workload(i, id.clone())).collect();
+    fleet.topology.revision = crate::fleet::Revision(1);
+    fleet.assess(&mut assessor);
+    // Partition 1 takes over the work of partition 0.
+    fleet.topology.workloads[0].partition = fleet.ids[1].clone();
+    fleet.topology.revision = crate::fleet::Revision(2);
+    let busier = |p: usize, m: usize, v: f32| {
+        let by_load = ["cpu.busy", "queue.depth", "disk.write_latency", "request.latency"];
+        if p == 1 && by_load.contains(&CANONICAL[m].name) { v * 1.8 } else { v }
+    };
+    let mut first = None;
+    for _ in 0..33 {
+        fleet.run(Span::seconds(30), busier);
+        let a = fleet.assess(&mut assessor)[1].clone();
+        first = first.or(a.health.filter(|h| h.get() < 70.0));
+    }
+    assert!(first.is_some(), "at first it looks unusual");
+    let settled = fleet.assess(&mut assessor)[1].clone();
+    assert!(settled.health.unwrap().get() > 90.0, "{settled:?}");
+    // What the work does not explain is still seen.
+    fleet.run(Span::minutes(5), |p, m, v| {
+        let v = busier(p, m, v);
+        if p == 1 && m == metric("disk.write_latency") { v * 6.0 } else { v }
+    });
+    assert!(fleet.assess(&mut assessor)[1].health.unwrap().get() < 75.0);
+}
+
 /// Whatever is measured, nothing panics, and what is odd never looks better than what is normal.
 mod odd_input {
     use proptest::prelude::*;

@@ -301,6 +301,16 @@ impl Baseline {
         }
     }
 
+    /// Takes `y`, the mean over a learning step at that season, for the new level: the partition has
+    /// taken work over. Scale and profile stay.
+    pub fn rebase(&mut self, y: f32, season: Season, shape: Shape, pace: Pace) {
+        if y.is_finite() && self.location.is_finite() {
+            self.location += y - self.expected(season, pace);
+            self.scale = self.scale.max(shape.floor(self.location));
+            self.frozen = 0;
+        }
+    }
+
     /// Forgets most of what it is sure of, so that a partition whose hosted work has changed soon
     /// finds its new level; scale and profile stay.
     pub fn loosen(&mut self, pace: Pace) {

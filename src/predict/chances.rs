@@ -7,10 +7,11 @@
 
 use rayon::prelude::*;
 
-use super::assess::{Assessor, BATCH, SMALLEST, Scene};
+use super::assess::{Assessor, BATCH, SMALLEST};
 use super::assessment::{Assessment, Contribution, Maturity};
 use super::failure::{Explanation, FailureModel, FeatureSpec, live};
 use super::models::FeatureMatrix;
+use super::scene::Scene;
 use crate::fleet::{MetricName, Probability, Span, Timestamp};
 use crate::telemetry::Windows;
 

@@ -62,6 +62,8 @@ pub(super) struct Derived {
     pub(super) failures: Vec<f32>,
     /// Changes when other work is hosted.
     pub(super) regime: Vec<u64>,
+    /// How many workloads are hosted.
+    pub(super) hosted: Vec<u32>,
     /// The topology knows it.
     pub(super) known: Vec<bool>,
     /// Names of the groups, `class/kind`, by their number; those of classes are empty.
@@ -142,6 +144,7 @@ impl Derived {
             self.class.push(of_class);
             self.kind.push(kind);
             self.regime.push(regime);
+            self.hosted.push(hosted.get(id).map_or(0, Vec::len) as u32);
             self.known.push(partition.is_some());
             let of_partition = failed.get(&Subject::Partition(id.clone())).copied().unwrap_or(0.0);
             let host = partition.map_or_else(|| id.host(), |p| p.host.clone());
