@@ -147,7 +147,7 @@ fn one_looks_back_changes_nothing_there_and_comes_back_to_now() {
     for (sequence, seconds) in [(5_000, 10), (5_001, 20)] {
         let mut next = fleet();
         next.sequence = sequence;
-        next.at = next.at + foreshift::fleet::Span::seconds(seconds);
+        next.at += foreshift::fleet::Span::seconds(seconds);
         c.happens(Msg::Snapshot(Arc::new(next)));
     }
     let now = c.model.snapshot.sequence;
@@ -159,7 +159,7 @@ fn one_looks_back_changes_nothing_there_and_comes_back_to_now() {
     // What comes in meanwhile waits; the way forward ends at now.
     let mut next = fleet();
     next.sequence = 5_002;
-    next.at = next.at + foreshift::fleet::Span::seconds(30);
+    next.at += foreshift::fleet::Span::seconds(30);
     c.happens(Msg::Snapshot(Arc::new(next)));
     c.run(">>>");
     assert_eq!(c.model.snapshot.sequence, 5_002);

@@ -8,6 +8,9 @@ use serde::Serialize;
 use crate::fleet::rng::Random;
 use crate::fleet::topology::{Host, Partition};
 use crate::fleet::{Bytes, HostId, PartitionId, ServingState, Span, Timestamp, Topology, Workload};
+use crate::predict::failure::open;
+use crate::predict::models::runtime;
+use crate::predict::rebuilt::Rebuilder;
 use crate::predict::{AssessOptions, Assessor, Context};
 use crate::telemetry::{CANONICAL, Ingest, MetricIx, PartitionIx, Windows, WindowsConfig};
 
@@ -107,12 +110,28 @@ impl Subject {
             });
         }
         topology.normalise();
-        let assessor = Assessor::new(AssessOptions::default());
+        let mut assessor = Assessor::new(AssessOptions::default());
+        // Every detector, on the runtime that a console would use.
+        let (runtime, _) = runtime::choose(None);
+        if let Ok(opened) = open(None) {
+            assessor.set_failure_model(opened.model);
+            let _ = assessor.run_heads_on(&*runtime, &opened.files);
+            if let Some(Ok(r)) =
+                opened.autoencoder.map(|(onnx, card)| Rebuilder::open(&*runtime, &onnx, &card))
+            {
+                assessor.set_rebuilder(r);
+            }
+        }
         let mut subject =
             Subject { windows, topology, assessor, now: start, metrics, random: Random::new(1) };
         for _ in 0..config.len {
             subject.measure();
         }
+        // A fleet that has been watched for long: every partition has its model of combinations, and
+        // they are fitted anew on the rolling schedule.
+        subject.assessor.allow_fits(usize::MAX);
+        subject.cycle();
+        subject.assessor.allow_fits(AssessOptions::default().combined.fits);
         subject
     }
 

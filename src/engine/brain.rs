@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::fleet::{HostId, PartitionId, PredictionState, Share, Timestamp, Topology};
-use crate::predict::failure::FailureModel;
+use crate::predict::failure::Opened;
+use crate::predict::models::ModelError;
+use crate::predict::models::runtime::Runtime;
+use crate::predict::rebuilt::Rebuilder;
 use crate::predict::{
     AssessOptions, Assessment, Assessor, Context, Evacuation, HysteresisOptions, PartitionInsight,
     PastFailure, PredictionMachine, Reading,
@@ -69,9 +72,17 @@ impl Brain {
         &self.trends
     }
 
-    /// From now on this model says the chances of failure.
-    pub fn set_models(&mut self, failure: FailureModel) {
-        self.assessor.set_failure_model(failure);
+    /// From now on these models say the chances of failure and watch the course of metrics, run by
+    /// `runtime`.
+    ///
+    /// # Errors
+    /// A file that the runtime cannot read; what could be opened is in use then.
+    pub fn set_models(&mut self, runtime: &dyn Runtime, opened: Opened) -> Result<(), ModelError> {
+        self.assessor.set_failure_model(opened.model);
+        if let Some((onnx, card)) = &opened.autoencoder {
+            self.assessor.set_rebuilder(Rebuilder::open(runtime, onnx, card)?);
+        }
+        self.assessor.run_heads_on(runtime, &opened.files)
     }
 
     /// Warms the baselines with a part of the history.

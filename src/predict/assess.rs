@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::assessment::{Assessment, Forecast, Maturity};
 use super::baseline::{Baseline, Pace, Season};
+use super::chances::Heads;
 use super::column::Column;
 use super::combined::{Pools, Watch};
 use super::context::{Context, Derived};
@@ -20,6 +21,7 @@ use super::hysteresis::Reading;
 use super::level::{level, mean_back, stands_still};
 use super::options::AssessOptions;
 use super::peers::Peers;
+use super::rebuilt::Rebuilder;
 use super::scene::Scene;
 use crate::fleet::{MetricName, PartitionId, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
@@ -58,6 +60,8 @@ pub(super) struct Row {
     pub(super) forecasts: Vec<Forecast>,
     /// The cycle in which they were made.
     pub(super) forecast_cycle: Option<u64>,
+    /// Error of the autoencoder in units of that of healthy partitions; 0 = not looked at.
+    pub(super) rebuilt: f32,
     /// The model of its metrics together.
     pub(super) watch: Option<Box<Watch>>,
 }
@@ -77,6 +81,7 @@ impl Default for Row {
             beside_peers: 0.0,
             forecasts: Vec::new(),
             forecast_cycle: None,
+            rebuilt: 0.0,
             watch: None,
         }
     }
@@ -107,6 +112,9 @@ pub struct Assessor {
     pub(super) rows: Vec<Row>,
     pub(super) assessments: Vec<Assessment>,
     pub(super) failure_model: Option<Box<FailureModel>>,
+    /// What runs the heads of the failure model; none = its own kernels.
+    pub(super) heads: Heads,
+    pub(super) rebuilder: Option<Rebuilder>,
     pub(super) pools: Pools,
     last_learnt: Option<i64>,
     pub(super) cycle: u64,
@@ -140,6 +148,8 @@ impl Assessor {
             rows: Vec::new(),
             assessments: Vec::new(),
             failure_model: None,
+            heads: Heads::default(),
+            rebuilder: None,
             pools: Pools::default(),
             last_learnt: None,
             cycle: 0,
@@ -226,10 +236,12 @@ impl Assessor {
         self.seed(windows);
         self.deviate(now);
         self.watch_combinations(windows);
+        self.rebuild_due(windows);
         self.forecast_due(windows, now);
         self.conclude(now);
         self.say_chances(windows, now);
         self.weigh_combinations();
+        self.weigh_rebuilt();
         self.learn(windows);
         &self.assessments
     }

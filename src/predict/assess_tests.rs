@@ -254,30 +254,89 @@ fn a_combination_that_is_unlike_the_partition_costs_health_and_says_which_metric
     let mut fleet = Fleet::new(5);
     let mut assessor = Assessor::new(AssessOptions::default());
     assessor.observe_history(&fleet.history(3));
-    let (cpu, queue) = (metric("cpu.busy"), metric("queue.depth"));
-    // Both follow the work, until at partition 2 the one falls while the other rises.
+    let following = ["cpu.busy", "net.throughput", "queue.depth", "request.latency"].map(metric);
+    // All four follow the work, until at partition 2 two of them fall while the others rise.
     let mut slot = 0;
     let phase = |against: bool| {
         move |p: usize, m: usize, v: f32| {
             slot += 1;
-            let wave = 0.08 * ((slot / 80) as f32 / 3.0).sin();
-            let sign = if against && p == 2 && m == queue { -1.0 } else { 1.0 };
-            if m == cpu || m == queue { v + NORMAL[m] * wave * sign } else { v }
+            let wave = 0.14 * ((slot / 80) as f32 / 3.0).sin();
+            let sign = if against && p == 2 && (m == following[2] || m == following[3]) { -1.0 } else { 1.0 };
+            let noise = 0.02 * (v - NORMAL[m]);
+            if following.contains(&m) { NORMAL[m] * (1.0 + wave * sign) + noise } else { v }
         }
     };
     fleet.run(Span::minutes(122), phase(false));
     let calm = fleet.assess(&mut assessor);
     let named = |a: &Assessment| a.why_health.iter().any(|c| c.metric.as_str() == "combination");
     assert!(!calm.iter().any(named), "{:?}", calm.iter().find(|a| named(a)));
-    fleet.run(Span::minutes(12), phase(true));
+    fleet.run(Span::minutes(20), phase(true));
     let all = fleet.assess(&mut assessor);
     for (p, a) in all.iter().enumerate() {
         let sum: f64 = a.why_health.iter().map(|c| c.amount).sum();
         assert!((sum - (100.0 - a.health.unwrap().get())).abs() < 1e-6);
-        assert_eq!(named(a), p == 2, "partition {p}: {:?}", a.why_health);
+        assert_eq!(
+            named(a),
+            p == 2,
+            "partition {p}: {:?}, strength {}",
+            a.why_health,
+            assessor.strength(PartitionIx(p as u32))
+        );
     }
     let why = all[2].why_health.iter().find(|c| c.metric.as_str() == "combination").unwrap();
     assert!(why.words.contains("cpu") || why.words.contains("queue"), "{}", why.words);
+}
+
+/// A warmed fleet whose assessor has the shipped models.
+fn with_shipped_models(partitions: usize) -> (Fleet, Assessor) {
+    use crate::predict::models::runtime::kernels::Kernels;
+    let (fleet, mut assessor) = warmed(partitions);
+    let opened = crate::predict::failure::open(None).unwrap();
+    let (onnx, card) = opened.autoencoder.as_ref().unwrap();
+    assessor.set_rebuilder(crate::predict::rebuilt::Rebuilder::open(&Kernels, onnx, card).unwrap());
+    assessor.set_failure_model(opened.model);
+    assessor.run_heads_on(&Kernels, &opened.files).unwrap();
+    (fleet, assessor)
+}
+
+#[test]
+fn the_shipped_models_say_the_chances_and_that_they_learnt_elsewhere() {
+    let (mut fleet, mut assessor) = with_shipped_models(8);
+    let sick = |p: usize, m: usize, v: f32| match (p, CANONICAL[m].name) {
+        (3, "disk.write_latency" | "disk.read_latency") => v * 6.0,
+        (3, "log.errors") => v * 12.0,
+        _ => v,
+    };
+    fleet.run(Span::minutes(2), as_it_is);
+    for a in fleet.assess(&mut assessor) {
+        assert!(a.failure.iter().all(|f| f.calibration == Calibration::Shipped), "{a:?}");
+        assert!(a.failure_within(Span::minutes(15)).unwrap().get() < 0.02, "{a:?}");
+    }
+    fleet.run(Span::minutes(15), sick);
+    let all = fleet.assess(&mut assessor);
+    assert!(all[3].failure_within(Span::hours(1)).unwrap().get() > 0.3, "{:?}", all[3]);
+    for (p, a) in all.iter().enumerate() {
+        let chance = 100.0 * a.failure_within(Span::hours(1)).unwrap().get();
+        let said: f64 = a.why_failure.iter().map(|c| c.amount).sum::<f64>() + a.failure_base;
+        assert!((said - chance).abs() < 1e-6, "{said} {chance}");
+        assert!(a.failure.windows(2).all(|w| w[0].probability <= w[1].probability));
+        let points: f64 = a.why_health.iter().map(|c| c.amount).sum();
+        assert!((points - (100.0 - a.health.unwrap().get())).abs() < 1e-6);
+        let course = a.why_health.iter().find(|c| c.metric.as_str() == "course");
+        assert_eq!(course.is_some(), p == 3, "{p}: {course:?}");
+    }
+    let top = &all[3].why_failure[0];
+    assert!(top.words.contains("ms") || top.words.contains("normal"), "{top:?}");
+}
+
+#[test]
+fn a_young_partition_is_not_judged_by_a_model_that_needs_its_baseline() {
+    let (_, mut assessor) = with_shipped_models(2);
+    let mut fleet = Fleet::new(1);
+    fleet.ids = vec![PartitionId::from("new/p1")];
+    fleet.run(Span::minutes(3), as_it_is);
+    let a = &fleet.assess(&mut assessor)[0];
+    assert!(a.failure.iter().all(|f| f.calibration == Calibration::Uncalibrated), "{a:?}");
 }
 
 #[test]

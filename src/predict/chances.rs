@@ -5,12 +5,15 @@
 //! uncalibrated: on a grid other than the one the model was trained on, for a partition that has no
 //! baseline yet or lacks most of the model's metrics, and for a window that the model does not have.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 
 use super::assess::{Assessor, BATCH, SMALLEST};
 use super::assessment::{Assessment, Contribution, Maturity};
 use super::failure::{Explanation, FailureModel, FeatureSpec, live};
-use super::models::FeatureMatrix;
+use super::models::runtime::{Runtime, Session, Tensor};
+use super::models::{FeatureMatrix, ModelError};
 use super::scene::Scene;
 use crate::fleet::{MetricName, Probability, Span, Timestamp};
 use crate::telemetry::Windows;
@@ -20,7 +23,31 @@ const GRID: Span = Span::seconds(30);
 /// A model that was trained on all metrics is not asked where fewer than this share is there.
 const LEAST_METRICS: f64 = 0.5;
 /// Reasons are worked out from this probability or this instability on; below, nothing stands out.
-const WORTH_EXPLAINING: (f64, f64) = (0.05, 3.0);
+const WORTH_EXPLAINING: (f64, f64) = (0.05, 5.0);
+
+/// What runs the heads of the failure model, a session a head; none = the model's own kernels.
+#[derive(Default)]
+pub(super) struct Heads(Vec<Mutex<Box<dyn Session>>>);
+
+impl std::fmt::Debug for Heads {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} sessions", self.0.len())
+    }
+}
+
+impl Heads {
+    /// Margins of all rows by head; `None` where no session runs it.
+    fn margins(&self, rows: &FeatureMatrix) -> Result<Vec<Vec<f32>>, ModelError> {
+        let input = [Tensor::new([rows.rows(), rows.width()], rows.values().to_vec())];
+        self.0
+            .par_iter()
+            .map(|session| {
+                let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(session.run(&input)?.swap_remove(0).values)
+            })
+            .collect()
+    }
+}
 
 impl Assessor {
     /// An assessor whose chances of failure come from `model`, where it has a say.
@@ -33,6 +60,17 @@ impl Assessor {
     /// From now on `model` says the chances of failure, where it has a say.
     pub fn set_failure_model(&mut self, model: FailureModel) {
         self.failure_model = Some(Box::new(model));
+    }
+
+    /// Lets `runtime` run the heads of the failure model: their files, in the order of the heads.
+    ///
+    /// # Errors
+    /// A file that it cannot read; the model's own kernels go on then.
+    pub fn run_heads_on(&mut self, runtime: &dyn Runtime, files: &[Vec<u8>]) -> Result<(), ModelError> {
+        let sessions: Result<Vec<_>, ModelError> =
+            files.iter().map(|f| Ok(Mutex::new(runtime.load(f, "failure model")?))).collect();
+        self.heads = Heads(sessions?);
+        Ok(())
     }
 
     /// The model of failure in use.
@@ -57,7 +95,15 @@ impl Assessor {
 
     fn run(&mut self, model: &FailureModel, heads: &[Option<usize>], windows: &Windows, now: Timestamp) {
         let rows = live::features(&model.spec, self, windows);
-        let said = model.predict(&rows);
+        let margins = match self.heads.margins(&rows) {
+            Ok(margins) => margins,
+            Err(error) => {
+                tracing::error!(%error, "the runtime cannot run the failure model; the built-in kernels do");
+                self.heads = Heads::default();
+                Vec::new()
+            }
+        };
+        let said = model.predict_from(&rows, &margins);
         let middle = self.options.middle();
         let mut assessments = std::mem::take(&mut self.assessments);
         assessments.par_iter_mut().enumerate().take(said.rows()).with_min_len(BATCH).for_each(|(p, out)| {
@@ -130,7 +176,10 @@ fn explain(
         rest -= amount;
     }
     out.why_failure.sort_by(|a, b| b.amount.total_cmp(&a.amount));
-    if rest.abs() > 1e-9 {
+    if let Some(first) = out.why_failure.first_mut().filter(|_| rest.abs() < SMALLEST) {
+        // Rounding: the runtime's and the explainer's numbers differ in the sixth digit.
+        first.amount += rest;
+    } else if rest.abs() > 1e-9 {
         let words = if stands_out { "all else, each too small to name" } else { "nothing stands out" };
         let metric = MetricName::from("all else");
         out.why_failure.push(Contribution { metric, amount: rest, words: words.to_string() });

@@ -29,6 +29,8 @@ const GAP: i64 = 30;
 const UNUSUAL: f32 = 5.0;
 /// Rows after which an application's moments are taken anew.
 const POOL_ROWS: f64 = 20_000.0;
+/// Partitions that are fitted at once: bounds the memory that moments take meanwhile.
+const PART: usize = 64;
 /// Log-odds that a combination far over its alarm level adds at most.
 const MOST_ODDS: f64 = 4.0;
 
@@ -51,7 +53,7 @@ impl Default for CombinedOptions {
     /// 128 fits a cycle, from an hour of slots of 30 s on, without the newest ten minutes, anew after
     /// 720 cycles (two hours at 10 s).
     fn default() -> Self {
-        Self { fits: 128, least_slots: 120, held_out: 20, every_cycles: 720, counts_from: 1.5 }
+        Self { fits: 128, least_slots: 120, held_out: 20, every_cycles: 720, counts_from: 1.2 }
     }
 }
 
@@ -100,6 +102,18 @@ impl Pool {
 pub(super) struct Pools(HashMap<String, Pool>);
 
 impl Assessor {
+    /// How unlike itself the combination of a partition's metrics is now, in units of its alarm level; 0
+    /// where there is no model of it.
+    pub fn strength(&self, partition: PartitionIx) -> f32 {
+        let watch = self.rows.get(partition.0 as usize).and_then(|row| row.watch.as_ref());
+        watch.map_or(0.0, |w| w.strength)
+    }
+
+    /// From now on at most so many models of combinations are fitted in a cycle.
+    pub fn allow_fits(&mut self, fits: usize) {
+        self.options.combined.fits = fits;
+    }
+
     /// Scores the slots that have ended, and makes the fits that are due.
     pub(super) fn watch_combinations(&mut self, windows: &Windows) {
         if self.options.combined.fits == 0 {
@@ -139,6 +153,16 @@ impl Assessor {
             .collect();
         due.sort_unstable();
         due.truncate(options.fits);
+        for part in due.chunks(PART) {
+            self.fit_part(windows, until, part);
+        }
+    }
+
+    /// Fits the models of a few partitions at once: their moments first, which the application's pool
+    /// takes in, then the models that blend with it.
+    fn fit_part(&mut self, windows: &Windows, until: Timestamp, due: &[(u64, u32)]) {
+        let options = self.options.combined;
+        let (cycle, metrics) = (self.cycle, windows.metrics().len());
         let blocks: Vec<(u32, Vec<f32>)> = due
             .par_iter()
             .filter_map(|&(_, p)| Some((p, training(windows, PartitionIx(p), &options)?)))
@@ -233,7 +257,7 @@ impl Watch {
                 self.strength = seen.score / self.model.alarm_level().max(1.0);
             }
         }
-        self.scored = self.scored + Span(ahead * step);
+        self.scored += Span(ahead * step);
     }
 
     /// The two metrics that carry most of the score.

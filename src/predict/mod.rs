@@ -23,6 +23,7 @@ pub mod models;
 pub mod options;
 mod peers;
 pub mod project;
+pub mod rebuilt;
 mod scene;
 mod schedule;
 pub mod train;

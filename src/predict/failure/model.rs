@@ -175,27 +175,40 @@ impl FailureModel {
     /// # Panics
     /// Where the rows are not as wide as the spec.
     pub fn predict(&self, rows: &FeatureMatrix) -> Predictions {
+        self.predict_from(rows, &[])
+    }
+
+    /// The same from margins that a runtime gave, `[head][row]`; a head without any is run here.
+    pub fn predict_from(&self, rows: &FeatureMatrix, margins: &[Vec<f32>]) -> Predictions {
         assert_eq!(rows.width(), self.spec.width(), "features of the rows and of the model");
         let width = rows.width().max(1);
         let heads = self.heads.len();
         let parts: Vec<Vec<f64>> = rows
             .values()
             .par_chunks(CHUNK * width)
-            .map(|values| {
+            .enumerate()
+            .map(|(chunk, values)| {
                 let part = FeatureMatrix::from_values(width, values.to_vec());
-                self.predict_chunk(&part)
+                let range = chunk * CHUNK..chunk * CHUNK + part.rows();
+                let given: Vec<Option<&[f32]>> =
+                    (0..heads).map(|h| margins.get(h).and_then(|m| m.get(range.clone()))).collect();
+                self.predict_chunk(&part, &given)
             })
             .collect();
         Predictions { heads, probabilities: parts.concat() }
     }
 
-    fn predict_chunk(&self, rows: &FeatureMatrix) -> Vec<f64> {
+    fn predict_chunk(&self, rows: &FeatureMatrix, given: &[Option<&[f32]>]) -> Vec<f64> {
         let heads = self.heads.len();
         let mut out = vec![f64::NAN; rows.rows() * heads];
         let raises: Vec<f64> =
             (0..rows.rows()).map(|r| self.signatures.raise(&self.spec, rows.row(r)).0).collect();
         for (h, head) in self.heads.iter().enumerate() {
-            for (r, margin) in head.scorer.margins(rows).into_iter().enumerate() {
+            let margins = match given[h] {
+                Some(margins) => margins.iter().map(|m| f64::from(*m)).collect(),
+                None => head.scorer.margins(rows),
+            };
+            for (r, margin) in margins.into_iter().enumerate() {
                 out[r * heads + h] = head.calibrator.probability(margin + raises[r]);
             }
         }
@@ -220,7 +233,11 @@ impl FailureModel {
             .with_min_len(16)
             .map(|&row| {
                 let one = rows.select(&[row]);
-                let probability = self.predict_chunk(&one).get(head).copied().unwrap_or(f64::NAN);
+                let probability = self
+                    .predict_chunk(&one, &vec![None; self.heads.len()])
+                    .get(head)
+                    .copied()
+                    .unwrap_or(f64::NAN);
                 self.explain_row(chosen, one.row(0), probability)
             })
             .collect()

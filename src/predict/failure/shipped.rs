@@ -44,6 +44,11 @@ pub fn cards() -> Result<Vec<Card>, ModelError> {
     HEADS.iter().map(|(name, bytes, card)| Card::read(card, bytes, name)).collect()
 }
 
+/// The ONNX files of the shipped models of failure, shortest window first.
+pub fn files() -> Vec<&'static [u8]> {
+    HEADS.iter().map(|(_, bytes, _)| *bytes).collect()
+}
+
 /// The shipped autoencoder (ONNX bytes, to be run by whatever runtime there is) and its card.
 ///
 /// # Errors

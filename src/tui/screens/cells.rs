@@ -6,7 +6,7 @@ use ratatui::style::{Modifier, Style};
 use crate::fleet::{PartitionId, ShownState, Span};
 use crate::protocol::{PartitionView, ProposalView, StepState};
 use crate::tui::model::Model;
-use crate::tui::text::{Piece, coarse};
+use crate::tui::text::{Piece, clock_or_date};
 use crate::tui::theme::{Look, Token};
 
 /// A window as a heading: `15 m`, `1 h`, `24 h`.
@@ -80,10 +80,11 @@ pub fn chance_style(look: &Look, probability: f64) -> Style {
     }
 }
 
-/// The reasons of a partition in a few words; of a silent one, how long it has been silent.
+/// The reasons of a partition in a few words; of a silent one since when: a time stands still, an age
+/// would draw every silent row anew each minute.
 pub fn because(p: &PartitionView, model: &Model) -> String {
     match (p.shown, p.seen) {
-        (ShownState::Unknown, Some(seen)) => format!("silent for {}", coarse(seen.age(model.now()))),
+        (ShownState::Unknown, Some(seen)) => format!("silent since {}", clock_or_date(seen, model.now())),
         (ShownState::Unknown, None) => "never heard from".to_string(),
         _ => p.because.clone(),
     }
