@@ -396,20 +396,22 @@ async fn where_nothing_expires_a_flipped_bit_a_lost_and_a_foreign_key_are_named_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_feeds_a_new_replica_at_once_and_is_set_as_before_at_the_end() {
     let Some(cluster) = RedisCluster::start(1) else { return };
-    let delay = || {
-        let words: Vec<String> =
-            redis::from_redis_value(cluster.nodes[1].ask(&["CONFIG", "GET", "repl-diskless-sync-delay"]))
-                .unwrap();
-        words[1].clone()
+    let setting = |node: usize, name: &str| {
+        let answer = cluster.nodes[node].ask(&["CONFIG", "GET", name]);
+        redis::from_redis_value::<Vec<String>>(answer).unwrap()[1].clone()
     };
+    let delay = || setting(1, "repl-diskless-sync-delay");
+    let load = || setting(6, "repl-diskless-load");
+    let before = load();
+    assert_ne!(before, "on-empty-db");
     cluster.nodes[1].ask(&["CONFIG", "SET", "repl-diskless-sync-delay", "7"]);
     let mover = mover(&cluster);
     let job = job(&cluster, 1, 6);
     complete(&mover, &job, Action::Prepare).await;
-    assert_eq!(delay(), "0");
+    assert_eq!((delay().as_str(), load().as_str()), ("0", "on-empty-db"));
     complete(&mover, &job, Action::Replicate).await;
     cleanup(&mover, &job).await;
-    assert_eq!(delay(), "7");
+    assert_eq!((delay(), load()), ("7".to_string(), before));
     assert_eq!(mover.leaks().await.unwrap(), []);
 }
 

@@ -2,7 +2,9 @@
 //!
 //! For the run, `cluster-allow-replica-migration` is off on both nodes, so that the cluster does
 //! not take the copy away for another shard, and a source that is to feed a new replica begins at
-//! once (`repl-diskless-sync-delay` 0; Redis otherwise waits 5 s for more replicas that might come).
+//! once (`repl-diskless-sync-delay` 0; Redis otherwise waits 5 s for more replicas that might come), while
+//! the empty node reads the copy from the connection (`repl-diskless-load on-empty-db`; Redis otherwise
+//! writes it to disk first).
 //! The mark says what the settings were before. It stands in `proc-title-template`, because that setting is free text, is set in the same atomic `CONFIG
 //! SET`, is lost with the other at the same restart, touches no data, and shows in `ps`: a leak scan
 //! finds it without any journal.
@@ -15,6 +17,11 @@ use crate::drivers::error::{DriverError, Retry};
 const TITLE: &str = "proc-title-template";
 const MIGRATION: &str = "cluster-allow-replica-migration";
 const DELAY: &str = "repl-diskless-sync-delay";
+const LOAD: &str = "repl-diskless-load";
+/// How an empty node reads a copy from the connection.
+const AT_ONCE: &str = "on-empty-db";
+/// Before the setting as it was, in a mark.
+const LOAD_WAS: &str = "load=";
 
 /// What a node is in a migration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +45,16 @@ pub(super) struct Mark {
     pub(super) made_replica: bool,
     /// Seconds that the node waited before it fed a replica, where that was changed.
     delay: Option<u32>,
+    /// How the node read copies before, where that was changed.
+    load: Option<String>,
+}
+
+/// What is to be set beside the title; `None` = left as it is.
+#[derive(Default)]
+struct Changes {
+    migration: Option<bool>,
+    delay: Option<u32>,
+    load: Option<String>,
 }
 
 /// What a node is set to now.
@@ -45,6 +62,7 @@ struct Settings {
     title: String,
     allowed: bool,
     delay: Option<u32>,
+    load: Option<String>,
 }
 
 /// What became of an attempt to mark a node.
@@ -67,6 +85,9 @@ impl Mark {
         if let Some(seconds) = self.delay {
             text.push_str(&format!(":{seconds}"));
         }
+        if let Some(load) = &self.load {
+            text.push_str(&format!(":{LOAD_WAS}{load}"));
+        }
         text
     }
 
@@ -75,8 +96,14 @@ impl Mark {
         let name = parts.next().filter(|n| n.starts_with("fs_"))?.to_string();
         let allowed = parts.next()? == "migration";
         let made_replica = parts.next()? == "made";
-        let delay = parts.next().and_then(|seconds| seconds.parse().ok());
-        Some(Mark { name, allowed, made_replica, delay })
+        let (mut delay, mut load) = (None, None);
+        for part in parts {
+            match part.strip_prefix(LOAD_WAS) {
+                Some(was) => load = Some(was.to_string()),
+                None => delay = part.parse().ok(),
+            }
+        }
+        Some(Mark { name, allowed, made_replica, delay, load })
     }
 }
 
@@ -115,8 +142,16 @@ impl Nodes {
         let allowed = marks.first().map_or(now.allowed, |other| other.allowed);
         let before = marks.iter().find_map(|other| other.delay).or(now.delay);
         let delay = before.filter(|_| part == Part::Feeds);
-        marks.push(Mark { name: name.into(), allowed, made_replica: part == Part::BecomesReplica, delay });
-        self.set(address, &join(&own, &marks), Some(false), delay.map(|_| 0)).await?;
+        let loads = marks.iter().find_map(|other| other.load.clone()).or(now.load);
+        let load = loads.filter(|_| part == Part::BecomesReplica);
+        let changes = Changes {
+            migration: Some(false),
+            delay: delay.map(|_| 0),
+            load: load.as_ref().map(|_| AT_ONCE.to_string()),
+        };
+        let made_replica = part == Part::BecomesReplica;
+        marks.push(Mark { name: name.into(), allowed, made_replica, delay, load });
+        self.set(address, &join(&own, &marks), changes).await?;
         Ok(Marked::Yes)
     }
 
@@ -126,25 +161,25 @@ impl Nodes {
         let (own, mut marks) = split(&now.title);
         let Some(at) = marks.iter().position(|m| m.name == name) else { return Ok(()) };
         let mark = marks.remove(at);
-        let allowed = marks.is_empty().then_some(mark.allowed);
-        let delay = mark.delay.filter(|_| marks.iter().all(|other| other.delay.is_none()));
-        self.set(address, &join(&own, &marks), allowed, delay).await
+        let changes = Changes {
+            migration: marks.is_empty().then_some(mark.allowed),
+            delay: mark.delay.filter(|_| marks.iter().all(|other| other.delay.is_none())),
+            load: mark.load.filter(|_| marks.iter().all(|other| other.load.is_none())),
+        };
+        self.set(address, &join(&own, &marks), changes).await
     }
 
-    async fn set(
-        &self,
-        address: &str,
-        title: &str,
-        migration: Option<bool>,
-        delay: Option<u32>,
-    ) -> Result<(), DriverError> {
+    async fn set(&self, address: &str, title: &str, changes: Changes) -> Result<(), DriverError> {
         let mut cmd = redis::cmd("CONFIG");
         cmd.arg("SET").arg(TITLE).arg(title);
-        if let Some(allowed) = migration {
+        if let Some(allowed) = changes.migration {
             cmd.arg(MIGRATION).arg(if allowed { "yes" } else { "no" });
         }
-        if let Some(seconds) = delay {
+        if let Some(seconds) = changes.delay {
             cmd.arg(DELAY).arg(seconds);
+        }
+        if let Some(load) = changes.load {
+            cmd.arg(LOAD).arg(load);
         }
         self.tell(address, &cmd).await.map(|_| ())
     }
@@ -152,7 +187,7 @@ impl Nodes {
     /// What a node is set to; `None` where `CONFIG` is not allowed.
     async fn settings(&self, address: &str) -> Result<Option<Settings>, DriverError> {
         let mut cmd = redis::cmd("CONFIG");
-        cmd.arg("GET").arg(TITLE).arg(MIGRATION).arg(DELAY);
+        cmd.arg("GET").arg(TITLE).arg(MIGRATION).arg(DELAY).arg(LOAD);
         let answer = match self.ask(address, &cmd).await {
             Ok(Value::Array(answer)) => answer,
             Ok(Value::Map(pairs)) => pairs.into_iter().flat_map(|(k, v)| [k, v]).collect(),
@@ -163,8 +198,9 @@ impl Nodes {
         let words: Vec<String> = answer.into_iter().map(text).collect();
         let value = |name: &str| words.chunks(2).find(|p| p[0] == name).and_then(|p| p.get(1).cloned());
         let delay = value(DELAY).and_then(|seconds| seconds.parse().ok());
+        let load = value(LOAD);
         let both = value(TITLE).zip(value(MIGRATION));
-        Ok(both.map(|(title, allowed)| Settings { title, allowed: allowed == "yes", delay }))
+        Ok(both.map(|(title, allowed)| Settings { title, allowed: allowed == "yes", delay, load }))
     }
 }
 
@@ -175,8 +211,14 @@ mod tests {
     #[test]
     fn marks_of_two_migrations_stand_side_by_side_and_leave_the_title_as_it_was() {
         let own = "{title} {listen-addr} {server-mode}";
-        let a = Mark { name: "fs_aa".into(), allowed: true, made_replica: false, delay: Some(5) };
-        let b = Mark { name: "fs_bb".into(), allowed: true, made_replica: true, delay: None };
+        let a = Mark { name: "fs_aa".into(), allowed: true, made_replica: false, delay: Some(5), load: None };
+        let b = Mark {
+            name: "fs_bb".into(),
+            allowed: true,
+            made_replica: true,
+            delay: None,
+            load: Some("disabled".into()),
+        };
         let title = join(own, &[a.clone(), b.clone()]);
         assert_eq!(split(&title), (own.to_string(), vec![a, b]));
         assert_eq!(join(&split(own).0, &[]), own);

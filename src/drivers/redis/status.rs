@@ -128,7 +128,8 @@ impl RedisMover {
             .zip(destination_node)
             .is_some_and(|(s, d)| d.role == super::view::Role::ReplicaOf(s.id.clone()));
         let at_once = if follows { "" } else { " repl-diskless-sync-delay 0" };
-        let mut lines = vec![format!("{destination}> {set}"), format!("{source}> {set}{at_once}")];
+        let load = if follows { "" } else { " repl-diskless-load on-empty-db" };
+        let mut lines = vec![format!("{destination}> {set}{load}"), format!("{source}> {set}{at_once}")];
         if !follows {
             let id = source_node.map_or("<id of the source>", |n| n.id.as_str());
             lines.push(format!("{destination}> CLUSTER REPLICATE {id}"));
@@ -150,7 +151,8 @@ impl RedisMover {
         }
         let restore = "CONFIG SET proc-title-template \"…\" cluster-allow-replica-migration <as before>";
         let delay = if follows { "" } else { " repl-diskless-sync-delay <as before>" };
-        lines.extend([format!("{destination}> {restore}"), format!("{source}> {restore}{delay}")]);
+        let load = if follows { "" } else { " repl-diskless-load <as before>" };
+        lines.extend([format!("{destination}> {restore}{load}"), format!("{source}> {restore}{delay}")]);
         lines.push(format!("way back: {source}> CLUSTER FAILOVER"));
         lines
     }
