@@ -195,8 +195,11 @@ impl Assessor {
                 Some((*p, watch))
             })
             .collect();
-        for (p, watch) in fitted {
-            self.rows[p as usize].watch = Some(Box::new(watch));
+        // Copied once what the fits needed is free again, so that what stays lies together and the next
+        // fits find the room of these: else the heap grows by it with every part.
+        drop(blocks);
+        for (p, watch) in &fitted {
+            self.rows[*p as usize].watch = Some(Box::new(watch.clone()));
         }
     }
 
