@@ -196,6 +196,12 @@ fn under_writes(cluster: &RedisCluster, owner: usize, moving: impl FnOnce() -> f
     (seconds, seen.worst.as_secs_f64() * 1000.0)
 }
 
+/// Nothing may be lost: the shard has all its keys at its new owner, and the counters of the client.
+fn all_there(cluster: &RedisCluster, owner: usize, keys: usize) {
+    let found: usize = cluster.nodes[owner].text(&["DBSIZE"]).trim().parse().expect("a number");
+    assert_eq!(found, keys + 100, "keys at {}", cluster.nodes[owner].address);
+}
+
 /// Of one kind of move: seconds, and worst operations.
 #[derive(Default)]
 struct Moves {
@@ -253,6 +259,7 @@ fn main() {
         migration += 1;
         let moving = || runtime.block_on(evacuate(&cluster, &mover, migration, from, to));
         moves.add(under_writes(&cluster, from, moving));
+        all_there(&cluster, to, keys);
     };
     for pair in 0..pairs {
         for step in 0..2 {
@@ -270,6 +277,7 @@ fn main() {
                 // Neither side has a replica: the reshard pays for no stream.
                 empty(&cluster, 4);
                 resharded.add(under_writes(&cluster, 1, || reshard(&cluster, 1, 6)));
+                all_there(&cluster, 6, keys);
                 eprintln!("pair {pair}: reshard {:.2} s", resharded.seconds[resharded.seconds.len() - 1]);
                 // A master that lost its last slot follows the one that took it.
                 follow(&cluster, 1, 6);

@@ -10,7 +10,6 @@ use crate::fleet::topology::{Host, Partition};
 use crate::fleet::{Bytes, HostId, PartitionId, ServingState, Span, Timestamp, Topology, Workload};
 use crate::predict::failure::open;
 use crate::predict::models::runtime;
-use crate::predict::rebuilt::Rebuilder;
 use crate::predict::{AssessOptions, Assessor, Context};
 use crate::telemetry::{CANONICAL, Ingest, MetricIx, PartitionIx, Windows, WindowsConfig};
 
@@ -113,15 +112,9 @@ impl Subject {
         let mut assessor = Assessor::new(AssessOptions::default());
         // Every detector, on the runtime that a console would use.
         let (runtime, _) = runtime::choose(None);
-        if let Ok(opened) = open(None) {
-            assessor.set_failure_model(opened.model);
-            let _ = assessor.run_heads_on(&*runtime, &opened.files);
-            if let Some(Ok(r)) =
-                opened.autoencoder.map(|(onnx, card)| Rebuilder::open(&*runtime, &onnx, &card))
-            {
-                assessor.set_rebuilder(r);
-            }
-        }
+        open(None)
+            .and_then(|opened| assessor.use_models(&*runtime, opened))
+            .expect("the shipped models run; a measurement without them would be of something else");
         let mut subject =
             Subject { windows, topology, assessor, now: start, metrics, random: Random::new(1) };
         for _ in 0..config.len {

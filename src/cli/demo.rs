@@ -139,7 +139,7 @@ async fn stage(seed: u64, mode: Mode, clock: Arc<dyn Clock>) -> Result<Stage> {
     let runner = moving::runner(&config, mode, ground).await?;
     let mut brain =
         Brain::new(options.windows, settings::assess(&config), settings::hysteresis(&config), now);
-    models::install(&config, &mut brain);
+    let models = models::install(&config, &mut brain);
     let parts = Parts {
         options,
         brain,
@@ -149,7 +149,7 @@ async fn stage(seed: u64, mode: Mode, clock: Arc<dyn Clock>) -> Result<Stage> {
         movers: movers.clone(),
         inventory: Inventory::default(),
         source_name: "embedded store".into(),
-        models: models::status(&config),
+        models,
     };
     let mut core = Core::start(parts, now).await?;
     core.discovery(mover.class().to_string(), mover.discover().await.map_err(|e| e.to_string()), now);

@@ -118,10 +118,9 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
     let options = settings::engine(&config);
     let movers = movers(&config)?;
     let series = series(&config, clock.clone())?;
-    let models = super::models::status(&config);
     let mut brain =
         Brain::new(options.windows, settings::assess(&config), settings::hysteresis(&config), now);
-    super::models::install(&config, &mut brain);
+    let models = super::models::install(&config, &mut brain);
     let inventory = Inventory::with_places(settings::places(&config));
     let epoch = Single::new(store.clone()).campaign(&options.name).await?;
     let ground = Ground {

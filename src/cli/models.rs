@@ -13,25 +13,23 @@ use crate::predict::models::{ModelError, runtime};
 use crate::predict::train::Card;
 use crate::protocol::ModelStatus;
 
-/// What the header says.
-pub fn status(config: &Config) -> ModelStatus {
-    let models = match opened(config) {
-        Ok(opened) => all_cards(&opened).map(line).collect(),
-        Err(error) => vec![fallback(&error)],
-    };
-    ModelStatus { runtime: runtime_words(config).1, models }
+/// The runtime in use, whether it is the wanted one, and which it is in words.
+struct Chosen {
+    runtime: Arc<dyn Runtime>,
+    well: bool,
+    words: String,
 }
 
-/// Whether the wanted runtime speaks, and which one in words.
-fn runtime_words(config: &Config) -> (bool, String) {
+fn choose(config: &Config) -> Chosen {
     if config.predict.runtime == RuntimeSetting::Builtin {
-        return (true, "built-in kernels (chosen in the configuration)".into());
+        let words = "built-in kernels (chosen in the configuration)".into();
+        return Chosen { runtime: Arc::new(Kernels), well: true, words };
     }
-    let (chosen, unusable) = runtime::choose(config.predict.onnxruntime.as_deref());
-    let words = chosen.name();
+    let (runtime, unusable) = runtime::choose(config.predict.onnxruntime.as_deref());
+    let words = runtime.name();
     match unusable {
-        Some(error) => (false, format!("{words}: {error}")),
-        None => (true, words),
+        Some(error) => Chosen { runtime, well: false, words: format!("{words}: {error}") },
+        None => Chosen { runtime, well: true, words },
     }
 }
 
@@ -46,14 +44,14 @@ fn all_cards(opened: &Opened) -> impl Iterator<Item = &Card> {
 /// Name, version, trained when on what, calibration: one model in one line.
 fn line(card: &Card) -> String {
     let hash = card.hash.get(..8).unwrap_or(&card.hash);
-    if card.calibration.is_none() {
+    let Some(calibration) = card.calibration else {
         let held_back = card.measures.get("auroc_of_the_error").copied().unwrap_or(f64::NAN);
         return format!(
             "{} [{hash}, {}], trained on {}; AUROC {held_back:.2} on held-back partitions",
             card.title, card.trained_by, card.data.source
         );
-    }
-    let calibration = match card.calibration.unwrap_or_default() {
+    };
+    let calibration = match calibration {
         Calibration::Uncalibrated => "uncalibrated",
         Calibration::Shipped => "calibrated on other fleets (shipped)",
         Calibration::Calibrated => "calibrated on this fleet",
@@ -79,33 +77,31 @@ fn fallback(error: &ModelError) -> String {
     format!("mapping of instability, uncalibrated: {error}")
 }
 
-/// Gives the brain its models, run by the configured runtime. Where they can't be opened it says so and
-/// goes on without: the chances of failure are then a mapping of instability, shown as uncalibrated.
-pub fn install(config: &Config, brain: &mut Brain) {
-    let opened = match opened(config) {
-        Ok(opened) => opened,
+/// Gives the brain its models, run by the configured runtime, and returns what the header says of them.
+/// Where they can't be opened it says so and goes on without: the chances of failure are then a mapping
+/// of instability, shown as uncalibrated.
+pub fn install(config: &Config, brain: &mut Brain) -> ModelStatus {
+    let chosen = choose(config);
+    let models = match opened(config) {
+        Ok(opened) => {
+            let lines = all_cards(&opened).map(line).collect();
+            if let Err(error) = brain.set_models(&*chosen.runtime, opened) {
+                tracing::error!(%error, "a model cannot be run and is left out");
+            }
+            lines
+        }
         Err(error) => {
             tracing::error!(%error, "no model of failure: an uncalibrated mapping stands in");
-            return;
+            vec![fallback(&error)]
         }
     };
-    let runtime = runtime(config);
-    if let Err(error) = brain.set_models(&*runtime, opened) {
-        tracing::error!(%error, "a model cannot be run and is left out");
-    }
-}
-
-fn runtime(config: &Config) -> Arc<dyn Runtime> {
-    if config.predict.runtime == RuntimeSetting::Builtin {
-        return Arc::new(Kernels);
-    }
-    runtime::choose(config.predict.onnxruntime.as_deref()).0
+    ModelStatus { runtime: chosen.words, models }
 }
 
 /// What `foreshift check` says of models: what, whether it is well, in words.
 pub fn check(config: &Config) -> Vec<(String, bool, String)> {
-    let (well, words) = runtime_words(config);
-    let mut said = vec![("model runtime".into(), well, words)];
+    let chosen = choose(config);
+    let mut said = vec![("model runtime".into(), chosen.well, chosen.words)];
     match opened(config) {
         Ok(opened) => said.extend(all_cards(&opened).map(|card| ("model".into(), true, line(card)))),
         Err(error) => said.push(("model".into(), false, fallback(&error))),

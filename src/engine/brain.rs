@@ -6,7 +6,6 @@ use crate::fleet::{HostId, PartitionId, PredictionState, Share, Timestamp, Topol
 use crate::predict::failure::Opened;
 use crate::predict::models::ModelError;
 use crate::predict::models::runtime::Runtime;
-use crate::predict::rebuilt::Rebuilder;
 use crate::predict::{
     AssessOptions, Assessment, Assessor, Context, Evacuation, HysteresisOptions, PartitionInsight,
     PastFailure, PredictionMachine, Reading,
@@ -78,11 +77,7 @@ impl Brain {
     /// # Errors
     /// A file that the runtime cannot read; what could be opened is in use then.
     pub fn set_models(&mut self, runtime: &dyn Runtime, opened: Opened) -> Result<(), ModelError> {
-        self.assessor.set_failure_model(opened.model);
-        if let Some((onnx, card)) = &opened.autoencoder {
-            self.assessor.set_rebuilder(Rebuilder::open(runtime, onnx, card)?);
-        }
-        self.assessor.run_heads_on(runtime, &opened.files)
+        self.assessor.use_models(runtime, opened)
     }
 
     /// Warms the baselines with a part of the history.

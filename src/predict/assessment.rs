@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::health;
 use crate::fleet::{HealthScore, HostId, MetricName, PartitionId, Probability, Span, Timestamp, WorkloadId};
 
 /// Which model spoke, by how much data it has seen.
@@ -120,6 +121,17 @@ impl Assessment {
     /// The probability for the window closest to `within`.
     pub fn failure_within(&self, within: Span) -> Option<Probability> {
         self.failure.iter().min_by_key(|f| (f.within.0 - within.0).abs()).map(|f| f.probability)
+    }
+
+    /// Takes the points of a finding that no single metric carries (its log-odds) off the health score,
+    /// and puts the reason at its place. Nothing where the health is unknown.
+    pub(super) fn take_off(&mut self, finding: &str, odds: f64, words: String) {
+        let Some(health) = self.health else { return };
+        let left = (health.get() - health::shared_points(odds)).max(0.0);
+        let amount = health.get() - left;
+        self.health = HealthScore::clamped(left);
+        let at = self.why_health.partition_point(|c| c.amount >= amount);
+        self.why_health.insert(at, Contribution { metric: MetricName::from(finding), amount, words });
     }
 }
 

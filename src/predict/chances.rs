@@ -11,9 +11,11 @@ use rayon::prelude::*;
 
 use super::assess::{Assessor, BATCH, SMALLEST};
 use super::assessment::{Assessment, Contribution, Maturity};
+use super::failure::open::Opened;
 use super::failure::{Explanation, FailureModel, FeatureSpec, live};
 use super::models::runtime::{Runtime, Session, Tensor};
 use super::models::{FeatureMatrix, ModelError};
+use super::rebuilt::Rebuilder;
 use super::scene::Scene;
 use crate::fleet::{MetricName, Probability, Span, Timestamp};
 use crate::telemetry::Windows;
@@ -36,7 +38,7 @@ impl std::fmt::Debug for Heads {
 }
 
 impl Heads {
-    /// Margins of all rows by head; `None` where no session runs it.
+    /// Margins of all rows by head; empty where there is no session.
     fn margins(&self, rows: &FeatureMatrix) -> Result<Vec<Vec<f32>>, ModelError> {
         let input = [Tensor::new([rows.rows(), rows.width()], rows.values().to_vec())];
         self.0
@@ -50,11 +52,17 @@ impl Heads {
 }
 
 impl Assessor {
-    /// An assessor whose chances of failure come from `model`, where it has a say.
-    #[must_use]
-    pub fn with_models(mut self, model: FailureModel) -> Self {
-        self.set_failure_model(model);
-        self
+    /// From now on these models say the chances of failure and watch the course of metrics, run by
+    /// `runtime`.
+    ///
+    /// # Errors
+    /// A file that the runtime cannot read; what could be opened is in use then.
+    pub fn use_models(&mut self, runtime: &dyn Runtime, opened: Opened) -> Result<(), ModelError> {
+        self.set_failure_model(opened.model);
+        if let Some((onnx, card)) = &opened.autoencoder {
+            self.set_rebuilder(Rebuilder::open(runtime, onnx, card)?);
+        }
+        self.run_heads_on(runtime, &opened.files)
     }
 
     /// From now on `model` says the chances of failure, where it has a say.
@@ -71,11 +79,6 @@ impl Assessor {
             files.iter().map(|f| Ok(Mutex::new(runtime.load(f, "failure model")?))).collect();
         self.heads = Heads(sessions?);
         Ok(())
-    }
-
-    /// The model of failure in use.
-    pub fn failure_model(&self) -> Option<&FailureModel> {
-        self.failure_model.as_deref()
     }
 
     /// Puts the model's probabilities over those of the mapping.

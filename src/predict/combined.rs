@@ -16,9 +16,8 @@ use rayon::prelude::*;
 
 use super::anomaly::{AnomalyModel, AnomalyState, FitOptions, Moments};
 use super::assess::{Assessor, BATCH};
-use super::assessment::Contribution;
 use super::health;
-use crate::fleet::{HealthScore, MetricName, Span, Timestamp};
+use crate::fleet::{Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
 /// Slots that are left for samples to arrive before a slot is scored.
@@ -207,26 +206,17 @@ impl Assessor {
     pub(super) fn weigh_combinations(&mut self) {
         let from = self.options.combined.counts_from;
         for (out, row) in self.assessments.iter_mut().zip(&self.rows) {
-            let (Some(watch), Some(health)) = (&row.watch, out.health) else { continue };
+            let Some(watch) = &row.watch else { continue };
             let over = f64::from(watch.strength / from);
             if over <= 1.0 {
                 continue;
             }
-            let odds = MOST_ODDS * (1.0 - (1.0 - over).exp());
-            let left = (health.get() - health::shared_points(odds)).max(0.0);
-            let amount = health.get() - left;
-            out.health = HealthScore::clamped(left);
-            let at = out.why_health.partition_point(|c| c.amount >= amount);
-            let contribution = Contribution {
-                metric: MetricName::from("combination"),
-                amount,
-                words: format!(
-                    "its metrics together are unlike it: {:.1} × its alarm level, mostly {}",
-                    watch.strength,
-                    watch.most().map(|m| self.columns[m].label.to_string()).collect::<Vec<_>>().join(" and ")
-                ),
-            };
-            out.why_health.insert(at, contribution);
+            let words = format!(
+                "its metrics together are unlike it: {:.1} × its alarm level, mostly {}",
+                watch.strength,
+                watch.most().map(|m| self.columns[m].label.to_string()).collect::<Vec<_>>().join(" and ")
+            );
+            out.take_off("combination", health::saturated(over, MOST_ODDS), words);
         }
     }
 }

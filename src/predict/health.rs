@@ -86,6 +86,12 @@ pub fn shared_points(odds: f64) -> f64 {
     odds * ALIKE_POINTS
 }
 
+/// Log-odds of a finding that is `over` times the strength from which it counts: 0 at once, more with
+/// every step, never more than `most`.
+pub fn saturated(over: f64, most: f64) -> f64 {
+    most * (1.0 - (1.0 - over.max(1.0)).exp())
+}
+
 /// Log-odds of failure within `window` with nothing unusual: a constant rate of failures.
 pub fn base_odds(window: Span) -> f64 {
     let hours = (window.as_seconds() / 3600.0).max(1e-6);

@@ -10,13 +10,11 @@
 use std::sync::Mutex;
 
 use super::assess::Assessor;
-use super::assessment::Contribution;
 use super::failure::{FeatureSpec, live};
 use super::health;
 use super::models::ModelError;
 use super::models::runtime::{Runtime, Session, Tensor};
 use super::train::Card;
-use crate::fleet::{HealthScore, MetricName};
 use crate::telemetry::{PartitionIx, Windows};
 
 /// Every partition has its turn once in so many cycles.
@@ -136,21 +134,15 @@ impl Assessor {
     /// Takes the points of a course that is unlike a healthy one off the health scores, with the reason.
     pub(super) fn weigh_rebuilt(&mut self) {
         for (out, row) in self.assessments.iter_mut().zip(&self.rows) {
-            let Some(health) = out.health else { continue };
             let over = f64::from(row.rebuilt / COUNTS_FROM);
             if over <= 1.0 {
                 continue;
             }
-            let odds = MOST_ODDS * (1.0 - (1.0 - over).exp());
-            let left = (health.get() - health::shared_points(odds)).max(0.0);
-            let amount = health.get() - left;
-            out.health = HealthScore::clamped(left);
-            let at = out.why_health.partition_point(|c| c.amount >= amount);
             let words = format!(
                 "the course of its last minutes is unlike a healthy one: the autoencoder's error is {:.0} × the usual",
                 row.rebuilt
             );
-            out.why_health.insert(at, Contribution { metric: MetricName::from("course"), amount, words });
+            out.take_off("course", health::saturated(over, MOST_ODDS), words);
         }
     }
 }

@@ -3,10 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::census::first_difference;
 use super::nodes::{Standing, system};
 use super::prepare::{SyncState, sync_state};
 use super::stage::Stage;
-use super::view::Health;
+use super::view::{Health, text_of};
 use super::{AfterMove, DeadSource, RedisMover, done, working};
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::{Answer, Evidence, Job};
@@ -57,7 +58,8 @@ impl RedisMover {
                     (false, _) => {}
                 }
                 let now = Instant::now();
-                self.with_work(job, |w| w.failover_asked = Some(now)).await;
+                let slots = stage.source.slots.clone();
+                self.with_work(job, |w| (w.failover_asked, w.slots) = (Some(now), slots)).await;
                 if let Err(error) = self.nodes.tell(&address, &cmd).await {
                     if error.retry != Retry::Unknown {
                         self.with_work(job, |w| w.failover_asked = None).await;
@@ -133,6 +135,18 @@ impl RedisMover {
         let agree = stage.census.agreeing(stage.slot, &stage.destination.id);
         if agree < all {
             return Ok(working(format!("all nodes to know the new owner: {agree} of {all} do")));
+        }
+        if let Some(wait) = stage.census.disagreement(stage.slot, &stage.destination.id) {
+            return Ok(working(wait));
+        }
+        let before = self.with_work(job, |w| w.slots.clone()).await;
+        if let Some(slot) = first_difference(&before, &stage.destination.slots).filter(|_| !before.is_empty())
+        {
+            return Ok(working(format!(
+                "slot {slot} to be as it was: before the cut the shard was {}, now it is {}",
+                text_of(&before),
+                stage.destination.slots_text()
+            )));
         }
         let mut words = format!("all {all} nodes that answer name {} as owner", stage.destination.address);
         if !stage.census.silent.is_empty() {

@@ -7,6 +7,7 @@
 //! restart would lose, but the list of busy keys that only the cut can compare.
 
 mod canary;
+mod census;
 mod compare;
 mod cut;
 mod discover;
@@ -51,6 +52,8 @@ struct Work {
     sampler: Option<Sampler>,
     /// When this process last asked for a failover.
     failover_asked: Option<Instant>,
+    /// The slots of the shard when it did.
+    slots: Vec<view::SlotRange>,
 }
 
 /// The driver of one Redis Cluster.

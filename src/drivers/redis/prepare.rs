@@ -67,6 +67,9 @@ impl RedisMover {
             let detail = "no majority of the masters answers and calls the source the owner; no failover could be voted";
             return Err(refuse(Retry::Retryable, detail.into()));
         }
+        if let Some(wait) = stage.census.disagreement(stage.slot, &source.id) {
+            return Err(refuse(Retry::Retryable, format!("waiting for {wait}")));
+        }
         if let Some(open) = stage.census.views.iter().flat_map(|v| &v.nodes).find(|n| !n.open.is_empty()) {
             let detail = format!(
                 "{} has half-moved slots {}; finish their move first",

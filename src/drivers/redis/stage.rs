@@ -4,69 +4,12 @@
 use futures::future::join_all;
 
 use super::RedisMover;
+use super::census::Census;
 use super::nodes::system;
 use super::view::{Health, Node, Role, View};
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::Job;
 use crate::fleet::{HostId, PartitionId, WorkloadId};
-
-/// What all nodes that answered said, at one time.
-pub(super) struct Census {
-    /// The view of each node that answered.
-    pub(super) views: Vec<View>,
-    /// Addresses that did not answer.
-    pub(super) silent: Vec<String>,
-}
-
-impl Census {
-    /// The view to believe about a slot: the one in which its owner's claim is the newest (the
-    /// greater configuration epoch wins in Redis Cluster); among equals the one that most share.
-    pub(super) fn best(&self, slot: u16) -> Option<&View> {
-        self.views.iter().max_by_key(|view| {
-            let owner = view.owner_of(slot);
-            let agree = self
-                .views
-                .iter()
-                .filter(|other| other.owner_of(slot).map(|n| &n.id) == owner.map(|n| &n.id))
-                .count();
-            (owner.map_or(0, |n| n.epoch), agree)
-        })
-    }
-
-    /// The view with the newest claims of all.
-    pub(super) fn newest(&self) -> Option<&View> {
-        self.views.iter().max_by_key(|v| {
-            let newest = v.voters().map(|n| n.epoch).max().unwrap_or(0);
-            (newest, v.nodes.len())
-        })
-    }
-
-    /// The node as it describes itself, where it answered: what it follows is its own setting, and
-    /// gossip about it comes later. Whether it is alive is for the others to say.
-    pub(super) fn in_its_own_words(&self, node: &Node) -> Node {
-        let own = self.views.iter().flat_map(|v| &v.nodes).find(|n| n.myself && n.id == node.id);
-        own.map_or_else(|| node.clone(), |own| Node { role: own.role.clone(), ..node.clone() })
-    }
-
-    /// How many of the nodes that answered say that `id` owns the slot.
-    pub(super) fn agreeing(&self, slot: u16, id: &str) -> usize {
-        self.views.iter().filter(|v| v.owner_of(slot).is_some_and(|n| n.id == id)).count()
-    }
-
-    /// Whether a majority of all voting masters answered and say that `id` owns the slot. Where it
-    /// holds, no election can end otherwise without a new epoch.
-    pub(super) fn majority_says(&self, slot: u16, id: &str) -> bool {
-        let Some(best) = self.best(slot) else { return false };
-        let voters: Vec<&str> = best.voters().map(|n| n.id.as_str()).collect();
-        let yes = self
-            .views
-            .iter()
-            .filter(|v| v.nodes.iter().any(|n| n.myself && voters.contains(&n.id.as_str())))
-            .filter(|v| v.owner_of(slot).is_some_and(|n| n.id == id))
-            .count();
-        yes * 2 > voters.len()
-    }
-}
 
 /// The two nodes of a job.
 pub(super) struct Stage {
@@ -129,16 +72,19 @@ impl RedisMover {
         stage: &Stage,
         replica: &Node,
         master: &Node,
-    ) -> Result<Option<&'static str>, DriverError> {
+    ) -> Result<Option<String>, DriverError> {
+        if let Some(wait) = stage.census.disagreement(stage.slot, &master.id) {
+            return Ok(Some(wait));
+        }
         if !stage.is_known_replica(replica, master) {
-            return Ok(Some("the voters to know who follows whom"));
+            return Ok(Some("the voters to know who follows whom".into()));
         }
         let lines = self.nodes.settled_lines(&replica.address).await?;
         let Some(view) = stage.census.best(stage.slot) else { return Ok(None) };
         let (all, reached) = view.voters().fold((0, 0), |(all, reached), voter| {
             (all + 1, reached + usize::from(lines.contains(&voter.id)))
         });
-        Ok((reached * 2 <= all).then_some("the replica to have lines to a majority of the voters"))
+        Ok((reached * 2 <= all).then(|| "the replica to have lines to a majority of the voters".into()))
     }
 
     /// Asks every known node for its view. At least one has answered.

@@ -67,14 +67,9 @@ impl Node {
         self.role == Role::Master
     }
 
-    /// `0-5460 9000`, as people write slots.
+    /// [`text_of`] its slots.
     pub(super) fn slots_text(&self) -> String {
-        let ranges: Vec<String> = self
-            .slots
-            .iter()
-            .map(|r| if r.first == r.last { r.first.to_string() } else { format!("{}-{}", r.first, r.last) })
-            .collect();
-        ranges.join(" ")
+        text_of(&self.slots)
     }
 
     /// The part of the address before the port.
@@ -86,6 +81,15 @@ impl Node {
     pub(super) fn port(&self) -> &str {
         self.address.rsplit_once(':').map_or("", |(_, port)| port)
     }
+}
+
+/// `0-5460 9000`, as people write slots.
+pub(super) fn text_of(slots: &[SlotRange]) -> String {
+    let ranges: Vec<String> = slots
+        .iter()
+        .map(|r| if r.first == r.last { r.first.to_string() } else { format!("{}-{}", r.first, r.last) })
+        .collect();
+    ranges.join(" ")
 }
 
 /// All nodes, as one of them sees them; sorted by id.

@@ -42,13 +42,14 @@ pub struct AnomalyModel {
     alarm: f32,
 }
 
-/// What a partition's stream carries from row to row: about 2 KB for 16 metrics.
+/// What a partition's stream carries from row to row: about 1 KB for 16 metrics.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AnomalyState {
     memories: Vec<Memory>,
     seen: u64,
-    /// The last [`SLOW`] raw scores, and their shares by metric.
+    /// The last [`SLOW`] raw scores.
     ring: Vec<f32>,
+    /// Shares by metric of the last [`TRAILING`] of them.
     shares: Vec<f32>,
 }
 
@@ -204,7 +205,7 @@ impl AnomalyState {
             memories: vec![Memory::new(metrics); views],
             seen: 0,
             ring: vec![0.0; SLOW],
-            shares: vec![0.0; metrics * SLOW],
+            shares: vec![0.0; metrics * TRAILING],
         }
     }
 
@@ -222,19 +223,18 @@ impl AnomalyState {
 
     /// Contributions to [`RowScore::smooth`] by metric; they sum to it.
     pub fn smooth_contributions(&self) -> Vec<f32> {
-        let metrics = self.shares.len() / SLOW;
+        let metrics = self.shares.len() / TRAILING;
         let mut out = vec![0.0f32; metrics];
-        let places: Vec<usize> = self.newest(TRAILING).collect();
-        for &place in &places {
-            let line = &self.shares[place * metrics..(place + 1) * metrics];
-            out.iter_mut().zip(line).for_each(|(o, s)| *o += s / places.len() as f32);
+        let filled = self.seen.min(TRAILING as u64) as usize;
+        for line in self.shares.chunks_exact(metrics.max(1)).take(filled) {
+            out.iter_mut().zip(line).for_each(|(o, s)| *o += s / filled as f32);
         }
         out
     }
 
     fn push(&mut self, raw: f32, shares: &[f32]) {
-        let place = (self.seen % SLOW as u64) as usize;
-        self.ring[place] = raw;
+        self.ring[(self.seen % SLOW as u64) as usize] = raw;
+        let place = (self.seen % TRAILING as u64) as usize;
         self.shares[place * shares.len()..(place + 1) * shares.len()].copy_from_slice(shares);
         self.seen += 1;
     }
