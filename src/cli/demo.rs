@@ -35,7 +35,7 @@ use crate::telemetry::Source;
 use crate::telemetry::embedded::EmbeddedStore;
 
 /// Start of a demo in simulated time: 2026-01-05T00:00:00Z, a Monday.
-const START: Timestamp = Timestamp(1_767_571_200_000);
+pub(super) const START: Timestamp = Timestamp(1_767_571_200_000);
 /// Between two looks at what moves, in simulated time.
 const FINE: Span = Span::millis(100);
 /// Between two steps while nothing moves: what agents take between two collections.
@@ -96,7 +96,7 @@ struct Stage {
     movers: HashMap<String, Arc<dyn Mover>>,
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let mut config = Config::default();
     config.fleet.name = "demo".into();
     config.engine.interval = Span::seconds(10);

@@ -17,6 +17,8 @@ pub enum LogTo {
     Console,
     /// Text on standard error, warnings and worse.
     StandardError,
+    /// The same, errors alone: what a replayed engine warns of is not of now.
+    ErrorsAlone,
 }
 
 /// Sets the log up for the whole process; `RUST_LOG` overrides the level. A second call changes
@@ -44,12 +46,10 @@ pub fn start(to: LogTo) {
         LogTo::Console => registry
             .with(OwnLog::down_to(tui_logger::LevelFilter::Trace).with_filter(filter(LevelFilter::INFO)))
             .try_init(),
-        LogTo::StandardError => registry
-            .with(
-                tracing_subscriber::fmt::layer()
-                    .with_writer(std::io::stderr)
-                    .with_filter(filter(LevelFilter::WARN)),
-            )
+        LogTo::StandardError | LogTo::ErrorsAlone => registry
+            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter(
+                if to == LogTo::ErrorsAlone { LevelFilter::ERROR } else { LevelFilter::WARN },
+            )))
             .try_init(),
     };
     let _ = done;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub mod agent;
 pub mod attach;
+pub mod backtest;
 pub mod bench;
 pub mod check;
 pub mod check_model;
@@ -68,6 +69,8 @@ pub enum Command {
     Agent(agent::AgentCommand),
     /// A console on a running engine.
     Attach(attach::AttachArgs),
+    /// What the engine would have said over your own history, against what happened.
+    Backtest(backtest::BacktestArgs),
     /// Time a cycle on this machine.
     Bench(bench::Bench),
     /// Validate the configuration and try every connection.
@@ -96,8 +99,10 @@ pub enum Command {
 /// Runs what was asked for and says how it ended. Errors go to standard error, in words.
 pub fn run(cli: Cli) -> ExitCode {
     let config = cli.config.as_deref();
-    if !matches!(cli.command, None | Some(Command::Demo(_) | Command::Attach(_))) {
-        logging::start(logging::LogTo::StandardError);
+    match cli.command {
+        None | Some(Command::Demo(_) | Command::Attach(_)) => {}
+        Some(Command::Backtest(_)) => logging::start(logging::LogTo::ErrorsAlone),
+        Some(_) => logging::start(logging::LogTo::StandardError),
     }
     let outcome = match cli.command {
         Some(Command::Agent(args)) => place::load(config)
@@ -105,6 +110,7 @@ pub fn run(cli: Cli) -> ExitCode {
             .and_then(|config| agent::run(&args, config))
             .map(|()| ExitCode::SUCCESS),
         Some(Command::Attach(args)) => attach::run(args, &cli.run),
+        Some(Command::Backtest(args)) => backtest::run(&args, config),
         Some(Command::Bench(args)) => {
             println!("{}", bench::run(&args));
             Ok(ExitCode::SUCCESS)

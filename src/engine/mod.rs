@@ -18,6 +18,7 @@ pub mod observe;
 pub mod options;
 pub mod picture;
 mod publish;
+mod recorded;
 pub mod write_back;
 
 pub use commands::automatic;

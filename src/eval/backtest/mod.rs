@@ -1,0 +1,25 @@
+//! Backtests: a person's own history through the very engine that would run on it, judged by what is
+//! known to have happened.
+//!
+//! `feed` gives history on as time passes and `replay` steps the engine through it: the same predict
+//! and decide, at the cycle's pace, with nothing from later than the cycle. What it said is judged by
+//! `truth` (what happened), `calls` (what was said and what came of it), `tally` (counts and cost),
+//! `calibration`, `sweep` (the same predictions under other thresholds) and `recommend`. None of these
+//! reaches the engine. `report` is what a person or a program reads.
+
+pub mod calibration;
+pub mod calls;
+pub mod error;
+pub mod feed;
+pub mod recommend;
+pub mod replay;
+pub mod report;
+pub mod sweep;
+pub mod tally;
+pub mod truth;
+
+pub use error::BacktestError;
+pub use replay::{Advance, Setup, run};
+pub use report::Report;
+pub use tally::Rates;
+pub use truth::{Incident, Truth};
