@@ -14,6 +14,7 @@ use crate::alert::Notifier;
 use crate::api::{Access, ApiServer};
 use crate::config::{AfterMove, Config, DriverClass, TelemetrySource};
 use crate::drivers::Mover;
+use crate::drivers::postgres::{PostgresMover, PostgresOptions};
 use crate::drivers::redis::{self, RedisMover, RedisOptions};
 use crate::engine::brain::Brain;
 use crate::engine::history::HistoryPlan;
@@ -240,30 +241,48 @@ pub fn series(config: &Config, clock: Arc<dyn Clock>) -> Result<Series> {
 pub fn movers(config: &Config) -> Result<HashMap<String, Arc<dyn Mover>>> {
     let mut movers: HashMap<String, Arc<dyn Mover>> = HashMap::new();
     for (name, driver) in &config.drivers {
+        let password = driver
+            .password
+            .as_ref()
+            .map(|s| s.reveal().map(|r| r.expose().to_string()))
+            .transpose()
+            .with_context(|| format!("drivers.{name}.password"))?;
+        let application = if driver.application.is_empty() { name } else { &driver.application };
+        let hosts: BTreeMap<String, String> =
+            config.fleet.nodes.iter().map(|(a, h)| (a.clone(), h.to_string())).collect();
         let mover: Arc<dyn Mover> = match driver.class {
-            DriverClass::Redis => {
-                let password = driver
-                    .password
-                    .as_ref()
-                    .map(|s| s.reveal().map(|r| r.expose().to_string()))
-                    .transpose()
-                    .with_context(|| format!("drivers.{name}.password"))?;
-                let application = if driver.application.is_empty() { name } else { &driver.application };
-                Arc::new(RedisMover::new(RedisOptions {
+            DriverClass::Redis => Arc::new(RedisMover::new(RedisOptions {
+                application: application.as_str().into(),
+                username: (!driver.username.is_empty()).then(|| driver.username.clone()),
+                password,
+                hosts,
+                command_timeout: driver.timeout,
+                after_move: match config.migration.after {
+                    AfterMove::Standby => redis::AfterMove::KeepAsReplica,
+                    AfterMove::Decommission => redis::AfterMove::Forget,
+                },
+                ..RedisOptions::new(name, &driver.seeds)
+            })),
+            DriverClass::Postgres => {
+                let known =
+                    PostgresOptions::new(name.as_str(), driver.clusters.clone(), driver.database.as_str());
+                Arc::new(PostgresMover::new(PostgresOptions {
                     application: application.as_str().into(),
-                    username: (!driver.username.is_empty()).then(|| driver.username.clone()),
-                    password,
-                    hosts: config.fleet.nodes.iter().map(|(a, h)| (a.clone(), h.to_string())).collect(),
-                    command_timeout: driver.timeout,
-                    after_move: match config.migration.after {
-                        AfterMove::Standby => redis::AfterMove::KeepAsReplica,
-                        AfterMove::Decommission => redis::AfterMove::Forget,
+                    schemas: driver.schemas.clone(),
+                    username: if driver.username.is_empty() {
+                        known.username.clone()
+                    } else {
+                        driver.username.clone()
                     },
-                    ..RedisOptions::new(name, &driver.seeds)
+                    password,
+                    passfile: (!driver.passfile.is_empty()).then(|| driver.passfile.clone()),
+                    hosts,
+                    command_timeout: driver.timeout,
+                    ..known
                 }))
             }
             DriverClass::Haproxy | DriverClass::Files => bail!(
-                "drivers.{name}: class {:?} is there as a driver and not yet put together by the engine; only redis is",
+                "drivers.{name}: class {:?} is there as a driver and not yet put together by the engine; redis and postgres are",
                 driver.class.word()
             ),
         };

@@ -297,19 +297,22 @@ fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
         }
         let (needed, empty) = match driver.class {
             DriverClass::Redis => ("seeds", driver.seeds.is_empty()),
+            DriverClass::Postgres if driver.database.is_empty() => ("database", true),
+            DriverClass::Postgres => ("clusters", driver.clusters.is_empty()),
             DriverClass::Haproxy => ("sockets", driver.sockets.is_empty()),
             DriverClass::Files => ("roots", driver.roots.is_empty()),
         };
         if empty {
             say(broken, at("class"), format!("class \"{class}\" needs the key `{needed}`"));
         }
-        for (i, seed) in driver.seeds.iter().enumerate() {
-            if seed.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
-                say(
-                    broken,
-                    at(&format!("seeds[{i}]")),
-                    "expected an address with its port, like \"10.0.3.11:6379\"",
-                );
+        for (key, list, like) in
+            [("seeds", &driver.seeds, "10.0.3.11:6379"), ("clusters", &driver.clusters, "10.0.3.21:5432")]
+        {
+            for (i, address) in list.iter().enumerate() {
+                if address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
+                    let what = format!("expected an address with its port, like \"{like}\"");
+                    say(broken, at(&format!("{key}[{i}]")), what);
+                }
             }
         }
         secret(broken, at("password"), &driver.password);

@@ -5,6 +5,7 @@ pub mod error;
 pub mod files;
 pub mod haproxy;
 pub mod mover;
+pub mod postgres;
 pub mod provisioner;
 pub mod redis;
 pub mod router;

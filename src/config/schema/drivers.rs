@@ -13,6 +13,8 @@ use crate::fleet::Span;
 pub enum DriverClass {
     /// Redis or Valkey Cluster: moves shards.
     Redis,
+    /// PostgreSQL 15 or newer: moves schemas.
+    Postgres,
     /// HAProxy: sends traffic.
     Haproxy,
     /// Directories of files: moves them.
@@ -24,6 +26,7 @@ impl DriverClass {
     pub fn word(self) -> &'static str {
         match self {
             DriverClass::Redis => "redis",
+            DriverClass::Postgres => "postgres",
             DriverClass::Haproxy => "haproxy",
             DriverClass::Files => "files",
         }
@@ -38,6 +41,17 @@ impl DriverClass {
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             DriverClass::Redis => &["router", "seeds", "username", "password", "timeout", "application"],
+            DriverClass::Postgres => &[
+                "router",
+                "clusters",
+                "database",
+                "schemas",
+                "username",
+                "password",
+                "passfile",
+                "timeout",
+                "application",
+            ],
             DriverClass::Haproxy => &["sockets", "timeout"],
             DriverClass::Files => &["router", "roots", "timeout", "application"],
         }
@@ -48,7 +62,7 @@ impl DriverClass {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Driver {
-    /// The kind of the system: `redis`, `haproxy` or `files`.
+    /// The kind of the system: `redis`, `postgres`, `haproxy` or `files`.
     pub class: DriverClass,
     /// Name of the driver that sends traffic to its workloads; without it nothing is redirected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,10 +73,23 @@ pub struct Driver {
     /// `redis`: addresses of some nodes; the others are found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<String>,
-    /// `redis`: user; empty = the default user.
+    /// `postgres`: every cluster, `address:port`; each is a partition, and they reach each other so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<String>,
+    /// `postgres`: the database, called the same on every cluster.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub database: String,
+    /// `postgres`: the schemas that are workloads; empty = every one that holds a table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schemas: Vec<String>,
+    /// `postgres`: path of a password file on the servers, with which they log in at each other;
+    /// empty = the password stands in the subscriptions, where superusers can read it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub passfile: String,
+    /// `redis`, `postgres`: user; empty = the default user, `postgres`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub username: String,
-    /// `redis`: password of the user.
+    /// `redis`, `postgres`: password of the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
     /// `haproxy`: runtime sockets of every HAProxy, as a path or `host:port`.

@@ -1,0 +1,299 @@
+//! The cut and what stands around it: hold, let go, open, prove the way back, retire.
+
+use std::time::{Duration, Instant};
+
+use super::session::{ident, literal, system};
+use super::stage::{barrier_publication, refuse, tables};
+use super::stream::{
+    self, FirstRow, Publishes, State, make_barrier, make_slot, read_barrier, send_barrier, wait_for_barrier,
+};
+use super::verify::{look_at, some_keys};
+use super::{PostgresMover, digest, done, working};
+use crate::drivers::error::{DriverError, Retry};
+use crate::drivers::mover::{Answer, Evidence, Job, Permit};
+use crate::fleet::{Clock, SystemClock, Timestamp};
+
+/// A fence that is to hold for longer than this is a seal: the next thing is the change of the owner.
+const SEAL: i64 = 24 * 3_600_000;
+/// How long the way back may take for its proof.
+const PROOF: Duration = Duration::from_secs(5);
+/// Rows that are compared after the switch.
+const SAMPLED: usize = 100;
+
+impl PostgresMover {
+    /// Holds writes at the source. What is under way is waited for, but not beyond the deadline.
+    pub(super) async fn fence(
+        &self,
+        job: &Job,
+        permit: &Permit,
+        until: Timestamp,
+    ) -> Result<Answer, DriverError> {
+        let stage = self.stage(job)?;
+        let left = (until - SystemClock.now()).0;
+        let sealed = left > SEAL;
+        let session = self.session(&stage.source).await?;
+        if !sealed {
+            digest::fold(&session, &stage.names.digest).await?;
+        }
+        let start = Instant::now();
+        let patience = left.clamp(1, self.options.command_timeout.0.max(1) / 2);
+        // Only the seal must survive a crash of the server; it takes the first hold with it.
+        let commit = if sealed { "on" } else { "off" };
+        let sql = format!(
+            "SET LOCAL lock_timeout = {patience}; SET LOCAL synchronous_commit = {commit}; \
+             SELECT foreshift.hold({}, {}, {}, {}, to_timestamp({}::numeric / 1000), {sealed}, {})",
+            literal(job.workload.as_str()),
+            stage.lock,
+            job.generation.0,
+            permit.epoch().0,
+            until.millis(),
+            literal(&stage.names.stream),
+        );
+        let held = session.ask("holding writes", &sql).await;
+        if let Err(error) = held {
+            // It may have been done already, and opened.
+            if error.retry == Retry::Permanent && self.opened(job, &stage).await.unwrap_or(false) {
+                return Ok(done("the destination is open already"));
+            }
+            return Err(error);
+        }
+        Ok(done(format!(
+            "{} after {:.1} ms, when transactions under way had ended",
+            if sealed { "sealed" } else { "held" },
+            start.elapsed().as_secs_f64() * 1e3
+        )))
+    }
+
+    /// Lets writes at the source go on, unless the destination is the owner by now.
+    pub(super) async fn unfence(&self, job: &Job, permit: &Permit) -> Result<Answer, DriverError> {
+        let stage = self.stage(job)?;
+        if self.opened(job, &stage).await.unwrap_or(false) {
+            return Ok(done("the destination is the owner; the source stays a copy"));
+        }
+        let session = self.session(&stage.source).await?;
+        if self.mark(&session, &job.workload).await?.is_none() {
+            return Ok(done("the source was never held"));
+        }
+        let sql = format!(
+            "SELECT foreshift.let_go({}, {}, {})",
+            literal(job.workload.as_str()),
+            permit.epoch().0,
+            literal(&stage.names.stream)
+        );
+        let was = session.one("letting writes go on", &sql).await?;
+        Ok(done(format!("the source is written to; it was {}", was.text(0))))
+    }
+
+    /// Makes the destination the owner at the job's generation: one transaction, at the destination
+    /// alone, so that a source that died meanwhile does not matter.
+    pub(super) async fn open(&self, job: &Job, permit: &Permit) -> Result<Answer, DriverError> {
+        let stage = self.stage(job)?;
+        let session = self.session(&stage.destination).await?;
+        let start = Instant::now();
+        let (_, sealed) = read_barrier(&session, &stage.names.stream).await?;
+        let mark = self.mark(&session, &job.workload).await?;
+        let unsealed = sealed != job.generation.0 as i64;
+        if unsealed && !mark.is_some_and(|m| m.open_at(job.generation)) {
+            self.refuse_beside_an_owner(job, &stage.source).await?;
+            // The source was never sealed, so it is lost: what it may still send must not arrive.
+            let disable = format!("ALTER SUBSCRIPTION {} DISABLE", ident(&stage.names.stream));
+            session.ask("ending the stream", &disable).await?;
+        }
+        let sql = format!(
+            "SELECT foreshift.open({}, {}, {}, {}, {})",
+            literal(job.workload.as_str()),
+            job.generation.0,
+            permit.epoch().0,
+            literal(&stage.names.stream),
+            literal(&stage.names.back)
+        );
+        let how = session.one("opening", &sql).await?;
+        let how = match how.text(0) {
+            "already" => "open already".to_string(),
+            "sealed" => "sequences and rows as the source left them".to_string(),
+            _ => "the source was not sealed: sequences are as they were copied, check them".to_string(),
+        };
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        Ok(done(format!("{} is the owner at {} after {ms:.1} ms: {how}", stage.destination, job.generation)))
+    }
+
+    /// A source that answers and takes writes is not lost: a second owner is not made beside it.
+    async fn refuse_beside_an_owner(&self, job: &Job, source: &str) -> Result<(), DriverError> {
+        let Ok(session) = self.session(source).await else { return Ok(()) };
+        let mark = self.mark(&session, &job.workload).await?;
+        if mark.is_some_and(|m| m.mode == "writable" || (m.mode == "fenced" && !m.held)) {
+            return refuse(
+                source,
+                "opening the destination",
+                "the source takes writes; it must be sealed first",
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the way back: it stands, and carries nothing but its own barrier.
+    pub(super) async fn arm_reverse(&self, job: &Job) -> Result<Answer, DriverError> {
+        let stage = self.stage(job)?;
+        let (source, destination) =
+            (self.session(&stage.source).await?, self.session(&stage.destination).await?);
+        let back = stage.names.back.as_str();
+        let tables = tables(&source, &stage.schema).await?;
+        for session in [&destination, &source] {
+            make_barrier(session, back, FirstRow::Made).await?;
+        }
+        stream::publish(&destination, &stage.schema, back, &tables, Publishes::Nothing).await?;
+        make_slot(&destination, back).await?;
+        self.subscribe(&stage.source, &stage.destination, back, FirstRow::Made).await?;
+        let wanted = tables.iter().filter(|t| t.ordinary).count() as i64 + 1;
+        match stream::state(&source, back).await? {
+            State::Streaming(n) if n == wanted => {
+                Ok(done(format!("a stream back of {} tables stands and is silent", n - 1)))
+            }
+            State::Streaming(n) => refuse(
+                &stage.source,
+                "making the way back",
+                format!("its subscription knows {n} tables, expected {wanted}"),
+            ),
+            State::Disabled => {
+                let enable = format!("ALTER SUBSCRIPTION {} ENABLE", ident(back));
+                source.ask("making the way back", &enable).await?;
+                Ok(working("the stream back to be taken up again"))
+            }
+            State::Copying(..) | State::Absent => Ok(working("the stream back to be taken up")),
+        }
+    }
+
+    /// Sends a barrier the way back and sees it applied at the source.
+    pub(super) async fn probe_reverse(&self, job: &Job) -> Result<Answer, DriverError> {
+        let stage = self.stage(job)?;
+        if self.opened(job, &stage).await? {
+            return self.enable_reverse(job).await;
+        }
+        let (source, destination) =
+            (self.session(&stage.source).await?, self.session(&stage.destination).await?);
+        let token = send_barrier(&destination, &stage.names.back).await?;
+        let took = wait_for_barrier(&source, &stage.names.back, token, PROOF).await?;
+        self.keep(job, &stage).await;
+        Ok(done(format!(
+            "a barrier written at the destination was applied at the source after {:.1} ms",
+            took.as_secs_f64() * 1e3
+        )))
+    }
+
+    /// After the switch: the old owner becomes a copy that follows, and proves it.
+    pub(super) async fn enable_reverse(&self, job: &Job) -> Result<Answer, DriverError> {
+        let stage = self.stage(job)?;
+        if !self.opened(job, &stage).await? {
+            return Err(DriverError::new(
+                Retry::Retryable,
+                system(&stage.destination),
+                "proving the way back",
+                "the destination does not own the workload yet; ask for opening first",
+            ));
+        }
+        let source = match self.session(&stage.source).await {
+            Ok(source) => source,
+            Err(error) if error.retry == Retry::Retryable => {
+                return Ok(working(format!(
+                    "the old owner {} to answer: without it there is no way back",
+                    stage.source
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        let sql = format!(
+            "UPDATE foreshift.owner SET mode = 'standby', until = NULL, owner_is = {} \
+             WHERE workload = {} AND generation < {}",
+            literal(&stage.destination),
+            literal(job.workload.as_str()),
+            job.generation.0
+        );
+        source.ask("making the old owner a copy", &sql).await?;
+        let back = stage.names.back.as_str();
+        match stream::state(&source, back).await? {
+            State::Streaming(_) => {}
+            State::Disabled => {
+                let enable = format!("ALTER SUBSCRIPTION {} ENABLE", ident(back));
+                source.ask("proving the way back", &enable).await?;
+                return Ok(working("the stream back to be taken up again"));
+            }
+            State::Absent => return refuse(&stage.source, "proving the way back", "there is no stream back"),
+            State::Copying(..) => return Ok(working("the old owner to take the stream back up")),
+        }
+        let destination = self.session(&stage.destination).await?;
+        let token = send_barrier(&destination, back).await?;
+        let took = wait_for_barrier(&source, back, token, PROOF).await?;
+        // The owner first: the comparison of the mirrored job.
+        let mirrored = self.stage(&job.mirrored(job.generation))?;
+        let tables = tables(&destination, &stage.schema).await?;
+        let (mut items, mut differences) = (0, Vec::new());
+        for table in tables.iter().filter(|t| t.ordinary) {
+            let keys = some_keys(&destination, &stage.schema, table, SAMPLED).await?;
+            if keys.is_empty() {
+                continue;
+            }
+            let (looked, found) = look_at(self, &mirrored, table, keys).await?;
+            items += looked;
+            differences.extend(found);
+        }
+        differences.truncate(20);
+        Ok(Answer::Done(Evidence {
+            summary: format!(
+                "{} follows, {:.1} ms behind; {items} sampled rows, {} different",
+                stage.source,
+                took.as_secs_f64() * 1e3,
+                differences.len()
+            ),
+            equal: Some(differences.is_empty()),
+            items,
+            differences,
+            artifacts: Vec::new(),
+        }))
+    }
+
+    /// Leaves the source as a guarded copy; the destination's copy is its own from now on.
+    pub(super) async fn retire(&self, job: &Job) -> Result<Answer, DriverError> {
+        let stage = self.stage(job)?;
+        if !self.opened(job, &stage).await? {
+            return refuse(
+                &stage.destination,
+                "retiring the source",
+                "the destination does not own the workload; nothing was done",
+            );
+        }
+        self.forget(job).await;
+        let destination = self.session(&stage.destination).await?;
+        let own = format!(
+            "UPDATE foreshift.owner SET made_by = NULL, made = 'nothing' WHERE workload = {}",
+            literal(job.workload.as_str())
+        );
+        destination.ask("retiring the source", &own).await?;
+        let source = self.session(&stage.source).await?;
+        let sql = format!(
+            "UPDATE foreshift.owner SET mode = 'standby', until = NULL, made_by = NULL, owner_is = {} \
+             WHERE workload = {} AND generation < {}",
+            literal(&stage.destination),
+            literal(job.workload.as_str()),
+            job.generation.0
+        );
+        source.ask("retiring the source", &sql).await?;
+        Ok(done(format!("{} stays as a copy that refuses writes", stage.source)))
+    }
+
+    /// Ends the stream to the destination, for now or for good.
+    pub(super) async fn stop_replication(&self, job: &Job) -> Result<Answer, DriverError> {
+        let stage = self.stage(job)?;
+        self.forget(job).await;
+        let session = self.session(&stage.destination).await?;
+        let name = stage.names.stream.as_str();
+        match stream::state(&session, name).await? {
+            State::Absent => Ok(done("nothing is being copied")),
+            State::Disabled => Ok(done("the stream has ended")),
+            _ => {
+                let sql = format!("ALTER SUBSCRIPTION {} DISABLE", ident(name));
+                session.ask("ending the stream", &sql).await?;
+                Ok(done(format!("the stream {name} and {} has ended", barrier_publication(name))))
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The digest that is maintained on both sides while a workload moves: for every table the number of
+//! its rows and the sum of their hashes. A trigger adds what every change adds to it to a list beside
+//! the tables, in the same transaction; the apply worker fires it, too. A sum does not depend on the
+//! order, so both sides can be compared at the cut in the time that the list takes to add up,
+//! whatever the size of the tables. The list is folded all the while, and unlogged: after a crash of
+//! the server it is empty, which is noticed, and all rows are read again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::session::{Clusters, Session, ident, literal};
+use super::stage::{Table, qualified};
+use crate::drivers::error::{DriverError, Retry};
+use crate::fleet::Span;
+
+/// A list longer than this is folded.
+const LONG: u64 = 300;
+/// How often it is looked at.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Number of rows and sum of their hashes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Sum {
+    pub(super) rows: i64,
+    /// In decimal: more than 64 bits.
+    pub(super) hash: String,
+}
+
+/// An expression over one row of a table (called `row`) whose hash is equal on both sides exactly
+/// where the row is, whatever the settings of who writes.
+pub(super) fn row_hash(table: &Table, row: &str) -> String {
+    let columns: Vec<String> =
+        table.columns.iter().map(|(name, kind)| column(&format!("{row}.{}", ident(name)), kind)).collect();
+    format!("pg_catalog.hash_record_extended(ROW({}), 0)", columns.join(", "))
+}
+
+/// The hash of a row's key, for buckets.
+pub(super) fn key_hash(table: &Table, row: &str) -> String {
+    let kind = |name: &str| {
+        table.columns.iter().find(|(n, _)| n == name).map_or("", |(_, kind)| kind.as_str()).to_string()
+    };
+    let columns: Vec<String> =
+        table.key.iter().map(|name| column(&format!("{row}.{}", ident(name)), &kind(name))).collect();
+    format!("pg_catalog.hash_record_extended(ROW({}), 1)", columns.join(", "))
+}
+
+/// What is hashed of a column. A type's own hash calls values equal that are not the same bits (`1.0`
+/// and `1.00`, `0` and `-0`, `30 days` and `1 mon`): of those the bits are taken.
+fn column(name: &str, kind: &str) -> String {
+    match kind {
+        "float4" | "float8" => format!("pg_catalog.{kind}send({name})"),
+        "interval" => format!("pg_catalog.interval_send({name})"),
+        "text" | "varchar" | "bpchar" => format!("({name})::pg_catalog.text COLLATE \"C\""),
+        "int2" | "int4" | "int8" | "bool" | "uuid" | "bytea" | "date" | "time" | "timetz" | "timestamp"
+        | "timestamptz" | "oid" | "inet" | "cidr" | "macaddr" | "name" => name.to_string(),
+        _ => format!("({name})::pg_catalog.text COLLATE \"C\""),
+    }
+}
+
+/// Whether the text of some column depends on the session's settings.
+fn depends_on_settings(table: &Table) -> bool {
+    const FREE: [&str; 22] = [
+        "float4",
+        "float8",
+        "interval",
+        "text",
+        "varchar",
+        "bpchar",
+        "int2",
+        "int4",
+        "int8",
+        "bool",
+        "uuid",
+        "bytea",
+        "date",
+        "time",
+        "timetz",
+        "timestamp",
+        "timestamptz",
+        "oid",
+        "numeric",
+        "json",
+        "jsonb",
+        "inet",
+    ];
+    table.columns.iter().any(|(_, kind)| !FREE.contains(&kind.as_str()))
+}
+
+/// The list's name.
+pub(super) fn list(digest: &str) -> String {
+    format!("foreshift.{}", ident(&format!("{digest}_list")))
+}
+
+fn function(digest: &str, number: usize) -> String {
+    format!("foreshift.{}", ident(&format!("{digest}_{number}")))
+}
+
+/// Makes the list and the triggers of all tables that hold rows; each table in a transaction of its
+/// own, and only where it has none yet. `lock` bounds how long writers wait behind us.
+pub(super) async fn install(
+    session: &Session,
+    schema: &str,
+    digest: &str,
+    tables: &[Table],
+    lock: Span,
+) -> Result<(), DriverError> {
+    let doing = "maintaining the digest";
+    let sql = format!(
+        "CREATE UNLOGGED TABLE IF NOT EXISTS {list} \
+           (rel int NOT NULL, n bigint NOT NULL, h numeric NOT NULL, base boolean NOT NULL DEFAULT false); \
+         SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+           JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE t.tgname = {name} AND n.nspname = {schema}",
+        list = list(digest),
+        name = literal(&format!("{digest}_rows")),
+        schema = literal(schema),
+    );
+    let have: Vec<String> =
+        session.ask(doing, &sql).await?.iter().map(|line| line.text(0).to_string()).collect();
+    for (number, table) in tables.iter().enumerate().filter(|(_, t)| t.ordinary && !have.contains(&t.name)) {
+        let sql = install_sql(schema, digest, number, table);
+        let sql = format!("SET LOCAL lock_timeout = {}; {sql}", lock.0.max(1));
+        session.ask(&format!("{doing} of {schema}.{}", table.name), &sql).await?;
+    }
+    Ok(())
+}
+
+fn install_sql(schema: &str, digest: &str, number: usize, table: &Table) -> String {
+    let (list, function, on) = (list(digest), function(digest, number), qualified(schema, &table.name));
+    let cleared = format!("foreshift.{}", ident(&format!("{digest}_{number}_cleared")));
+    let settings = if depends_on_settings(table) {
+        "SET timezone = 'UTC' SET datestyle = 'ISO' SET intervalstyle = 'postgres' \
+         SET extra_float_digits = 3 SET bytea_output = 'hex'"
+    } else {
+        ""
+    };
+    let (new, old) = (row_hash(table, "NEW"), row_hash(table, "OLD"));
+    format!(
+        "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
+         SET search_path = pg_catalog, pg_temp {settings} AS $digest$ BEGIN \
+           IF TG_OP = 'UPDATE' THEN \
+             INSERT INTO {list} VALUES ({number}, 0, {new}::numeric - {old}); \
+           ELSIF TG_OP = 'INSERT' THEN INSERT INTO {list} VALUES ({number}, 1, {new}); \
+           ELSE INSERT INTO {list} VALUES ({number}, -1, -({old}::numeric)); END IF; \
+           RETURN NULL; END $digest$; \
+         CREATE OR REPLACE FUNCTION {cleared}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
+         SET search_path = pg_catalog, pg_temp AS $digest$ BEGIN \
+           INSERT INTO {list} SELECT {number}, -coalesce(sum(n), 0), -coalesce(sum(h), 0) FROM {list} \
+             WHERE rel = {number}; \
+           RETURN NULL; END $digest$; \
+         CREATE OR REPLACE TRIGGER {rows} AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW \
+           EXECUTE FUNCTION {function}(); \
+         CREATE OR REPLACE TRIGGER {clears} AFTER TRUNCATE ON {on} EXECUTE FUNCTION {cleared}(); \
+         ALTER TABLE {on} ENABLE ALWAYS TRIGGER {rows}, ENABLE ALWAYS TRIGGER {clears}",
+        rows = ident(&format!("{digest}_rows")),
+        clears = ident(&format!("{digest}_cleared")),
+    )
+}
+
+/// Whether every table that holds rows has its trigger here.
+pub(super) async fn is_installed(
+    session: &Session,
+    schema: &str,
+    digest: &str,
+    tables: &[Table],
+) -> Result<bool, DriverError> {
+    let sql = format!(
+        "SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+           JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.tgname = {} AND n.nspname = {}",
+        literal(&format!("{digest}_rows")),
+        literal(schema)
+    );
+    let have = session.one("looking for the digest", &sql).await?.number(0);
+    Ok(have as usize >= tables.iter().filter(|t| t.ordinary).count())
+}
+
+/// Reads all rows of one table, and begins (or corrects) its digest from them, in one snapshot.
+pub(super) async fn begin(
+    session: &Session,
+    schema: &str,
+    digest: &str,
+    number: usize,
+    table: &Table,
+    limit: Span,
+) -> Result<Sum, DriverError> {
+    let list = list(digest);
+    let sql = format!(
+        "WITH s AS (SELECT count(*) AS n, coalesce(sum({hash}), 0) AS h FROM ONLY {on} AS r), \
+           x AS (SELECT coalesce(sum(n), 0) AS n, coalesce(sum(h), 0) AS h FROM {list} WHERE rel = {number}), \
+           i AS (INSERT INTO {list} SELECT {number}, s.n - x.n, s.h - x.h, true FROM s, x) \
+         SELECT n, h FROM s",
+        hash = row_hash(table, "r"),
+        on = qualified(schema, &table.name),
+    );
+    let lines = session.ask_long(&format!("reading {schema}.{}", table.name), &sql, limit).await?;
+    Ok(lines.first().map(|l| Sum { rows: l.number(0), hash: l.text(1).to_string() }).unwrap_or_default())
+}
+
+/// The digests of all tables, from the list alone.
+///
+/// # Errors
+/// Where a table's digest was never begun, or was lost when the server crashed.
+pub(super) async fn sums(
+    session: &Session,
+    digest: &str,
+    tables: &[Table],
+) -> Result<BTreeMap<usize, Sum>, DriverError> {
+    let sql = format!("SELECT rel, sum(n), sum(h), bool_or(base) FROM {} GROUP BY rel", list(digest));
+    let doing = "adding up the digest";
+    let mut sums = BTreeMap::new();
+    for line in session.ask(doing, &sql).await?.iter().filter(|line| line.yes(3)) {
+        sums.insert(line.number(0) as usize, Sum { rows: line.number(1), hash: line.text(2).to_string() });
+    }
+    if tables.iter().enumerate().any(|(number, table)| table.ordinary && !sums.contains_key(&number)) {
+        return Err(DriverError::new(
+            Retry::Retryable,
+            super::session::system(&session.address),
+            doing,
+            "the digest of a table is not there: it was not compared yet, or the server crashed since; all rows are to be compared again",
+        ));
+    }
+    Ok(sums)
+}
+
+/// Adds the list up into one line a table where it is long. What is deleted and what takes its place
+/// change in one statement, so a sum sees either.
+pub(super) async fn fold(session: &Session, digest: &str) -> Result<(), DriverError> {
+    let (doing, list) = ("folding the digest", list(digest));
+    let there = format!("SELECT to_regclass({}) IS NOT NULL", literal(&list));
+    if !session.one(doing, &there).await?.yes(0) {
+        return Ok(());
+    }
+    let long = format!("SELECT count(*) > {LONG} FROM (SELECT 1 FROM {list} LIMIT {}) s", LONG + 1);
+    if !session.one(doing, &long).await?.yes(0) {
+        return Ok(());
+    }
+    let sql = format!(
+        "WITH gone AS (DELETE FROM {list} RETURNING rel, n, h, base) \
+         INSERT INTO {list} SELECT rel, sum(n), sum(h), bool_or(base) FROM gone GROUP BY rel"
+    );
+    session.ask(doing, &sql).await?;
+    // The dead lines would be passed over by every sum.
+    session.ask(doing, &format!("VACUUM (TRUNCATE OFF) {list}")).await.map(|_| ())
+}
+
+/// Folds on both sides until it is dropped.
+pub(super) struct Keeper(JoinHandle<()>);
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Keeper {
+    pub(super) fn start(clusters: Arc<Clusters>, addresses: [String; 2], digest: String) -> Self {
+        Self(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(EVERY).await;
+                for address in &addresses {
+                    let Ok(session) = clusters.session(address).await else { continue };
+                    if let Err(error) = fold(&session, &digest).await {
+                        tracing::debug!(%error, "the digest was not folded");
+                    }
+                }
+            }
+        }))
+    }
+}
+
+/// Takes triggers, functions and list away, found by name alone.
+pub(super) async fn remove(session: &Session, digest: &str, lock: Span) -> Result<(), DriverError> {
+    let doing = "removing the digest";
+    let triggers = format!(
+        "SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+           JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE t.tgname IN ({}, {}) AND NOT t.tgisinternal ORDER BY 1, 2, 3",
+        literal(&format!("{digest}_rows")),
+        literal(&format!("{digest}_cleared"))
+    );
+    for line in session.ask(doing, &triggers).await? {
+        let sql = format!(
+            "SET LOCAL lock_timeout = {}; DROP TRIGGER IF EXISTS {} ON {}",
+            lock.0.max(1),
+            ident(line.text(2)),
+            qualified(line.text(0), line.text(1))
+        );
+        session.ask(doing, &sql).await?;
+    }
+    let functions = format!(
+        "SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+         WHERE n.nspname = 'foreshift' AND starts_with(p.proname, {})",
+        literal(&format!("{digest}_"))
+    );
+    let mut sql = format!("DROP TABLE IF EXISTS {}", list(digest));
+    for line in session.ask(doing, &functions).await? {
+        sql.push_str(&format!("; DROP FUNCTION IF EXISTS foreshift.{}()", ident(line.text(0))));
+    }
+    session.ask(doing, &sql).await.map(|_| ())
+}

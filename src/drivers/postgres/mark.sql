@@ -1,0 +1,146 @@
+-- What stands in every database that a workload was moved from or to: whose it is. It is no artifact
+-- of one migration: it is what refuses a deposed leader, and writes to a copy, for good.
+CREATE SCHEMA IF NOT EXISTS foreshift;
+
+CREATE TABLE IF NOT EXISTS foreshift.owner (
+  workload text PRIMARY KEY,
+  schema_name text NOT NULL,
+  generation bigint NOT NULL,
+  epoch bigint NOT NULL,
+  mode text NOT NULL CHECK (mode IN ('writable', 'fenced', 'standby')),
+  -- When a fence lets go by itself.
+  until timestamptz,
+  -- The migration whose copy this is, until it is retired; and what it made: 'schema', 'tables' in a
+  -- schema that was there, 'nothing' where an older copy stood.
+  made_by text,
+  made text NOT NULL DEFAULT 'nothing',
+  -- Where the owner is, for who writes here.
+  owner_is text
+);
+
+-- Before every statement that writes. It shares a lock that a fence holds alone, so a fence waits for
+-- transactions under way and holds up later ones; what it reads after the lock is what the fence left.
+-- Isolation levels with a snapshot of their own must lock the row to see it as it is.
+CREATE OR REPLACE FUNCTION foreshift.guard() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $guard$
+DECLARE
+  m foreshift.owner;
+BEGIN
+  PERFORM pg_advisory_xact_lock_shared(TG_ARGV[1]::bigint);
+  IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
+    SELECT * INTO m FROM foreshift.owner o WHERE o.workload = TG_ARGV[0];
+  ELSE
+    SELECT * INTO m FROM foreshift.owner o WHERE o.workload = TG_ARGV[0] FOR SHARE;
+  END IF;
+  IF m.mode = 'standby' OR (m.mode = 'fenced' AND clock_timestamp() <= m.until) THEN
+    RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction',
+      MESSAGE = format('foreshift: %s.%s is not written to here now', TG_TABLE_SCHEMA, TG_TABLE_NAME),
+      HINT = coalesce('Its owner is ' || m.owner_is, 'It is being moved; try again.');
+  END IF;
+  RETURN NULL;
+END $guard$;
+
+-- Refuses an older leader, and a place that does not own the workload.
+CREATE OR REPLACE FUNCTION foreshift.check_owner(m foreshift.owner, w text, g bigint, e bigint)
+RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $check$
+BEGIN
+  IF m.workload IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'FS002', MESSAGE = format('%s is not known here; prepare it first', w);
+  ELSIF m.epoch > e THEN
+    RAISE EXCEPTION USING ERRCODE = 'FS001',
+      MESSAGE = format('the leader of epoch e%s was here, ours is e%s: this engine is deposed', m.epoch, e);
+  ELSIF m.mode = 'standby' OR m.generation >= g THEN
+    RAISE EXCEPTION USING ERRCODE = 'FS002',
+      MESSAGE = format('%s is %s here at g%s, so it is not ours to change at g%s', w, m.mode, m.generation, g);
+  END IF;
+END $check$;
+
+-- Where every sequence of a schema stands.
+CREATE OR REPLACE FUNCTION foreshift.sequences(s text) RETURNS jsonb LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $sequences$
+DECLARE
+  r record;
+  v record;
+  found jsonb := '[]';
+BEGIN
+  FOR r IN SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = s AND c.relkind = 'S' ORDER BY 1 LOOP
+    EXECUTE format('SELECT last_value, is_called FROM %I.%I', s, r.relname) INTO v;
+    found := found || jsonb_build_array(jsonb_build_array(r.relname, v.last_value, v.is_called));
+  END LOOP;
+  RETURN found;
+END $sequences$;
+
+-- Holds writes until u. Sealed, the stream to the destination ends here: what is written to this
+-- place later is not sent there, and the barrier carries the generation and where sequences stand.
+CREATE OR REPLACE FUNCTION foreshift.hold(
+  w text, k bigint, g bigint, e bigint, u timestamptz, sealed boolean, stream text
+) RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $hold$
+DECLARE
+  m foreshift.owner;
+  t bigint := 0;
+BEGIN
+  PERFORM pg_advisory_xact_lock(k);
+  SELECT * INTO m FROM foreshift.owner o WHERE o.workload = w FOR UPDATE;
+  PERFORM foreshift.check_owner(m, w, g, e);
+  UPDATE foreshift.owner o SET mode = 'fenced', until = u, epoch = e WHERE o.workload = w;
+  IF sealed THEN
+    EXECUTE format('ALTER PUBLICATION %I SET (publish = '''')', stream);
+    EXECUTE format('UPDATE foreshift.%I SET token = token + 1, sealed = $1, sequences = $2 RETURNING token', stream)
+      INTO STRICT t USING g, foreshift.sequences(m.schema_name);
+  END IF;
+  RETURN t;
+END $hold$;
+
+-- Lets writes go on, and the stream with them.
+CREATE OR REPLACE FUNCTION foreshift.let_go(w text, e bigint, stream text) RETURNS text LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $let_go$
+DECLARE
+  m foreshift.owner;
+BEGIN
+  SELECT * INTO m FROM foreshift.owner o WHERE o.workload = w FOR UPDATE;
+  IF m.workload IS NULL OR m.mode = 'standby' THEN
+    RETURN coalesce(m.mode, 'unknown');
+  ELSIF m.epoch > e THEN
+    RAISE EXCEPTION USING ERRCODE = 'FS001',
+      MESSAGE = format('the leader of epoch e%s was here, ours is e%s: this engine is deposed', m.epoch, e);
+  END IF;
+  IF m.mode = 'fenced' AND EXISTS (SELECT 1 FROM pg_publication p WHERE p.pubname = stream) THEN
+    EXECUTE format('ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')', stream);
+  END IF;
+  UPDATE foreshift.owner o SET mode = 'writable', until = NULL, epoch = e WHERE o.workload = w;
+  RETURN m.mode;
+END $let_go$;
+
+-- Makes this place the owner at generation g: sequences as the barrier brought them, the stream back
+-- begins in the same transaction in which the first write is allowed.
+CREATE OR REPLACE FUNCTION foreshift.open(w text, g bigint, e bigint, stream text, back text) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $open$
+DECLARE
+  m foreshift.owner;
+  b record;
+  s jsonb;
+BEGIN
+  SELECT * INTO m FROM foreshift.owner o WHERE o.workload = w FOR UPDATE;
+  IF m.mode = 'writable' AND m.generation >= g THEN
+    RETURN 'already';
+  ELSIF m.workload IS NULL OR m.generation >= g THEN
+    RAISE EXCEPTION USING ERRCODE = 'FS002',
+      MESSAGE = format('%s cannot be opened at g%s here: it is %s at g%s', w, g, m.mode, m.generation);
+  ELSIF m.epoch > e THEN
+    RAISE EXCEPTION USING ERRCODE = 'FS001',
+      MESSAGE = format('the leader of epoch e%s was here, ours is e%s: this engine is deposed', m.epoch, e);
+  END IF;
+  EXECUTE format('SELECT sealed, sequences FROM foreshift.%I', stream) INTO b;
+  IF b.sealed = g THEN
+    FOR s IN SELECT * FROM jsonb_array_elements(b.sequences) LOOP
+      PERFORM setval(format('%I.%I', m.schema_name, s->>0)::regclass, (s->>1)::bigint, (s->>2)::boolean);
+    END LOOP;
+  END IF;
+  IF EXISTS (SELECT 1 FROM pg_publication p WHERE p.pubname = back) THEN
+    EXECUTE format('ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')', back);
+  END IF;
+  UPDATE foreshift.owner o SET mode = 'writable', generation = g, epoch = e, until = NULL, owner_is = NULL
+    WHERE o.workload = w;
+  RETURN CASE WHEN b.sealed = g THEN 'sealed' ELSE 'unsealed' END;
+END $open$;

@@ -1,0 +1,180 @@
+//! PostgreSQL 15 and newer: a workload is a schema, a partition is a cluster. A schema is moved by
+//! logical replication; both sides keep a digest of every table, which is compared at the cut; writes
+//! are held by a guard on every table that reads one row under a lock; the way back is a second stream,
+//! made and proved before the cut and silent until it. Which way data flows is decided by what each
+//! publication publishes, inside the transaction that seals the source or opens the destination.
+//!
+//! What was done is always found out by asking the servers; a restart loses a comparison that was under
+//! way and nothing else.
+
+mod canary;
+mod copy;
+mod cut;
+mod digest;
+mod discover;
+mod options;
+mod prepare;
+mod probe;
+mod session;
+mod stage;
+mod stream;
+mod sweep;
+mod verify;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+
+pub use options::PostgresOptions;
+
+use self::canary::Sampler;
+use self::digest::Keeper;
+use self::session::Clusters;
+use self::stage::Stage;
+use self::verify::Running;
+use super::error::DriverError;
+use super::mover::{
+    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Evidence, Job, JobStatus, Mover,
+    Permit, Probe,
+};
+use crate::fleet::{Timestamp, Topology};
+
+/// What the driver has under way for one job; a restart loses it and nothing else.
+#[derive(Default)]
+struct Work {
+    comparison: Option<Running>,
+    keeper: Option<Keeper>,
+    sampler: Option<Sampler>,
+}
+
+/// The driver of one set of clusters.
+#[derive(Clone)]
+pub struct PostgresMover {
+    options: Arc<PostgresOptions>,
+    clusters: Arc<Clusters>,
+    counters: Arc<Mutex<BTreeMap<String, discover::Counters>>>,
+    work: Arc<tokio::sync::Mutex<HashMap<String, Work>>>,
+}
+
+impl PostgresMover {
+    /// A driver for these clusters; connects when it is first asked something.
+    pub fn new(options: PostgresOptions) -> Self {
+        Self {
+            clusters: Arc::new(Clusters::new(&options)),
+            options: Arc::new(options),
+            counters: Arc::default(),
+            work: Arc::default(),
+        }
+    }
+
+    /// Does something with what is under way for a migration, whichever way its job goes.
+    async fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
+        then(self.work.lock().await.entry(stage::Names::of(job).digest).or_default())
+    }
+
+    /// Folds the digests of both sides from now on.
+    async fn keep(&self, job: &Job, stage: &Stage) {
+        let addresses = [stage.source.clone(), stage.destination.clone()];
+        let (clusters, digest) = (self.clusters.clone(), stage.names.digest.clone());
+        self.with_work(job, |w| {
+            w.keeper.get_or_insert_with(|| Keeper::start(clusters, addresses, digest));
+        })
+        .await;
+    }
+
+    /// Ends what is under way for a migration.
+    async fn forget(&self, job: &Job) {
+        self.work.lock().await.remove(&stage::Names::of(job).digest);
+    }
+}
+
+/// Done, with words only.
+fn done(summary: impl Into<String>) -> Answer {
+    Answer::Done(Evidence { summary: summary.into(), ..Evidence::default() })
+}
+
+/// Still at it.
+fn working(waiting_for: impl Into<String>) -> Answer {
+    Answer::Working { waiting_for: waiting_for.into() }
+}
+
+#[async_trait]
+impl Mover for PostgresMover {
+    fn class(&self) -> &str {
+        "postgres"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            online: true,
+            digest: true,
+            reverse_proved_before_cut: true,
+            reverse: true,
+            fence_checked_by_target: true,
+            canary_reads: true,
+            canary_traffic: false,
+            system_votes: false,
+        }
+    }
+
+    async fn discover(&self) -> Result<Topology, DriverError> {
+        self.topology().await
+    }
+
+    fn describe(&self, job: &Job) -> Vec<String> {
+        self.commands(job)
+    }
+
+    fn artifacts(&self, job: &Job, action: &Action) -> Vec<Artifact> {
+        sweep::artifacts(job, action)
+    }
+
+    fn cleanup_policy(&self, artifact: &Artifact) -> CleanupPolicy {
+        match artifact.kind.as_str() {
+            sweep::COPY => CleanupPolicy::OnFailure,
+            _ => CleanupPolicy::DeferredOnSuccess,
+        }
+    }
+
+    async fn perform(&self, job: &Job, action: &Action, permit: &Permit) -> Result<Answer, DriverError> {
+        match action {
+            Action::Announce => Ok(done("PostgreSQL has no notion of it; nothing was sent")),
+            Action::Prepare => self.prepare(job, permit).await,
+            Action::Replicate => self.replicate(job).await,
+            Action::StopReplication => self.stop_replication(job).await,
+            Action::Verify => self.verify(job).await,
+            Action::ArmReverse => self.arm_reverse(job).await,
+            Action::ProbeReverse => self.probe_reverse(job).await,
+            Action::CanaryShare { share } => self.canary(job, *share).await.map(done),
+            Action::Fence { deadline } => self.fence(job, permit, *deadline).await,
+            Action::Unfence => self.unfence(job, permit).await,
+            Action::VerifyAtCut => self.verify_at_cut(job).await,
+            Action::Commit => Ok(done("the owner record decides; PostgreSQL has no say")),
+            Action::Open => self.open(job, permit).await,
+            Action::EnableReverse => self.enable_reverse(job).await,
+            Action::Retire => self.retire(job).await,
+            Action::Cleanup { artifact } => self.cleanup(job, artifact).await,
+        }
+    }
+
+    async fn probe(&self, job: &Job, action: &Action) -> Probe {
+        self.look(job, action).await
+    }
+
+    async fn status(&self, job: &Job) -> Result<JobStatus, DriverError> {
+        self.job_status(job).await
+    }
+
+    async fn samples(
+        &self,
+        job: &Job,
+        since: Timestamp,
+    ) -> Result<(CanarySample, CanarySample), DriverError> {
+        self.measured(job, since).await
+    }
+
+    async fn leaks(&self) -> Result<Vec<Artifact>, DriverError> {
+        self.scan().await
+    }
+}

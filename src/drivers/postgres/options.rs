@@ -1,0 +1,104 @@
+//! What a person says about a set of PostgreSQL clusters: where they are, who we are there, and
+//! which schemas are workloads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::fleet::{ApplicationId, Span};
+
+/// How the driver reaches the clusters that one set of schemas is moved between.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// The set's name; workloads are called `<name>-<schema>`.
+    pub name: String,
+    /// The application that the schemas belong to.
+    pub application: ApplicationId,
+    /// Kind of work, for example `oltp`; an input of the predictions.
+    pub kind: String,
+    /// Every cluster, `address:port`; each is a partition. The clusters reach each other under the
+    /// same addresses.
+    pub clusters: Vec<String>,
+    /// The database, called the same on every cluster.
+    pub database: String,
+    /// The schemas that are workloads; empty = every schema that holds a table.
+    pub schemas: Vec<String>,
+    /// A role that may replicate and make subscriptions: in PostgreSQL 15 a superuser.
+    pub username: String,
+    /// Its password; never shown.
+    pub password: Option<String>,
+    /// Path of a password file (`.pgpass`) on the servers, with which they log in at each other.
+    /// Without it the password stands in the subscription, where superusers can read it.
+    pub passfile: Option<String>,
+    /// Which host a cluster stands on: `address:port` or `address` → host. One that is not named
+    /// stands on a host that is called like its address.
+    pub hosts: BTreeMap<String, String>,
+    /// How long a connection may take.
+    pub connect_timeout: Span,
+    /// How long one statement may take, but for those that read or copy all data.
+    pub command_timeout: Span,
+    /// How long a statement that reads all of a table may take.
+    pub scan_timeout: Span,
+    /// How long a lock on a table is waited for while something is installed; writers wait behind it.
+    pub lock_timeout: Span,
+    /// Real reads per second that a canary step sends to each side.
+    pub canary_reads_per_s: u32,
+    /// The program `pg_dump`; `None` = the search path and Debian's folders.
+    pub pg_dump: Option<PathBuf>,
+}
+
+impl PostgresOptions {
+    /// Defaults for the set of that name on these clusters, in `database`.
+    pub fn new(
+        name: impl Into<String>,
+        clusters: impl IntoIterator<Item = impl Into<String>>,
+        database: impl Into<String>,
+    ) -> Self {
+        let name = name.into();
+        Self {
+            application: ApplicationId::from(name.as_str()),
+            name,
+            kind: "oltp".into(),
+            clusters: clusters.into_iter().map(Into::into).collect(),
+            database: database.into(),
+            schemas: Vec::new(),
+            username: "postgres".into(),
+            password: None,
+            passfile: None,
+            hosts: BTreeMap::new(),
+            connect_timeout: Span::seconds(2),
+            command_timeout: Span::seconds(5),
+            scan_timeout: Span::hours(6),
+            lock_timeout: Span::millis(500),
+            canary_reads_per_s: 50,
+            pg_dump: None,
+        }
+    }
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresOptions")
+            .field("name", &self.name)
+            .field("clusters", &self.clusters)
+            .field("database", &self.database)
+            .field("schemas", &self.schemas)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "(hidden)"))
+            .field("passfile", &self.passfile)
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let mut options = PostgresOptions::new("shop", ["10.0.0.1:5432"], "shop");
+        options.password = Some("opensesame".into());
+        assert!(!format!("{options:?}").contains("opensesame"));
+    }
+}

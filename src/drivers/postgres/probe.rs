@@ -1,0 +1,101 @@
+//! Whether an action was done, from the catalogs alone.
+
+use super::stage::Stage;
+use super::stream::{self, State};
+use super::{PostgresMover, digest, stage};
+use crate::drivers::error::{DriverError, Retry};
+use crate::drivers::mover::{Action, Evidence, Job, Probe};
+
+pub(super) fn applied(summary: &str) -> Probe {
+    Probe::Applied { evidence: Evidence { summary: summary.into(), ..Evidence::default() } }
+}
+
+fn is(yes: bool, summary: &str) -> Probe {
+    if yes { applied(summary) } else { Probe::NotStarted }
+}
+
+impl PostgresMover {
+    pub(super) async fn look(&self, job: &Job, action: &Action) -> Probe {
+        let looked = async {
+            let stage = self.stage(job)?;
+            self.look_at_stage(job, &stage, action).await
+        };
+        match looked.await {
+            Ok(probe) => probe,
+            Err(DriverError { retry: Retry::Permanent, detail, .. }) => Probe::Failed { reason: detail },
+            Err(error) => Probe::Unknown { reason: error.to_string() },
+        }
+    }
+
+    async fn look_at_stage(&self, job: &Job, at: &Stage, action: &Action) -> Result<Probe, DriverError> {
+        match action {
+            Action::Announce | Action::Commit => return Ok(applied("nothing to be done")),
+            Action::Verify | Action::VerifyAtCut | Action::ProbeReverse | Action::EnableReverse => {
+                let going_on = self.with_work(job, |w| w.comparison.is_some()).await;
+                let going_on = going_on && *action == Action::Verify;
+                return Ok(if going_on { Probe::InProgress } else { Probe::NotStarted });
+            }
+            Action::CanaryShare { share } => {
+                let reads = self.with_work(job, |w| w.sampler.is_some()).await;
+                return Ok(is(reads == (share.get() > 0.0), "reads are sent as asked"));
+            }
+            Action::Cleanup { artifact } => return self.look_cleanup(artifact).await,
+            _ => {}
+        }
+        let destination = self.session(&at.destination).await?;
+        let theirs = self.mark(&destination, &job.workload).await?;
+        let open = theirs.as_ref().is_some_and(|m| m.open_at(job.generation));
+        Ok(match action {
+            Action::Prepare => {
+                let made = theirs.as_ref().is_some_and(|m| m.made_by == at.names.copy);
+                let source = self.session(&at.source).await?;
+                let sql = format!(
+                    "SELECT count(*) FROM pg_publication WHERE pubname = {}",
+                    super::session::literal(&stage::barrier_publication(&at.names.stream))
+                );
+                let published = source.one("looking for the publication", &sql).await?.number(0) > 0;
+                is(open || (made && published), "the structure is there and the source publishes")
+            }
+            Action::Replicate if open => applied("the destination is open already"),
+            Action::Replicate => match stream::state(&destination, &at.names.stream).await? {
+                State::Absent | State::Disabled => Probe::NotStarted,
+                State::Copying(..) => Probe::InProgress,
+                State::Streaming(_) => {
+                    let source = self.session(&at.source).await?;
+                    let tables = stage::tables(&source, &at.schema).await?;
+                    let digest = &at.names.digest;
+                    let kept = digest::is_installed(&destination, &at.schema, digest, &tables).await?;
+                    if kept { applied("copied, and the stream is applied") } else { Probe::InProgress }
+                }
+            },
+            Action::StopReplication => {
+                let state = stream::state(&destination, &at.names.stream).await?;
+                is(matches!(state, State::Absent | State::Disabled), "nothing is being copied")
+            }
+            Action::ArmReverse => {
+                let source = self.session(&at.source).await?;
+                let state = stream::state(&source, &at.names.back).await?;
+                is(open || matches!(state, State::Streaming(_)), "the stream back stands")
+            }
+            Action::Fence { .. } | Action::Unfence => {
+                let source = self.session(&at.source).await?;
+                let mark = self.mark(&source, &job.workload).await?;
+                let held = mark.as_ref().is_some_and(|m| m.mode == "fenced" && m.held);
+                let unheld = mark.is_none_or(|m| m.mode != "fenced");
+                match action {
+                    Action::Unfence => is(open || unheld, "the source is not held"),
+                    _ => is(open || held, "the source is held"),
+                }
+            }
+            Action::Open => is(open, "the destination is the owner"),
+            Action::Retire => {
+                let source = self.session(&at.source).await?;
+                let mark = self.mark(&source, &job.workload).await?;
+                let copy = mark.is_some_and(|m| m.mode == "standby");
+                let own = theirs.is_some_and(|m| m.made_by.is_empty());
+                is(open && copy && own, "the source is a copy")
+            }
+            _ => Probe::NotStarted,
+        })
+    }
+}

@@ -1,0 +1,276 @@
+//! The two clusters of one job, the names of all that is made for it, and the tables that it moves.
+
+use super::PostgresMover;
+use super::session::{Line, Session, ident, literal, system};
+use crate::drivers::error::{DriverError, Retry};
+use crate::drivers::mover::Job;
+use crate::fleet::{Generation, HostId, PartitionId, WorkloadId};
+
+/// What is made for one migration is called so. A stream bears the name of where it goes, so that the
+/// mirrored job finds the same two streams, changed about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Names {
+    /// The stream to the job's destination: publication, slot, subscription, barrier.
+    pub(super) stream: String,
+    /// The stream back to the job's source.
+    pub(super) back: String,
+    /// What maintains the digest, on both sides.
+    pub(super) digest: String,
+    /// The copy at a destination.
+    pub(super) copy: String,
+}
+
+impl Names {
+    pub(super) fn of(job: &Job) -> Self {
+        let anyway = Job { generation: Generation(0), ..job.clone() };
+        // Source and destination are no part of a key.
+        let name = |what: &str| format!("fs_{}", anyway.key(what));
+        Self {
+            stream: name(&format!("stream to {}", job.destination)),
+            back: name(&format!("stream to {}", job.source)),
+            digest: name("digest"),
+            copy: name("copy"),
+        }
+    }
+}
+
+/// The publication that carries the barrier alone, always.
+pub(super) fn barrier_publication(stream: &str) -> String {
+    format!("{stream}_b")
+}
+
+/// The mark of one workload on one cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Mark {
+    pub(super) generation: u64,
+    pub(super) epoch: u64,
+    pub(super) mode: String,
+    /// A fence that still holds.
+    pub(super) held: bool,
+    /// The migration whose copy it is.
+    pub(super) made_by: String,
+}
+
+impl Mark {
+    /// Whether it is the owner at `generation` or a later one.
+    pub(super) fn open_at(&self, generation: Generation) -> bool {
+        self.mode != "standby" && self.generation >= generation.0
+    }
+}
+
+/// One table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Table {
+    pub(super) name: String,
+    /// It holds rows itself; a partitioned parent does not.
+    pub(super) ordinary: bool,
+    /// Columns of its primary key, in order.
+    pub(super) key: Vec<String>,
+    /// Columns and their types.
+    pub(super) columns: Vec<(String, String)>,
+}
+
+/// The two clusters of a job.
+pub(super) struct Stage {
+    pub(super) names: Names,
+    pub(super) schema: String,
+    pub(super) source: String,
+    pub(super) destination: String,
+    /// The lock that writers share.
+    pub(super) lock: i64,
+}
+
+impl PostgresMover {
+    /// The partition that a cluster is: `host/port`.
+    pub(super) fn partition_of(&self, address: &str) -> PartitionId {
+        let port = address.rsplit_once(':').map_or("", |(_, port)| port);
+        PartitionId::of(&self.host_of(address), port)
+    }
+
+    /// The host that a cluster stands on.
+    pub(super) fn host_of(&self, address: &str) -> HostId {
+        let ip = address.rsplit_once(':').map_or(address, |(ip, _)| ip);
+        let named = [address, ip].into_iter().find_map(|name| self.options.hosts.get(name));
+        HostId::from(named.map_or(ip, String::as_str))
+    }
+
+    /// The workload that a schema is.
+    pub(super) fn workload_of(&self, schema: &str) -> WorkloadId {
+        WorkloadId::new(format!("{}-{schema}", self.options.name))
+    }
+
+    pub(super) fn address_of(&self, partition: &PartitionId) -> Result<String, DriverError> {
+        let found = self.options.clusters.iter().find(|a| &self.partition_of(a) == partition);
+        found.cloned().ok_or_else(|| {
+            let known: Vec<String> =
+                self.options.clusters.iter().map(|a| self.partition_of(a).to_string()).collect();
+            DriverError::new(
+                Retry::Permanent,
+                format!("postgres {}", self.options.name),
+                format!("finding {partition}"),
+                format!("expected one of the clusters {}", known.join(", ")),
+            )
+        })
+    }
+
+    /// Finds the clusters of a job; nobody is asked anything.
+    pub(super) fn stage(&self, job: &Job) -> Result<Stage, DriverError> {
+        let schema = job
+            .workload
+            .as_str()
+            .strip_prefix(self.options.name.as_str())
+            .and_then(|rest| rest.strip_prefix('-'))
+            .filter(|schema| !schema.is_empty())
+            .ok_or_else(|| {
+                DriverError::new(
+                    Retry::Permanent,
+                    format!("postgres {}", self.options.name),
+                    "finding the workload",
+                    format!("expected {}-SCHEMA, got {}", self.options.name, job.workload),
+                )
+            })?;
+        let hash = blake3::hash(job.workload.as_str().as_bytes());
+        let mut lock = [0; 8];
+        lock.copy_from_slice(&hash.as_bytes()[..8]);
+        Ok(Stage {
+            names: Names::of(job),
+            schema: schema.to_string(),
+            source: self.address_of(&job.source)?,
+            destination: self.address_of(&job.destination)?,
+            lock: i64::from_be_bytes(lock),
+        })
+    }
+
+    pub(super) async fn session(&self, address: &str) -> Result<Session, DriverError> {
+        self.clusters.session(address).await
+    }
+
+    /// The mark of a workload on a cluster; `None` where it has none.
+    pub(super) async fn mark(
+        &self,
+        session: &Session,
+        workload: &WorkloadId,
+    ) -> Result<Option<Mark>, DriverError> {
+        const DOING: &str = "reading whose the workload is";
+        let there = session.one(DOING, "SELECT to_regclass('foreshift.owner') IS NOT NULL").await?;
+        if !there.yes(0) {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT generation, epoch, mode, mode = 'fenced' AND clock_timestamp() <= until, made_by \
+             FROM foreshift.owner WHERE workload = {}",
+            literal(workload.as_str())
+        );
+        Ok(session.ask(DOING, &sql).await?.first().map(read_mark))
+    }
+
+    /// Whether the destination owns the workload at the job's generation or a later one.
+    pub(super) async fn opened(&self, job: &Job, stage: &Stage) -> Result<bool, DriverError> {
+        let session = self.session(&stage.destination).await?;
+        Ok(self.mark(&session, &job.workload).await?.is_some_and(|m| m.open_at(job.generation)))
+    }
+}
+
+/// A mark from columns generation, epoch, mode, held, made_by.
+pub(super) fn read_mark(line: &Line) -> Mark {
+    Mark {
+        generation: line.text(0).parse().unwrap_or(0),
+        epoch: line.text(1).parse().unwrap_or(0),
+        mode: line.text(2).to_string(),
+        held: line.yes(3),
+        made_by: line.text(4).to_string(),
+    }
+}
+
+/// `"schema"."table"`.
+pub(super) fn qualified(schema: &str, table: &str) -> String {
+    format!("{}.{}", ident(schema), ident(table))
+}
+
+/// All tables of a schema, by name.
+pub(super) async fn tables(session: &Session, schema: &str) -> Result<Vec<Table>, DriverError> {
+    let sql = format!(
+        "SELECT c.relname, c.relkind = 'r', a.attname, t.typname, \
+           coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index i \
+             WHERE i.indrelid = c.oid AND i.indisprimary), -1) \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+           JOIN pg_type t ON t.oid = a.atttypid \
+         WHERE n.nspname = {} AND c.relkind IN ('r', 'p') ORDER BY c.relname, a.attnum",
+        literal(schema)
+    );
+    let mut tables: Vec<Table> = Vec::new();
+    let mut keys: Vec<(i64, String)> = Vec::new();
+    for line in session.ask("reading the tables", &sql).await? {
+        if tables.last().is_none_or(|t| t.name != line.text(0)) {
+            finish_key(tables.last_mut(), &mut keys);
+            tables.push(Table {
+                name: line.text(0).to_string(),
+                ordinary: line.yes(1),
+                key: Vec::new(),
+                columns: Vec::new(),
+            });
+        }
+        if let Some(table) = tables.last_mut() {
+            table.columns.push((line.text(2).to_string(), line.text(3).to_string()));
+            if line.number(4) >= 0 {
+                keys.push((line.number(4), line.text(2).to_string()));
+            }
+        }
+    }
+    finish_key(tables.last_mut(), &mut keys);
+    Ok(tables)
+}
+
+fn finish_key(table: Option<&mut Table>, keys: &mut Vec<(i64, String)>) {
+    keys.sort();
+    let names = std::mem::take(keys).into_iter().map(|(_, name)| name);
+    if let Some(table) = table {
+        table.key = names.collect();
+    }
+}
+
+/// A hash over what the tables of a schema look like: equal on both sides, or rows do not fit.
+pub(super) async fn structure(session: &Session, schema: &str) -> Result<String, DriverError> {
+    let sql = format!("SELECT {}", structure_sql(schema));
+    Ok(session.one("reading the structure", &sql).await?.text(0).to_string())
+}
+
+/// The expression behind [`structure`].
+pub(super) fn structure_sql(schema: &str) -> String {
+    format!(
+        "(SELECT md5(coalesce(string_agg(concat_ws(' ', c.relname, c.relkind, a.attname, \
+           format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated), E'\\n' \
+           ORDER BY c.relname, a.attname), '')) \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         WHERE n.nspname = {} AND c.relkind IN ('r', 'p'))",
+        literal(schema)
+    )
+}
+
+/// Refuses, for good.
+pub(super) fn refuse<T>(address: &str, doing: &str, why: impl Into<String>) -> Result<T, DriverError> {
+    Err(DriverError::new(Retry::Permanent, system(address), doing, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::MigrationId;
+
+    #[test]
+    fn the_mirrored_job_finds_the_same_streams_changed_about() {
+        let job = Job {
+            migration: MigrationId(1),
+            workload: "shop-orders".into(),
+            source: "a/5432".into(),
+            destination: "b/5432".into(),
+            generation: Generation(1),
+        };
+        let (there, back) = (Names::of(&job), Names::of(&job.mirrored(Generation(2))));
+        assert_eq!((&there.stream, &there.back), (&back.back, &back.stream));
+        assert_eq!((&there.digest, &there.copy), (&back.digest, &back.copy));
+        assert_ne!(there.stream, there.back);
+    }
+}

@@ -1,0 +1,222 @@
+//! Taking away what a migration made, and finding it by name alone when everything else is lost.
+
+use super::session::{Session, ident, literal, system};
+use super::stage::{Names, Stage, qualified, refuse, tables};
+use super::{PostgresMover, digest, done, stream, working};
+use crate::drivers::error::{DriverError, Retry};
+use crate::drivers::mover::{Action, Answer, Artifact, Job, Probe};
+use crate::fleet::{PartitionId, Span};
+
+/// Kinds of artifacts.
+pub(super) const DIGEST: &str = "digest";
+pub(super) const COPY: &str = "copy";
+pub(super) const PUBLICATION: &str = "publication";
+pub(super) const SLOT: &str = "replication_slot";
+pub(super) const SUBSCRIPTION: &str = "subscription";
+/// Ending a subscription may have to wait for its publisher.
+const UNSUBSCRIBE: Span = Span::seconds(8);
+
+/// What an action makes, in the order in which it is made; it goes the other way round.
+pub(super) fn artifacts(job: &Job, action: &Action) -> Vec<Artifact> {
+    let names = Names::of(job);
+    let at = |kind: &str, name: &str, partition: &PartitionId| Artifact {
+        kind: kind.into(),
+        name: name.into(),
+        partition: partition.clone(),
+    };
+    match action {
+        Action::Prepare => vec![
+            at(COPY, &names.copy, &job.destination),
+            at(DIGEST, &names.digest, &job.source),
+            at(PUBLICATION, &names.stream, &job.source),
+        ],
+        Action::Replicate => vec![
+            at(DIGEST, &names.digest, &job.destination),
+            at(SLOT, &names.stream, &job.source),
+            at(SUBSCRIPTION, &names.stream, &job.destination),
+        ],
+        Action::ArmReverse => vec![
+            at(PUBLICATION, &names.back, &job.destination),
+            at(SLOT, &names.back, &job.destination),
+            at(SUBSCRIPTION, &names.back, &job.source),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+impl PostgresMover {
+    /// Takes one artifact away; where it is gone nothing is done.
+    pub(super) async fn cleanup(&self, job: &Job, artifact: &Artifact) -> Result<Answer, DriverError> {
+        let address = self.address_of(&artifact.partition)?;
+        let name = artifact.name.as_str();
+        if !name.starts_with("fs_") {
+            return refuse(&address, format!("removing {name}").as_str(), "it is none of ours");
+        }
+        let session = self.session(&address).await?;
+        let gone = || done(format!("{} {name} is gone from {address}", artifact.kind));
+        match artifact.kind.as_str() {
+            SUBSCRIPTION => stream::unsubscribe(&session, name, UNSUBSCRIBE).await?,
+            PUBLICATION => stream::unpublish(&session, name).await?,
+            SLOT => {
+                if !stream::drop_slot(&session, name).await? {
+                    return Ok(working(format!("{name} to be let go by who reads from it")));
+                }
+            }
+            DIGEST => {
+                self.forget(job).await;
+                digest::remove(&session, name, self.options.lock_timeout).await?;
+                self.unguard_owner(&session, job).await?;
+            }
+            COPY => self.remove_copy(&session, job, name).await?,
+            kind => {
+                let kinds = [SUBSCRIPTION, PUBLICATION, SLOT, DIGEST, COPY].join(", ");
+                return refuse(&address, "cleanup", format!("expected one of {kinds}, got {kind}"));
+            }
+        }
+        Ok(gone())
+    }
+
+    /// An owner needs no guard; a copy keeps it.
+    async fn unguard_owner(&self, session: &Session, job: &Job) -> Result<(), DriverError> {
+        let writable = self.mark(session, &job.workload).await?.is_none_or(|m| m.mode == "writable");
+        if writable {
+            let stage = self.stage(job)?;
+            self.unguard(session, &stage.schema).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a copy that no longer is to be, only where it is certain that it owns nothing.
+    async fn remove_copy(&self, session: &Session, job: &Job, name: &str) -> Result<(), DriverError> {
+        let doing = "removing the copy";
+        let stage = self.stage(job)?;
+        let Some(mark) = self.mark(session, &job.workload).await? else { return Ok(()) };
+        if mark.made_by != name {
+            return Ok(());
+        }
+        if mark.mode != "standby" {
+            self.other_owns(session, job, &stage, mark.generation).await?;
+        }
+        let sql =
+            format!("SELECT made FROM foreshift.owner WHERE workload = {}", literal(job.workload.as_str()));
+        let made = session.one(doing, &sql).await?.text(0).to_string();
+        let names: Vec<String> =
+            tables(session, &stage.schema).await?.iter().map(|t| qualified(&stage.schema, &t.name)).collect();
+        let row = literal(job.workload.as_str());
+        let forget = format!("DELETE FROM foreshift.owner WHERE workload = {row}");
+        let keep = format!(
+            "UPDATE foreshift.owner SET mode = 'standby', made_by = NULL, made = 'nothing' WHERE workload = {row}"
+        );
+        let sql = match made.as_str() {
+            "schema" => format!("DROP SCHEMA IF EXISTS {} CASCADE; {forget}", ident(&stage.schema)),
+            "tables" if !names.is_empty() => {
+                format!("DROP TABLE IF EXISTS {} CASCADE; {forget}", names.join(", "))
+            }
+            "tables" => forget,
+            _ if !names.is_empty() => {
+                format!("SET LOCAL session_replication_role = replica; TRUNCATE {}; {keep}", names.join(", "))
+            }
+            _ => keep,
+        };
+        session.ask_long(doing, &sql, self.options.scan_timeout).await.map(|_| ())
+    }
+
+    /// Makes certain that the other cluster of the job is the owner, at a later generation.
+    async fn other_owns(
+        &self,
+        session: &Session,
+        job: &Job,
+        stage: &Stage,
+        generation: u64,
+    ) -> Result<(), DriverError> {
+        let address =
+            if session.address == stage.source { stage.destination.clone() } else { stage.source.clone() };
+        let other = self.session(&address).await?;
+        let owns = self
+            .mark(&other, &job.workload)
+            .await?
+            .is_some_and(|m| m.mode == "writable" && m.generation > generation);
+        if owns {
+            return Ok(());
+        }
+        Err(DriverError::new(
+            Retry::Permanent,
+            system(&session.address),
+            "removing the copy",
+            "it may own the workload: the other side does not; nothing was removed",
+        ))
+    }
+
+    /// Whether an artifact is gone.
+    pub(super) async fn look_cleanup(&self, artifact: &Artifact) -> Result<Probe, DriverError> {
+        let address = self.address_of(&artifact.partition)?;
+        let session = self.session(&address).await?;
+        let there = self.found_at(&session, &artifact.partition).await?.contains(artifact);
+        Ok(if there { Probe::NotStarted } else { super::probe::applied("it is not there") })
+    }
+
+    /// Every artifact of ours on one cluster.
+    async fn found_at(
+        &self,
+        session: &Session,
+        partition: &PartitionId,
+    ) -> Result<Vec<Artifact>, DriverError> {
+        let doing = "looking for artifacts of ours";
+        // Names are fs_ and sixteen hexadecimal digits, some with something behind it.
+        let ours = "'^fs_[0-9a-f]{16}'";
+        let sql = format!(
+            "SELECT '{SUBSCRIPTION}', subname FROM pg_subscription WHERE subname ~ {ours} \
+               AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             UNION SELECT '{SLOT}', slot_name FROM pg_replication_slots WHERE slot_name ~ {ours} \
+               AND database = current_database() \
+             UNION SELECT '{PUBLICATION}', left(pubname, 19) FROM pg_publication WHERE pubname ~ {ours} \
+             UNION SELECT '{DIGEST}', left(tgname, 19) FROM pg_trigger WHERE tgname ~ {ours} \
+             UNION SELECT '{DIGEST}', left(proname, 19) FROM pg_proc p \
+               JOIN pg_namespace n ON n.oid = p.pronamespace \
+               WHERE n.nspname = 'foreshift' AND proname ~ {ours} \
+             UNION SELECT CASE WHEN relname LIKE '%\\_list' THEN '{DIGEST}' \
+                 WHEN EXISTS (SELECT 1 FROM pg_subscription s WHERE s.subname = relname) THEN '{SUBSCRIPTION}' \
+                 ELSE '{PUBLICATION}' END, left(relname, 19) FROM pg_class c \
+               JOIN pg_namespace n ON n.oid = c.relnamespace \
+               WHERE n.nspname = 'foreshift' AND c.relkind = 'r' AND relname ~ {ours} \
+             ORDER BY 1, 2"
+        );
+        let mut lines = session.ask(doing, &sql).await?;
+        if session.one(doing, "SELECT to_regclass('foreshift.owner') IS NOT NULL").await?.yes(0) {
+            let copies = format!("SELECT '{COPY}', made_by FROM foreshift.owner WHERE made_by ~ {ours}");
+            lines.extend(session.ask(doing, &copies).await?);
+        }
+        Ok(lines
+            .iter()
+            .map(|line| Artifact {
+                kind: line.text(0).to_string(),
+                name: line.text(1).to_string(),
+                partition: partition.clone(),
+            })
+            .collect())
+    }
+
+    /// Every artifact of ours on every cluster that answers.
+    pub(super) async fn scan(&self) -> Result<Vec<Artifact>, DriverError> {
+        let (mut found, mut failed) = (Vec::new(), None);
+        for address in &self.options.clusters {
+            let looked = async {
+                let session = self.session(address).await?;
+                self.found_at(&session, &self.partition_of(address)).await
+            };
+            match looked.await {
+                Ok(some) => found.extend(some),
+                Err(error) => failed = Some(error),
+            }
+        }
+        // What a cluster that is down holds cannot be said; the others are.
+        match failed {
+            Some(error) if found.is_empty() => Err(error),
+            _ => {
+                found.sort();
+                found.dedup();
+                Ok(found)
+            }
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! A real schema of a real PostgreSQL 15 is moved by the driver, under a client that writes all the
+//! while: nothing acknowledged is lost, forward and back, nothing is left behind, corruption is named,
+//! and who was deposed is refused.
+
+#[path = "support/postgres.rs"]
+mod postgres;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use foreshift::drivers::postgres::{PostgresMover, PostgresOptions};
+use foreshift::drivers::{Action, Answer, Artifact, Evidence, Job, Mover, Permit, Probe, Retry};
+use foreshift::fleet::{
+    Clock, Epoch, Generation, MigrationId, PartitionId, ServingState, Share, Span, SystemClock, Timestamp,
+    WorkloadId,
+};
+use postgres::{Clusters, DATABASE, PASSWORD, Seen, Writer, schema};
+use support::wait_until_async;
+
+const LONG: Duration = Duration::from_secs(40);
+
+fn options(clusters: &Clusters) -> PostgresOptions {
+    let mut options = PostgresOptions::new("shop", clusters.addresses(), DATABASE);
+    options.schemas = vec!["orders".into()];
+    options.password = Some(PASSWORD.into());
+    options
+}
+
+fn mover(clusters: &Clusters) -> PostgresMover {
+    PostgresMover::new(options(clusters))
+}
+
+fn permit() -> Permit {
+    Permit::mint_for_runner(Epoch(5), "test")
+}
+
+fn partition(clusters: &Clusters, n: usize) -> PartitionId {
+    let address = clusters.all[n].address;
+    PartitionId::from(format!("{}/{}", address.ip(), address.port()))
+}
+
+fn job(clusters: &Clusters, source: usize, destination: usize) -> Job {
+    Job {
+        migration: MigrationId(7),
+        workload: WorkloadId::from("shop-orders"),
+        source: partition(clusters, source),
+        destination: partition(clusters, destination),
+        generation: Generation(1),
+    }
+}
+
+/// Asks for an action until it is done.
+async fn complete(mover: &PostgresMover, job: &Job, action: Action) -> Evidence {
+    let start = Instant::now();
+    loop {
+        match mover.perform(job, &action, &permit()).await {
+            Ok(Answer::Done(evidence)) => return evidence,
+            Ok(Answer::Working { waiting_for }) => {
+                assert!(start.elapsed() < LONG, "{}: waited in vain for {waiting_for}", action.name());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) if error.retry == Retry::Retryable && start.elapsed() < LONG => {
+                println!("{} again: {error}", action.name());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("{}: {error}", action.name()),
+        }
+    }
+}
+
+/// Everything that a job may have made, last made first.
+fn artifacts(mover: &PostgresMover, job: &Job) -> Vec<Artifact> {
+    let mut all: Vec<Artifact> = [Action::Prepare, Action::Replicate, Action::ArmReverse]
+        .iter()
+        .flat_map(|action| mover.artifacts(job, action))
+        .collect();
+    all.reverse();
+    all
+}
+
+async fn cleanup(mover: &PostgresMover, job: &Job, with_copy: bool) {
+    for artifact in artifacts(mover, job) {
+        if with_copy || artifact.kind != "copy" {
+            complete(mover, job, Action::Cleanup { artifact }).await;
+        }
+    }
+}
+
+fn soon() -> Action {
+    Action::Fence { deadline: SystemClock.now() + Span::seconds(2) }
+}
+
+fn seal() -> Action {
+    Action::Fence { deadline: Timestamp(4_102_444_800_000) }
+}
+
+/// A hold whose deadline counts from now.
+fn anew(action: &Action) -> Action {
+    let passes = matches!(action, Action::Fence { .. }) && *action != seal();
+    if passes { soon() } else { action.clone() }
+}
+
+/// Everything up to the cut.
+async fn before_the_cut(mover: &PostgresMover, job: &Job) {
+    for action in [Action::Announce, Action::Prepare, Action::Replicate] {
+        complete(mover, job, action).await;
+    }
+    let verified = complete(mover, job, Action::Verify).await;
+    println!("{}", verified.summary);
+    assert_eq!(verified.equal, Some(true), "{verified:?}");
+    complete(mover, job, Action::ArmReverse).await;
+    println!("{}", complete(mover, job, Action::ProbeReverse).await.summary);
+}
+
+/// Hold, seal, compare, open: how long writes were held.
+async fn the_cut(mover: &PostgresMover, job: &Job) -> Duration {
+    let start = Instant::now();
+    complete(mover, job, soon()).await;
+    complete(mover, job, seal()).await;
+    let verified = complete(mover, job, Action::VerifyAtCut).await;
+    assert_eq!(verified.equal, Some(true), "{verified:?}");
+    let opened = complete(mover, job, Action::Open).await;
+    let held = start.elapsed();
+    println!("cut in {held:?}: {}; {}", verified.summary, opened.summary);
+    held
+}
+
+/// What stands on a cluster that could be ours, beside the mark.
+async fn ours(clusters: &Clusters, n: usize) -> Vec<Vec<String>> {
+    let sql = "SELECT 'publication', pubname FROM pg_publication \
+        UNION SELECT 'subscription', subname FROM pg_subscription \
+        UNION SELECT 'slot', slot_name FROM pg_replication_slots \
+        UNION SELECT 'trigger', tgname FROM pg_trigger WHERE tgname LIKE 'fs%' \
+        UNION SELECT 'relation', relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+          WHERE n.nspname = 'foreshift' AND relname LIKE 'fs%' \
+        UNION SELECT 'function', proname FROM pg_proc WHERE proname LIKE 'fs\\_%'";
+    clusters.all[n].ask(sql).await
+}
+
+async fn guards(clusters: &Clusters, n: usize) -> String {
+    clusters.all[n].text("SELECT count(*) FROM pg_trigger WHERE tgname = 'foreshift_guard'").await
+}
+
+/// Nothing that was acknowledged is lost, and nothing counts twice.
+async fn all_there(clusters: &Clusters, owner: usize, seen: &Seen) {
+    let cluster = &clusters.all[owner];
+    let sum: u64 = cluster.text("SELECT sum(n) FROM orders.counters").await.parse().unwrap();
+    let lines: u64 = cluster.text("SELECT count(*) FROM orders.log").await.parse().unwrap();
+    assert_eq!(sum, lines);
+    assert!((seen.acknowledged..=seen.acknowledged + seen.unknown).contains(&sum), "{sum} of {seen:?}");
+}
+
+fn writer(clusters: &Clusters) -> Writer {
+    Writer::start(clusters.all.iter().map(|c| c.address).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_moves_and_comes_back_under_writes_and_nothing_acknowledged_is_lost() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(5_000)).await;
+    let mover = mover(&clusters);
+    let forth = job(&clusters, 0, 1);
+    let topology = mover.discover().await.unwrap();
+    let found = topology.workload(&forth.workload).unwrap();
+    assert_eq!((found.partition.clone(), found.labels["tables"].as_str()), (forth.source.clone(), "5"));
+    assert!(found.size.0 > 400_000, "{found:?}");
+    assert_eq!(topology.partition(&forth.destination).unwrap().serving, ServingState::Passive);
+    println!("{}", mover.describe(&forth).join("\n"));
+
+    let writer = writer(&clusters);
+    before_the_cut(&mover, &forth).await;
+    let status = mover.status(&forth).await.unwrap();
+    assert!(status.streaming && status.source_alive && status.destination_alive, "{status:?}");
+    assert!(status.lag.is_some_and(|lag| lag < Span::millis(200)), "{status:?}");
+    complete(&mover, &forth, Action::CanaryShare { share: Share::MAX }).await;
+    wait_until_async("the canary has compared", LONG, async || {
+        let (source, destination) = mover.samples(&forth, Timestamp(0)).await.unwrap();
+        assert_eq!((source.mismatches, source.errors, destination.errors), (0, 0, 0), "{source:?}");
+        destination.compared >= 20 && destination.latencies_ms.len() >= 20
+    })
+    .await;
+    complete(&mover, &forth, Action::CanaryShare { share: Share::MIN }).await;
+
+    the_cut(&mover, &forth).await;
+    // The copy refuses writes, and the sequences stand where they stood.
+    let refused = clusters.all[0].connect().await.unwrap().batch_execute("DELETE FROM orders.items").await;
+    assert_eq!(refused.unwrap_err().code().unwrap().code(), "25006");
+    let reverse = complete(&mover, &forth, Action::EnableReverse).await;
+    println!("{}", reverse.summary);
+    assert_eq!(reverse.equal, Some(true), "{reverse:?}");
+    assert_eq!(clusters.all[1].text("SELECT nextval('orders.tickets')").await, "1205");
+    let after = mover.discover().await.unwrap();
+    let found = after.workload(&forth.workload).unwrap();
+    assert_eq!((found.partition.clone(), found.generation), (forth.destination.clone(), Generation(1)));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+
+    // The rollback after the cut: the same the other way, and nothing is lost either.
+    let back = forth.mirrored(Generation(2));
+    the_cut(&mover, &back).await;
+    complete(&mover, &back, Action::StopReplication).await;
+    assert_eq!(clusters.all[0].text("SELECT nextval('orders.tickets')").await, "1210");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let seen = writer.finish();
+    println!("{seen:?}");
+    assert!(seen.acknowledged > 200 && seen.unknown == 0, "{seen:?}");
+    all_there(&clusters, 0, &seen).await;
+    assert!(seen.worst < Duration::from_secs(2), "{seen:?}");
+
+    cleanup(&mover, &forth, true).await;
+    assert_eq!(mover.leaks().await.unwrap(), []);
+    for n in 0..2 {
+        assert_eq!(ours(&clusters, n).await, Vec::<Vec<String>>::new());
+        assert_eq!(guards(&clusters, n).await, "0");
+    }
+    let copy = "SELECT count(*) FROM pg_namespace WHERE nspname = 'orders'";
+    assert_eq!(clusters.all[1].text(copy).await, "0");
+    clusters.all[0].ask("UPDATE orders.items SET b = b || '!' WHERE a = 1").await;
+    // Nobody can read a password where it was not asked for.
+    for cluster in &clusters.all {
+        assert!(!cluster.log().contains("quoted"), "a password is in the server's log");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_action_asked_twice_is_done_once_and_every_probe_tells_what_is_true() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(300)).await;
+    let (first, second) = (mover(&clusters), mover(&clusters));
+    let job = job(&clusters, 0, 1);
+    assert_eq!(first.probe(&job, &Action::Prepare).await, Probe::NotStarted);
+    let actions = [
+        Action::Announce,
+        Action::Prepare,
+        Action::Replicate,
+        Action::Verify,
+        Action::ArmReverse,
+        Action::ProbeReverse,
+        soon(),
+        Action::Unfence,
+        soon(),
+        seal(),
+        Action::VerifyAtCut,
+        Action::Open,
+        Action::EnableReverse,
+        Action::Retire,
+    ];
+    for action in actions {
+        let action = anew(&action);
+        complete(&first, &job, action.clone()).await;
+        // Another process knows nothing but what it sees.
+        let only_done_again = matches!(action, Action::ProbeReverse | Action::EnableReverse);
+        if !action.is_read_only() && !only_done_again {
+            let probe = second.probe(&job, &action).await;
+            assert!(matches!(probe, Probe::Applied { .. }), "{}: {probe:?}", action.name());
+        }
+        if action == Action::Open {
+            // What was written after the opening is not undone by asking for it again.
+            clusters.all[1].ask("SELECT nextval('orders.tickets') FROM generate_series(1, 3)").await;
+        }
+        complete(&second, &job, action).await;
+    }
+    assert_eq!(clusters.all[1].text("SELECT nextval('orders.tickets')").await, "1220");
+    let mut expected = artifacts(&first, &job);
+    expected.retain(|a| a.kind != "copy");
+    expected.sort();
+    assert_eq!(first.leaks().await.unwrap(), expected, "a scan finds what the ledger names");
+    cleanup(&first, &job, false).await;
+    cleanup(&second, &job, false).await;
+    assert_eq!(first.leaks().await.unwrap(), []);
+    for n in 0..2 {
+        assert_eq!(ours(&clusters, n).await, Vec::<Vec<String>>::new());
+    }
+    // The old owner goes on refusing, and says where the workload is; the new one is free.
+    assert_eq!((guards(&clusters, 0).await.as_str(), guards(&clusters, 1).await.as_str()), ("6", "0"));
+    let client = clusters.all[0].connect().await.unwrap();
+    let error = client.batch_execute("INSERT INTO orders.counters VALUES (99)").await.unwrap_err();
+    let hint = error.as_db_error().unwrap().hint().unwrap().to_string();
+    assert!(hint.contains(&clusters.all[1].address.to_string()), "{hint}");
+    // The copy is no loss: it cannot be removed as one while it owns the workload.
+    let copy = artifacts(&first, &job).pop().unwrap();
+    assert_eq!(copy.kind, "copy");
+    complete(&first, &job, Action::Cleanup { artifact: copy }).await;
+    assert_eq!(clusters.all[1].text("SELECT count(*) FROM orders.items").await, "300");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_undo_asked_twice_leaves_a_clean_slate_wherever_it_begins() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(200)).await;
+    let job = job(&clusters, 0, 1);
+    let actions = [
+        Action::Prepare,
+        Action::Replicate,
+        Action::Verify,
+        Action::ArmReverse,
+        Action::ProbeReverse,
+        soon(),
+        seal(),
+    ];
+    for steps in 0..=actions.len() {
+        for action in actions.iter().take(steps) {
+            for _ in 0..2 {
+                complete(&mover(&clusters), &job, anew(action)).await;
+            }
+        }
+        for action in [Action::Unfence, Action::Unfence, Action::StopReplication, Action::StopReplication] {
+            complete(&mover(&clusters), &job, action).await;
+        }
+        cleanup(&mover(&clusters), &job, true).await;
+        cleanup(&mover(&clusters), &job, true).await;
+        assert_eq!(mover(&clusters).leaks().await.unwrap(), [], "after {steps} steps");
+        for n in 0..2 {
+            assert_eq!(ours(&clusters, n).await, Vec::<Vec<String>>::new(), "after {steps} steps");
+            assert_eq!(guards(&clusters, n).await, "0", "after {steps} steps");
+        }
+        clusters.all[0].ask("INSERT INTO orders.log (counter) VALUES (1)").await;
+        let there = clusters.all[1].text("SELECT count(*) FROM pg_namespace WHERE nspname = 'orders'").await;
+        assert_eq!(there, "0", "after {steps} steps");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_missing_or_extra_row_is_named_and_the_cut_refused() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(2_000)).await;
+    let mover = mover(&clusters);
+    let job = job(&clusters, 0, 1);
+    before_the_cut(&mover, &job).await;
+    // One bit of one row, beside every trigger, as a disk would do it.
+    let rot = "ALTER TABLE orders.items DISABLE TRIGGER ALL; \
+        UPDATE orders.items SET flags = set_bit(flags, 3, 1 - get_bit(flags, 3)) WHERE a = 77; \
+        DELETE FROM orders.items WHERE a = 78; \
+        INSERT INTO orders.items (a, b) VALUES (79, 'a second one'); \
+        UPDATE orders.items SET price = price::numeric(14, 2) WHERE a = 4; \
+        ALTER TABLE orders.items ENABLE TRIGGER ALL";
+    clusters.all[1].ask(rot).await;
+    let verified = complete(&mover, &job, Action::Verify).await;
+    assert_eq!(verified.equal, Some(false), "{verified:?}");
+    let names = verified.differences.join("\n");
+    println!("{names}");
+    for (a, b, why) in [
+        (77, "item 77", "its content differs"),
+        (78, "item 78", "it is missing at the destination"),
+        (79, "a second one", "it is at the destination alone"),
+    ] {
+        assert!(names.contains(&format!("orders.items (a={a}, b={b}): {why}")), "{names}");
+    }
+    // After it was looked at, the digest at the cut knows it, too.
+    complete(&mover, &job, soon()).await;
+    complete(&mover, &job, seal()).await;
+    let cut = complete(&mover, &job, Action::VerifyAtCut).await;
+    assert_eq!(cut.equal, Some(false), "{cut:?}");
+    assert!(cut.differences.join("\n").contains("a=77"), "{cut:?}");
+    complete(&mover, &job, Action::Unfence).await;
+    clusters.all[0].ask("INSERT INTO orders.log (counter) VALUES (1)").await;
+
+    // A write at the destination after the comparison is found by the digest alone.
+    cleanup(&mover, &job, true).await;
+    before_the_cut(&mover, &job).await;
+    clusters.all[1]
+        .ask("SET session_replication_role = replica; UPDATE orders.counters SET n = n + 1 WHERE id = 7")
+        .await;
+    complete(&mover, &job, soon()).await;
+    complete(&mover, &job, seal()).await;
+    let cut = complete(&mover, &job, Action::VerifyAtCut).await;
+    assert_eq!(cut.equal, Some(false), "{cut:?}");
+    assert!(cut.differences.join("\n").contains("orders.counters (id=7)"), "{cut:?}");
+    complete(&mover, &job, Action::Unfence).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_leader_and_a_deposed_owner_are_refused() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(100)).await;
+    let mover = mover(&clusters);
+    let job = job(&clusters, 0, 1);
+    before_the_cut(&mover, &job).await;
+    let old = Permit::mint_for_runner(Epoch(4), "test");
+    for action in [seal(), Action::Unfence] {
+        let error = mover.perform(&job, &action, &old).await.unwrap_err();
+        assert!(error.retry == Retry::Permanent && error.detail.contains("deposed"), "{error}");
+    }
+    // A transaction with an old snapshot is refused, too.
+    let client = clusters.all[0].connect().await.unwrap();
+    client
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM orders.counters")
+        .await
+        .unwrap();
+    the_cut(&mover, &job).await;
+    let error = client.batch_execute("UPDATE orders.counters SET n = n + 1; COMMIT").await.unwrap_err();
+    assert!(["40001", "25006"].contains(&error.code().unwrap().code()), "{error:?}");
+    for action in [soon(), Action::Open] {
+        let error = mover.perform(&job.mirrored(Generation(1)), &action, &permit()).await.unwrap_err();
+        assert_eq!(error.retry, Retry::Permanent, "{error}");
+    }
+    // A fence that nobody lets go of lets go by itself.
+    let back = job.mirrored(Generation(2));
+    let short = Action::Fence { deadline: SystemClock.now() + Span::millis(400) };
+    complete(&mover, &back, short).await;
+    let write = "INSERT INTO orders.log (counter) VALUES (1)";
+    let client = clusters.all[1].connect().await.unwrap();
+    assert!(client.batch_execute(write).await.is_err());
+    wait_until_async("it lets go", LONG, async || client.batch_execute(write).await.is_ok()).await;
+}
