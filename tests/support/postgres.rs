@@ -92,6 +92,7 @@ impl Clusters {
         let clusters = Self { all, folder };
         for cluster in &clusters.all {
             cluster.sql_in("postgres", &format!("CREATE DATABASE {DATABASE}"));
+            cluster.sql_in("postgres", "CREATE ROLE app LOGIN PASSWORD 'app'");
         }
         Some(clusters)
     }
@@ -195,11 +196,25 @@ impl Drop for Cluster {
     }
 }
 
-/// A connection to a cluster.
+/// A connection to a cluster, as the superuser.
 pub async fn connect(address: SocketAddr, database: &str) -> Result<Client, tokio_postgres::Error> {
+    connect_as(address, database, "postgres", PASSWORD).await
+}
+
+/// A connection as a role that may do no more than read and write.
+pub async fn connect_as_client(address: SocketAddr) -> Result<Client, tokio_postgres::Error> {
+    connect_as(address, DATABASE, "app", "app").await
+}
+
+async fn connect_as(
+    address: SocketAddr,
+    database: &str,
+    user: &str,
+    password: &str,
+) -> Result<Client, tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
     config.host(address.ip().to_string()).port(address.port());
-    config.user("postgres").password(PASSWORD).dbname(database).connect_timeout(Duration::from_secs(2));
+    config.user(user).password(password).dbname(database).connect_timeout(Duration::from_secs(2));
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         let _ = connection.await;
@@ -242,7 +257,9 @@ pub fn schema(rows: u32) -> String {
            now() - g * interval '1 minute', g * interval '1 hour', ARRAY['t' || g, 'x'], \
            jsonb_build_object('n', g), CASE g % 2 WHEN 0 THEN 'calm' ELSE 'busy' END::orders.mood \
            FROM generate_series(1, {rows}) g; \
-         INSERT INTO orders.days SELECT date '2025-12-01' + g % 60, g FROM generate_series(1, 200) g"
+         INSERT INTO orders.days SELECT date '2025-12-01' + g % 60, g FROM generate_series(1, 200) g; \
+         GRANT USAGE ON SCHEMA orders TO app; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA orders TO app"
     )
 }
 
@@ -296,7 +313,7 @@ async fn write(addresses: &[SocketAddr], stop: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     let mut clients: Vec<Option<Client>> = Vec::new();
     for address in addresses {
-        clients.push(connect(*address, DATABASE).await.ok());
+        clients.push(connect_as_client(*address).await.ok());
     }
     let (mut at, mut next) = (0, 0u64);
     while !stop.load(Ordering::SeqCst) {
@@ -309,7 +326,7 @@ async fn write(addresses: &[SocketAddr], stop: &AtomicBool) -> Seen {
         let start = Instant::now();
         while !stop.load(Ordering::SeqCst) {
             if clients[at].as_ref().is_none_or(Client::is_closed) {
-                clients[at] = connect(addresses[at], DATABASE).await.ok();
+                clients[at] = connect_as_client(addresses[at]).await.ok();
             }
             let Some(client) = &clients[at] else {
                 at = (at + 1) % addresses.len();
@@ -328,7 +345,8 @@ async fn write(addresses: &[SocketAddr], stop: &AtomicBool) -> Seen {
                 {
                     let code = error.code().map(|c| c.code().to_string()).unwrap_or_default();
                     assert!(
-                        ["25006", "42P01", "3F000", "55P03", "40001", "40P01"].contains(&code.as_str()),
+                        ["25006", "42P01", "3F000", "42501", "55P03", "40001", "40P01"]
+                            .contains(&code.as_str()),
                         "{error}: {:?}",
                         error.as_db_error()
                     );

@@ -137,7 +137,7 @@ impl PostgresMover {
             format!(
                 "pg_dump --schema-only --schema {schema} of {source}, into {destination}; an older copy of ours is emptied instead"
             ),
-            format!("both> triggers {0}_rows, {0}_cleared on every table", names.digest),
+            format!("both> triggers {0}_added, _changed, _gone, _cleared on every table", names.digest),
             format!(
                 "{source}> CREATE PUBLICATION {stream}, {stream}_b; pg_create_logical_replication_slot('{stream}')"
             ),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::session::{ident, literal, system};
 use super::stage::{barrier_publication, refuse, tables};
 use super::stream::{
-    self, FirstRow, Publishes, State, make_barrier, make_slot, read_barrier, send_barrier, wait_for_barrier,
+    self, FirstRow, Publishes, State, make_barrier, make_slot, send_barrier, wait_for_barrier,
 };
 use super::verify::{look_at, some_keys};
 use super::{PostgresMover, digest, done, working};
@@ -90,25 +90,26 @@ impl PostgresMover {
         let stage = self.stage(job)?;
         let session = self.session(&stage.destination).await?;
         let start = Instant::now();
-        let (_, sealed) = read_barrier(&session, &stage.names.stream).await?;
-        let mark = self.mark(&session, &job.workload).await?;
-        let unsealed = sealed != job.generation.0 as i64;
-        if unsealed && !mark.is_some_and(|m| m.open_at(job.generation)) {
+        let open = async |unsealed: bool| {
+            let sql = format!(
+                "SELECT foreshift.open({}, {}, {}, {}, {}, {unsealed})",
+                literal(job.workload.as_str()),
+                job.generation.0,
+                permit.epoch().0,
+                literal(&stage.names.stream),
+                literal(&stage.names.back)
+            );
+            Ok::<_, DriverError>(session.one("opening", &sql).await?.text(0).to_string())
+        };
+        let mut how = open(false).await?;
+        if how == "unsealed" {
             self.refuse_beside_an_owner(job, &stage.source).await?;
             // The source was never sealed, so it is lost: what it may still send must not arrive.
             let disable = format!("ALTER SUBSCRIPTION {} DISABLE", ident(&stage.names.stream));
             session.ask("ending the stream", &disable).await?;
+            how = open(true).await?;
         }
-        let sql = format!(
-            "SELECT foreshift.open({}, {}, {}, {}, {})",
-            literal(job.workload.as_str()),
-            job.generation.0,
-            permit.epoch().0,
-            literal(&stage.names.stream),
-            literal(&stage.names.back)
-        );
-        let how = session.one("opening", &sql).await?;
-        let how = match how.text(0) {
+        let how = match how.as_str() {
             "already" => "open already".to_string(),
             "sealed" => "sequences and rows as the source left them".to_string(),
             _ => "the source was not sealed: sequences are as they were copied, check them".to_string(),

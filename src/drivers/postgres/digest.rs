@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::session::{Clusters, Session, ident, literal};
+use super::session::{Clusters, Line, Session, ident, literal};
 use super::stage::{Table, qualified};
 use crate::drivers::error::{DriverError, Retry};
 use crate::fleet::Span;
@@ -53,10 +53,13 @@ fn column(name: &str, kind: &str) -> String {
     match kind {
         "float4" | "float8" => format!("pg_catalog.{kind}send({name})"),
         "interval" => format!("pg_catalog.interval_send({name})"),
-        "text" | "varchar" | "bpchar" => format!("({name})::pg_catalog.text COLLATE \"C\""),
+        "text" | "varchar" | "bpchar" | "numeric" | "json" | "jsonb" => {
+            format!("({name})::pg_catalog.text COLLATE pg_catalog.\"C\"")
+        }
         "int2" | "int4" | "int8" | "bool" | "uuid" | "bytea" | "date" | "time" | "timetz" | "timestamp"
         | "timestamptz" | "oid" | "inet" | "cidr" | "macaddr" | "name" => name.to_string(),
-        _ => format!("({name})::pg_catalog.text COLLATE \"C\""),
+        // By the type's output function, and not by a cast, which its owner could have made.
+        _ => format!("pg_catalog.format('%L', {name}) COLLATE pg_catalog.\"C\""),
     }
 }
 
@@ -94,8 +97,11 @@ pub(super) fn list(digest: &str) -> String {
     format!("foreshift.{}", ident(&format!("{digest}_list")))
 }
 
-fn function(digest: &str, number: usize) -> String {
-    format!("foreshift.{}", ident(&format!("{digest}_{number}")))
+/// What the lines of a list add up to.
+const SUM: &str = "coalesce(sum(plus) - sum(minus) + sum(h), 0)";
+
+fn function(digest: &str, number: usize, kind: &str) -> String {
+    format!("foreshift.{}", ident(&format!("{digest}_{number}_{kind}")))
 }
 
 /// Makes the list and the triggers of all tables that hold rows; each table in a transaction of its
@@ -110,12 +116,14 @@ pub(super) async fn install(
     let doing = "maintaining the digest";
     let sql = format!(
         "CREATE UNLOGGED TABLE IF NOT EXISTS {list} \
-           (rel int NOT NULL, n bigint NOT NULL, h numeric NOT NULL, base boolean NOT NULL DEFAULT false); \
+           (rel int NOT NULL, n bigint NOT NULL, plus bigint NOT NULL DEFAULT 0, \
+           minus bigint NOT NULL DEFAULT 0, h numeric NOT NULL DEFAULT 0, base boolean NOT NULL DEFAULT false); \
+         GRANT INSERT ON {list} TO PUBLIC; \
          SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
            JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE t.tgname = {name} AND n.nspname = {schema}",
         list = list(digest),
-        name = literal(&format!("{digest}_rows")),
+        name = literal(&format!("{digest}_cleared")),
         schema = literal(schema),
     );
     let have: Vec<String> =
@@ -129,8 +137,8 @@ pub(super) async fn install(
 }
 
 fn install_sql(schema: &str, digest: &str, number: usize, table: &Table) -> String {
-    let (list, function, on) = (list(digest), function(digest, number), qualified(schema, &table.name));
-    let cleared = format!("foreshift.{}", ident(&format!("{digest}_{number}_cleared")));
+    let (list, on) = (list(digest), qualified(schema, &table.name));
+    let cleared = function(digest, number, "cleared");
     let settings = if depends_on_settings(table) {
         "SET timezone = 'UTC' SET datestyle = 'ISO' SET intervalstyle = 'postgres' \
          SET extra_float_digits = 3 SET bytea_output = 'hex'"
@@ -138,24 +146,35 @@ fn install_sql(schema: &str, digest: &str, number: usize, table: &Table) -> Stri
         ""
     };
     let (new, old) = (row_hash(table, "NEW"), row_hash(table, "OLD"));
+    // One function a kind of change, every name written out: with a setting of the function, as the
+    // search path, each row would cost several times as much. It runs as who writes, so nothing of a
+    // table's owner runs with our rights.
+    let mut sql = String::new();
+    for (kind, what, values) in [
+        ("added", "INSERT", format!("1, {new}, 0")),
+        ("changed", "UPDATE", format!("0, {new}, {old}")),
+        ("gone", "DELETE", format!("-1, 0, {old}")),
+    ] {
+        sql.push_str(&format!(
+            "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql \
+             {settings} AS $digest$ BEGIN \
+               INSERT INTO {list} (rel, n, plus, minus) VALUES ({number}, {values}); RETURN NULL; \
+             END $digest$; \
+             CREATE OR REPLACE TRIGGER {trigger} AFTER {what} ON {on} FOR EACH ROW \
+               EXECUTE FUNCTION {function}(); \
+             ALTER TABLE {on} ENABLE ALWAYS TRIGGER {trigger}; ",
+            function = function(digest, number, kind),
+            trigger = ident(&format!("{digest}_{kind}")),
+        ));
+    }
     format!(
-        "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
-         SET search_path = pg_catalog, pg_temp {settings} AS $digest$ BEGIN \
-           IF TG_OP = 'UPDATE' THEN \
-             INSERT INTO {list} VALUES ({number}, 0, {new}::numeric - {old}); \
-           ELSIF TG_OP = 'INSERT' THEN INSERT INTO {list} VALUES ({number}, 1, {new}); \
-           ELSE INSERT INTO {list} VALUES ({number}, -1, -({old}::numeric)); END IF; \
-           RETURN NULL; END $digest$; \
-         CREATE OR REPLACE FUNCTION {cleared}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
+        "{sql} CREATE OR REPLACE FUNCTION {cleared}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
          SET search_path = pg_catalog, pg_temp AS $digest$ BEGIN \
-           INSERT INTO {list} SELECT {number}, -coalesce(sum(n), 0), -coalesce(sum(h), 0) FROM {list} \
-             WHERE rel = {number}; \
+           INSERT INTO {list} (rel, n, h) \
+             SELECT {number}, -coalesce(sum(n), 0), -{SUM} FROM {list} WHERE rel = {number}; \
            RETURN NULL; END $digest$; \
-         CREATE OR REPLACE TRIGGER {rows} AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW \
-           EXECUTE FUNCTION {function}(); \
          CREATE OR REPLACE TRIGGER {clears} AFTER TRUNCATE ON {on} EXECUTE FUNCTION {cleared}(); \
-         ALTER TABLE {on} ENABLE ALWAYS TRIGGER {rows}, ENABLE ALWAYS TRIGGER {clears}",
-        rows = ident(&format!("{digest}_rows")),
+         ALTER TABLE {on} ENABLE ALWAYS TRIGGER {clears}",
         clears = ident(&format!("{digest}_cleared")),
     )
 }
@@ -170,7 +189,7 @@ pub(super) async fn is_installed(
     let sql = format!(
         "SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
            JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.tgname = {} AND n.nspname = {}",
-        literal(&format!("{digest}_rows")),
+        literal(&format!("{digest}_cleared")),
         literal(schema)
     );
     let have = session.one("looking for the digest", &sql).await?.number(0);
@@ -189,8 +208,8 @@ pub(super) async fn begin(
     let list = list(digest);
     let sql = format!(
         "WITH s AS (SELECT count(*) AS n, coalesce(sum({hash}), 0) AS h FROM ONLY {on} AS r), \
-           x AS (SELECT coalesce(sum(n), 0) AS n, coalesce(sum(h), 0) AS h FROM {list} WHERE rel = {number}), \
-           i AS (INSERT INTO {list} SELECT {number}, s.n - x.n, s.h - x.h, true FROM s, x) \
+           x AS (SELECT coalesce(sum(n), 0) AS n, {SUM} AS h FROM {list} WHERE rel = {number}), \
+           i AS (INSERT INTO {list} (rel, n, h, base) SELECT {number}, s.n - x.n, s.h - x.h, true FROM s, x) \
          SELECT n, h FROM s",
         hash = row_hash(table, "r"),
         on = qualified(schema, &table.name),
@@ -199,26 +218,27 @@ pub(super) async fn begin(
     Ok(lines.first().map(|l| Sum { rows: l.number(0), hash: l.text(1).to_string() }).unwrap_or_default())
 }
 
-/// The digests of all tables, from the list alone.
+/// What asks for the digests of all tables, from the list alone; [`sums`] reads the answer.
+pub(super) fn sums_sql(digest: &str) -> String {
+    format!("SELECT rel, sum(n), {SUM}, bool_or(base) FROM {} GROUP BY rel", list(digest))
+}
+
+/// The digests of all tables.
 ///
 /// # Errors
 /// Where a table's digest was never begun, or was lost when the server crashed.
-pub(super) async fn sums(
-    session: &Session,
-    digest: &str,
+pub(super) fn sums(
+    address: &str,
+    lines: &[Line],
     tables: &[Table],
 ) -> Result<BTreeMap<usize, Sum>, DriverError> {
-    let sql = format!("SELECT rel, sum(n), sum(h), bool_or(base) FROM {} GROUP BY rel", list(digest));
-    let doing = "adding up the digest";
-    let mut sums = BTreeMap::new();
-    for line in session.ask(doing, &sql).await?.iter().filter(|line| line.yes(3)) {
-        sums.insert(line.number(0) as usize, Sum { rows: line.number(1), hash: line.text(2).to_string() });
-    }
+    let sum = |l: &Line| (l.number(0) as usize, Sum { rows: l.number(1), hash: l.text(2).to_string() });
+    let sums: BTreeMap<usize, Sum> = lines.iter().filter(|line| line.yes(3)).map(sum).collect();
     if tables.iter().enumerate().any(|(number, table)| table.ordinary && !sums.contains_key(&number)) {
         return Err(DriverError::new(
             Retry::Retryable,
-            super::session::system(&session.address),
-            doing,
+            super::session::system(address),
+            "adding up the digest",
             "the digest of a table is not there: it was not compared yet, or the server crashed since; all rows are to be compared again",
         ));
     }
@@ -238,8 +258,8 @@ pub(super) async fn fold(session: &Session, digest: &str) -> Result<(), DriverEr
         return Ok(());
     }
     let sql = format!(
-        "WITH gone AS (DELETE FROM {list} RETURNING rel, n, h, base) \
-         INSERT INTO {list} SELECT rel, sum(n), sum(h), bool_or(base) FROM gone GROUP BY rel"
+        "WITH gone AS (DELETE FROM {list} RETURNING rel, n, plus, minus, h, base) \
+         INSERT INTO {list} (rel, n, h, base) SELECT rel, sum(n), {SUM}, bool_or(base) FROM gone GROUP BY rel"
     );
     session.ask(doing, &sql).await?;
     // The dead lines would be passed over by every sum.
@@ -277,9 +297,8 @@ pub(super) async fn remove(session: &Session, digest: &str, lock: Span) -> Resul
     let triggers = format!(
         "SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
            JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE t.tgname IN ({}, {}) AND NOT t.tgisinternal ORDER BY 1, 2, 3",
-        literal(&format!("{digest}_rows")),
-        literal(&format!("{digest}_cleared"))
+         WHERE starts_with(t.tgname, {}) AND NOT t.tgisinternal ORDER BY 1, 2, 3",
+        literal(&format!("{digest}_"))
     );
     for line in session.ask(doing, &triggers).await? {
         let sql = format!(

@@ -1,6 +1,8 @@
 -- What stands in every database that a workload was moved from or to: whose it is. It is no artifact
 -- of one migration: it is what refuses a deposed leader, and writes to a copy, for good.
 CREATE SCHEMA IF NOT EXISTS foreshift;
+-- Who writes to a table adds to the list of its digest.
+GRANT USAGE ON SCHEMA foreshift TO PUBLIC;
 
 CREATE TABLE IF NOT EXISTS foreshift.owner (
   workload text PRIMARY KEY,
@@ -20,22 +22,30 @@ CREATE TABLE IF NOT EXISTS foreshift.owner (
 
 -- Before every statement that writes. It shares a lock that a fence holds alone, so a fence waits for
 -- transactions under way and holds up later ones; what it reads after the lock is what the fence left.
--- Isolation levels with a snapshot of their own must lock the row to see it as it is.
-CREATE OR REPLACE FUNCTION foreshift.guard() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp AS $guard$
+-- Isolation levels with a snapshot of their own must lock the row to see it as it is. Every name is
+-- written out, operators too, because a setting of the function would cost more than all it does.
+CREATE OR REPLACE FUNCTION foreshift.guard() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $guard$
 DECLARE
-  m foreshift.owner;
+  mode pg_catalog.text;
+  until pg_catalog.timestamptz;
+  owner_is pg_catalog.text;
 BEGIN
-  PERFORM pg_advisory_xact_lock_shared(TG_ARGV[1]::bigint);
-  IF current_setting('transaction_isolation') IN ('read committed', 'read uncommitted') THEN
-    SELECT * INTO m FROM foreshift.owner o WHERE o.workload = TG_ARGV[0];
+  PERFORM pg_catalog.pg_advisory_xact_lock_shared(TG_ARGV[1]::pg_catalog.int8);
+  IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'read committed' THEN
+    SELECT o.mode, o.until, o.owner_is INTO mode, until, owner_is FROM foreshift.owner o
+      WHERE o.workload OPERATOR(pg_catalog.=) TG_ARGV[0];
   ELSE
-    SELECT * INTO m FROM foreshift.owner o WHERE o.workload = TG_ARGV[0] FOR SHARE;
+    SELECT o.mode, o.until, o.owner_is INTO mode, until, owner_is FROM foreshift.owner o
+      WHERE o.workload OPERATOR(pg_catalog.=) TG_ARGV[0] FOR SHARE;
   END IF;
-  IF m.mode = 'standby' OR (m.mode = 'fenced' AND clock_timestamp() <= m.until) THEN
+  IF mode OPERATOR(pg_catalog.=) 'writable' THEN
+    RETURN NULL;
+  END IF;
+  IF mode OPERATOR(pg_catalog.=) 'standby' OR
+     mode OPERATOR(pg_catalog.=) 'fenced' AND pg_catalog.clock_timestamp() OPERATOR(pg_catalog.<=) until THEN
     RAISE EXCEPTION USING ERRCODE = 'read_only_sql_transaction',
-      MESSAGE = format('foreshift: %s.%s is not written to here now', TG_TABLE_SCHEMA, TG_TABLE_NAME),
-      HINT = coalesce('Its owner is ' || m.owner_is, 'It is being moved; try again.');
+      MESSAGE = pg_catalog.format('foreshift: %s.%s is not written to here now', TG_TABLE_SCHEMA, TG_TABLE_NAME),
+      HINT = pg_catalog.format('Its owner is %s.', coalesce(owner_is, 'being changed; try again'));
   END IF;
   RETURN NULL;
 END $guard$;
@@ -113,8 +123,11 @@ BEGIN
 END $let_go$;
 
 -- Makes this place the owner at generation g: sequences as the barrier brought them, the stream back
--- begins in the same transaction in which the first write is allowed.
-CREATE OR REPLACE FUNCTION foreshift.open(w text, g bigint, e bigint, stream text, back text) RETURNS text
+-- begins in the same transaction in which the first write is allowed. A source that was not sealed for
+-- g is refused, unless that is asked for.
+CREATE OR REPLACE FUNCTION foreshift.open(
+  w text, g bigint, e bigint, stream text, back text, unsealed boolean
+) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $open$
 DECLARE
   m foreshift.owner;
@@ -132,6 +145,9 @@ BEGIN
       MESSAGE = format('the leader of epoch e%s was here, ours is e%s: this engine is deposed', m.epoch, e);
   END IF;
   EXECUTE format('SELECT sealed, sequences FROM foreshift.%I', stream) INTO b;
+  IF b.sealed IS DISTINCT FROM g AND NOT unsealed THEN
+    RETURN 'unsealed';
+  END IF;
   IF b.sealed = g THEN
     FOR s IN SELECT * FROM jsonb_array_elements(b.sequences) LOOP
       PERFORM setval(format('%I.%I', m.schema_name, s->>0)::regclass, (s->>1)::bigint, (s->>2)::boolean);
@@ -142,5 +158,9 @@ BEGIN
   END IF;
   UPDATE foreshift.owner o SET mode = 'writable', generation = g, epoch = e, until = NULL, owner_is = NULL
     WHERE o.workload = w;
-  RETURN CASE WHEN b.sealed = g THEN 'sealed' ELSE 'unsealed' END;
+  RETURN CASE WHEN b.sealed = g THEN 'sealed' ELSE 'opened unsealed' END;
 END $open$;
+
+REVOKE ALL ON FUNCTION foreshift.guard(), foreshift.check_owner(foreshift.owner, text, bigint, bigint),
+  foreshift.sequences(text), foreshift.hold(text, bigint, bigint, bigint, timestamptz, boolean, text),
+  foreshift.let_go(text, bigint, text), foreshift.open(text, bigint, bigint, text, text, boolean) FROM PUBLIC;

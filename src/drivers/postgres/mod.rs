@@ -46,6 +46,8 @@ struct Work {
     comparison: Option<Running>,
     keeper: Option<Keeper>,
     sampler: Option<Sampler>,
+    /// The tables as they were at the last cut, and the hash of what they look like.
+    tables: Option<(session::Line, Vec<stage::Table>)>,
 }
 
 /// The driver of one set of clusters.

@@ -164,17 +164,44 @@ impl Session {
         self.ask_within(doing, &sql, limit.to_std()).await
     }
 
+    /// The same, where it may be that a table or schema is not there: then `None`.
+    pub(super) async fn ask_if_there(
+        &self,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Option<Vec<Line>>, DriverError> {
+        match self.send(doing, sql, self.clusters.command_timeout).await {
+            Ok(lines) => Ok(Some(lines)),
+            Err((_, Some(code)))
+                if code == SqlState::UNDEFINED_TABLE || code == SqlState::INVALID_SCHEMA_NAME =>
+            {
+                Ok(None)
+            }
+            Err((error, _)) => Err(error),
+        }
+    }
+
     async fn ask_within(&self, doing: &str, sql: &str, limit: Duration) -> Result<Vec<Line>, DriverError> {
+        self.send(doing, sql, limit).await.map_err(|(error, _)| error)
+    }
+
+    async fn send(
+        &self,
+        doing: &str,
+        sql: &str,
+        limit: Duration,
+    ) -> Result<Vec<Line>, (DriverError, Option<SqlState>)> {
         let Some(client) = &self.client else { return Ok(Vec::new()) };
         self.busy.store(true, Ordering::Release);
         let answer = tokio::time::timeout(limit + GRACE, client.simple_query(sql)).await;
         let fail = |retry, detail: String| DriverError::new(retry, system(&self.address), doing, detail);
-        let answer =
-            answer.map_err(|_| fail(Retry::Unknown, format!("no answer within {:?}", limit + GRACE)))?;
+        let answer = answer
+            .map_err(|_| (fail(Retry::Unknown, format!("no answer within {:?}", limit + GRACE)), None))?;
         if answer.is_ok() || answer.as_ref().is_err_and(|e| e.as_db_error().is_some()) {
             self.busy.store(false, Ordering::Release);
         }
-        let messages = answer.map_err(|error| fail(meaning(&error), words(&error)))?;
+        let messages =
+            answer.map_err(|error| (fail(meaning(&error), words(&error)), error.code().cloned()))?;
         Ok(messages
             .into_iter()
             .filter_map(|message| match message {

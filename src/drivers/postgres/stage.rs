@@ -152,16 +152,13 @@ impl PostgresMover {
         workload: &WorkloadId,
     ) -> Result<Option<Mark>, DriverError> {
         const DOING: &str = "reading whose the workload is";
-        let there = session.one(DOING, "SELECT to_regclass('foreshift.owner') IS NOT NULL").await?;
-        if !there.yes(0) {
-            return Ok(None);
-        }
         let sql = format!(
             "SELECT generation, epoch, mode, mode = 'fenced' AND clock_timestamp() <= until, made_by \
              FROM foreshift.owner WHERE workload = {}",
             literal(workload.as_str())
         );
-        Ok(session.ask(DOING, &sql).await?.first().map(read_mark))
+        let lines = session.ask_if_there(DOING, &sql).await?;
+        Ok(lines.and_then(|lines| lines.first().map(read_mark)))
     }
 
     /// Whether the destination owns the workload at the job's generation or a later one.

@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::digest::{self, Sum, key_hash, row_hash};
 use super::session::{Clusters, Session, ident, literal, system};
-use super::stage::{Stage, Table, qualified, structure, tables};
-use super::stream::{read_barrier, send_barrier, wait_for_barrier};
+use super::stage::{Stage, Table, qualified, structure_sql, tables};
+use super::stream::{send_barrier, wait_for_barrier};
 use super::{PostgresMover, done, working};
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::{Answer, Evidence, Job};
@@ -119,21 +119,43 @@ impl PostgresMover {
         let stage = self.stage(job)?;
         let start = Instant::now();
         let sides = Sides::open(&self.clusters, &stage, self.options.scan_timeout).await?;
-        let mark = self.mark(&sides.owner, &job.workload).await?;
-        if !mark.as_ref().is_some_and(|m| m.mode == "fenced" && m.held) {
+        let barrier = format!("foreshift.{}", ident(&stage.names.stream));
+        let looks =
+            format!("SELECT {}; {}", structure_sql(&stage.schema), digest::sums_sql(&stage.names.digest));
+        // The source stands still, so all of it is asked for at once.
+        let ours = format!(
+            "SELECT mode = 'fenced' AND clock_timestamp() <= until, (SELECT token FROM {barrier}) \
+             FROM foreshift.owner WHERE workload = {}; {looks}",
+            literal(job.workload.as_str())
+        );
+        let doing = "comparing at the cut";
+        let mut ours = sides.owner.ask(doing, &ours).await?.into_iter();
+        let held = ours.next().filter(|line| line.yes(0));
+        let Some(held) = held else {
             return Err(DriverError::new(
                 Retry::Retryable,
                 system(&stage.source),
-                "comparing at the cut",
+                doing,
                 "the source is not held any more; fence it and compare again",
             ));
-        }
-        let (token, _) = read_barrier(&sides.owner, &stage.names.stream).await?;
-        wait_for_barrier(&sides.other, &stage.names.stream, token, BARRIER_AT_CUT).await?;
+        };
+        wait_for_barrier(&sides.other, &stage.names.stream, held.number(1), BARRIER_AT_CUT).await?;
         let arrived = start.elapsed();
-        let tables = tables(&sides.owner, &stage.schema).await?;
-        let ((ours, our_shape), (theirs, their_shape)) =
-            try_join(both(&sides.owner, &sides, &tables), both(&sides.other, &sides, &tables)).await?;
+        let mut theirs = sides.other.ask(doing, &looks).await?.into_iter();
+        let (our_shape, their_shape) = (ours.next(), theirs.next());
+        let known = self.with_work(job, |w| w.tables.clone()).await;
+        let tables = match known {
+            // As they were when all rows were compared.
+            Some((shape, tables)) if Some(&shape) == our_shape.as_ref() => tables,
+            _ => tables(&sides.owner, &stage.schema).await?,
+        };
+        if let Some(shape) = &our_shape {
+            let known = Some((shape.clone(), tables.clone()));
+            self.with_work(job, |w| w.tables = known).await;
+        }
+        let (ours, theirs): (Vec<_>, Vec<_>) = (ours.collect(), theirs.collect());
+        let ours = digest::sums(&stage.source, &ours, &tables)?;
+        let theirs = digest::sums(&stage.destination, &theirs, &tables)?;
         let mut found = Found { tables: tables.iter().filter(|t| t.ordinary).count(), ..Found::default() };
         if our_shape != their_shape {
             found.different += 1;
@@ -170,14 +192,6 @@ impl PostgresMover {
         );
         Ok(Answer::Done(evidence))
     }
-}
-
-async fn both(
-    session: &Session,
-    sides: &Sides,
-    tables: &[Table],
-) -> Result<(BTreeMap<usize, Sum>, String), DriverError> {
-    Ok((digest::sums(session, &sides.digest, tables).await?, structure(session, &sides.schema).await?))
 }
 
 fn both_sums(a: Option<&Sum>, b: Option<&Sum>) -> String {
