@@ -40,6 +40,9 @@ impl std::fmt::Debug for Heads {
 impl Heads {
     /// Margins of all rows by head; empty where there is no session.
     fn margins(&self, rows: &FeatureMatrix) -> Result<Vec<Vec<f32>>, ModelError> {
+        if self.0.is_empty() {
+            return Ok(Vec::new());
+        }
         let input = [Tensor::new([rows.rows(), rows.width()], rows.values().to_vec())];
         self.0
             .par_iter()
@@ -114,7 +117,8 @@ impl Assessor {
                 return;
             }
             if let Some(head) = speak(model, heads, said.row(p), out, middle) {
-                explain(model, head, &rows, p, &self.scene(p, &[], now), out, middle);
+                let said = said.row(p)[head];
+                explain(model, head, rows.row(p), said, &self.scene(p, &[], now), out, middle);
             }
         });
         self.assessments = assessments;
@@ -156,15 +160,15 @@ fn speak(
 fn explain(
     model: &FailureModel,
     head: usize,
-    rows: &FeatureMatrix,
-    p: usize,
+    features: &[f32],
+    probability: f64,
     scene: &Scene<'_>,
     out: &mut Assessment,
     middle: usize,
 ) {
     let shown = out.failure[middle].probability.get();
     let stands_out = shown >= WORTH_EXPLAINING.0 || out.instability.is_some_and(|i| i >= WORTH_EXPLAINING.1);
-    let why = if stands_out { model.explain(rows, &[p], head).pop() } else { None };
+    let why = if stands_out { model.explain_said(features, head, probability) } else { None };
     let base = why.as_ref().map(|w| w.base).or_else(|| model.base(head)).unwrap_or(shown);
     out.failure_base = 100.0 * base;
     out.why_failure.clear();

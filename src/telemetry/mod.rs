@@ -1,6 +1,7 @@
 //! Time series: the ports to where they are kept, the adapters, and the windows that the rest of
 //! the house reads.
 
+mod counts;
 pub mod embedded;
 pub mod influx;
 pub mod replay;

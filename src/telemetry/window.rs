@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::counts::Counts;
 use super::schema::CANONICAL;
 use super::source::Ingest;
 use crate::fleet::{HostId, MetricName, PartitionId, Span, Timestamp};
@@ -64,12 +65,14 @@ pub struct Windows {
     metric_index: HashMap<MetricName, MetricIx>,
     /// Series handed out by `Ingest::series`: partition and metric; `None` = dropped metric.
     series: Vec<(PartitionIx, Option<MetricIx>)>,
-    series_index: HashMap<(PartitionIx, String), u32>,
+    series_index: HashMap<(PartitionIx, MetricIx), u32>,
+    /// Series whose metric was dropped, by name.
+    dropped: HashMap<(PartitionIx, String), u32>,
     labels: HashMap<HostId, HashMap<String, String>>,
     /// `[partition][metric][slot % len]`
     values: Vec<f32>,
-    /// Samples averaged into each slot, saturating.
-    counts: Vec<u8>,
+    /// Samples averaged into each slot.
+    counts: Counts,
     /// `[partition][metric]`: time of the newest sample in ms; `i64::MIN` = never.
     newest: Vec<i64>,
     /// Metrics a partition has room for now.
@@ -104,9 +107,10 @@ impl Windows {
             metric_index,
             series: Vec::new(),
             series_index: HashMap::new(),
+            dropped: HashMap::new(),
             labels: HashMap::new(),
             values: Vec::new(),
-            counts: Vec::new(),
+            counts: Counts::new(config.len),
             newest: Vec::new(),
             head: now.0.div_euclid(config.step.0),
             now,
@@ -172,10 +176,10 @@ impl Windows {
         let ix = PartitionIx(u32::try_from(self.partitions.len()).expect("fewer than 2^32 partitions"));
         self.partitions.push(id.clone());
         self.partition_index.insert(id.clone(), ix);
-        let cells = self.partitions.len() * self.width * self.config.len;
-        self.values.resize(cells, f32::NAN);
-        self.counts.resize(cells, 0);
-        self.newest.resize(self.partitions.len() * self.width, i64::MIN);
+        let rows = self.partitions.len() * self.width;
+        self.values.resize(rows * self.config.len, f32::NAN);
+        self.counts.resize(rows);
+        self.newest.resize(rows, i64::MIN);
         ix
     }
 
@@ -190,18 +194,16 @@ impl Windows {
         }
         if head - self.head >= len {
             self.values.fill(f32::NAN);
-            self.counts.fill(0);
+            self.counts.clear();
         } else {
             let fresh: Vec<usize> =
                 (self.head + 1..=head).map(|slot| slot.rem_euclid(len) as usize).collect();
-            for (values, counts) in
-                self.values.chunks_exact_mut(len as usize).zip(self.counts.chunks_exact_mut(len as usize))
-            {
+            for values in self.values.chunks_exact_mut(len as usize) {
                 for &slot in &fresh {
                     values[slot] = f32::NAN;
-                    counts[slot] = 0;
                 }
             }
+            self.counts.clear_slots(&fresh);
         }
         self.head = head;
     }
@@ -222,14 +224,15 @@ impl Windows {
             return;
         }
         let row = self.row_index(partition, metric);
-        let cell = row * self.config.len + slot.rem_euclid(self.config.len as i64) as usize;
-        let count = self.counts[cell];
+        let slot = slot.rem_euclid(self.config.len as i64) as usize;
+        let cell = row * self.config.len + slot;
+        let count = self.counts.get(row, slot);
         self.values[cell] = if count == 0 {
             value
         } else {
             self.values[cell] + (value - self.values[cell]) / (f32::from(count) + 1.0)
         };
-        self.counts[cell] = count.saturating_add(1);
+        self.counts.add(row, slot);
         self.newest[row] = self.newest[row].max(at.0);
         self.counters.taken += 1;
     }
@@ -302,28 +305,29 @@ impl Windows {
         let (old, len) = (self.width, self.config.len);
         let rows = self.partitions.len();
         let mut values = vec![f32::NAN; rows * width * len];
-        let mut counts = vec![0u8; rows * width * len];
         let mut newest = vec![i64::MIN; rows * width];
         for p in 0..rows {
             let (from, to) = (p * old * len, p * width * len);
             values[to..to + old * len].copy_from_slice(&self.values[from..from + old * len]);
-            counts[to..to + old * len].copy_from_slice(&self.counts[from..from + old * len]);
             newest[p * width..p * width + old].copy_from_slice(&self.newest[p * old..(p + 1) * old]);
         }
-        (self.values, self.counts, self.newest, self.width) = (values, counts, newest, width);
+        self.counts = self.counts.widened(old, width);
+        (self.values, self.newest, self.width) = (values, newest, width);
     }
 }
 
 impl Ingest for Windows {
     fn series(&mut self, partition: &PartitionId, metric: &str) -> u32 {
         let p = self.intern(partition);
-        if let Some(&series) = self.series_index.get(&(p, metric.to_string())) {
-            return series;
-        }
+        let next = u32::try_from(self.series.len()).expect("fewer than 2^32 series");
         let m = self.intern_metric(metric);
-        let series = u32::try_from(self.series.len()).expect("fewer than 2^32 series");
-        self.series.push((p, m));
-        self.series_index.insert((p, metric.to_string()), series);
+        let series = match m {
+            Some(m) => *self.series_index.entry((p, m)).or_insert(next),
+            None => *self.dropped.entry((p, metric.to_string())).or_insert(next),
+        };
+        if series == next {
+            self.series.push((p, m));
+        }
         series
     }
 

@@ -140,7 +140,8 @@ mod tests {
         let label = |at| truth.label(&"p".into(), &[], Timestamp(at), Span::millis(100));
         assert_eq!((label(900), label(901)), (Some(false), None));
         let failed = Event { partition: "p".into(), at: Timestamp(960), outcome: Outcome::Failed };
-        let label = |at| truth.label(&"p".into(), &[failed.clone()], Timestamp(at), Span::millis(100));
+        let label =
+            |at| truth.label(&"p".into(), std::slice::from_ref(&failed), Timestamp(at), Span::millis(100));
         assert_eq!((label(850), label(900), label(901)), (Some(false), Some(true), None), "failures too");
     }
 }

@@ -243,6 +243,12 @@ impl FailureModel {
             .collect()
     }
 
+    /// Why one row of features has the `probability` that head `head` gave it. The parts and the base
+    /// sum to it, to rounding.
+    pub fn explain_said(&self, row: &[f32], head: usize, probability: f64) -> Option<Explanation> {
+        Some(self.explain_row(self.heads.get(head)?, row, probability))
+    }
+
     /// The probability that head `head` gives where nothing is known: the base of its explanations.
     pub fn base(&self, head: usize) -> Option<f64> {
         self.heads.get(head).map(|h| h.calibrator.probability(h.scorer.expected()))

@@ -1,35 +1,46 @@
 //! Exact Shapley values of a forest's margin (Lundberg et al. 2020, "From local explanations to
-//! global understanding with explainable AI for trees", algorithm 2, path-dependent): they sum to
-//! the margin less the forest's expected margin.
+//! global understanding with explainable AI for trees", path-dependent): they sum to the margin less
+//! the forest's expected margin.
+//!
+//! Leaf by leaf: a leaf's part for a feature depends on the row only through which of the features on
+//! its path would lead there. What each such pattern gives is worked out once (Yang 2021, "Fast
+//! TreeSHAP", version 2), for leaves with so many features on their path as that takes little memory.
+
+use std::sync::OnceLock;
 
 use super::{Forest, Tree};
+
+/// Leaves with up to so many features on their path have a table: 2^6 × 6 numbers at most.
+const IN_A_TABLE: usize = 6;
 
 /// Explains margins; holds what does not depend on the row.
 #[derive(Clone, Debug)]
 pub struct Explainer {
     expected: f64,
-    deepest: usize,
+    /// The leaves of each tree, worked out when the first row is explained.
+    leaves: OnceLock<Vec<Vec<Leaf>>>,
 }
 
-/// One feature on the way from the root: the share of covers that flow on where the feature is
-/// unknown (`zero`) and known (`one`), and the weight of the subsets of each size.
-#[derive(Clone, Copy, Debug, Default)]
-struct Element {
-    feature: u32,
-    zero: f64,
-    one: f64,
-    weight: f64,
+/// One leaf, and the way to it.
+#[derive(Clone, Debug)]
+struct Leaf {
+    value: f64,
+    /// Features on the way, each once.
+    features: Box<[u32]>,
+    /// Of each of them, the share of covers that flows this way where the feature is unknown.
+    shares: Box<[f64]>,
+    /// Nodes on the way: number, place of its feature in `features`, whether the way goes left.
+    way: Box<[(u32, u32, bool)]>,
+    /// Parts of the features, by the pattern of those that lead here; empty where there are too many.
+    table: Box<[f64]>,
 }
-
-const NO_FEATURE: u32 = u32::MAX;
 
 impl Explainer {
     /// For that forest.
     pub fn new(forest: &Forest) -> Self {
         let expected =
             f64::from(forest.base) + forest.trees.iter().map(|tree| expected(tree, 0)).sum::<f64>();
-        let deepest = forest.trees.iter().map(Tree::depth).max().unwrap_or(0);
-        Self { expected, deepest }
+        Self { expected, leaves: OnceLock::new() }
     }
 
     /// What the forest says on average over the rows it was grown on.
@@ -38,15 +49,121 @@ impl Explainer {
     }
 
     /// Adds the Shapley value of each feature of `row` to `out` (as wide as the row). They sum to
-    /// the margin less [`Explainer::expected`].
+    /// the margin less [`Explainer::expected`]. `forest` is the one that it was made for.
     pub fn explain(&self, forest: &Forest, row: &[f32], out: &mut [f64]) {
-        let depth = self.deepest + 2;
-        let mut path = vec![Element::default(); depth * (depth + 1) / 2 + depth];
-        for tree in &forest.trees {
-            let part = Part { feature: NO_FEATURE, zero: 1.0, one: 1.0 };
-            descend(tree, row, out, 0, 0, &mut path, part);
+        let leaves = self.leaves.get_or_init(|| forest.trees.iter().map(leaves_of).collect());
+        let (mut left, mut leads, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+        for (tree, leaves) in forest.trees.iter().zip(leaves) {
+            left.clear();
+            left.extend(tree.nodes.iter().map(|n| !n.is_leaf() && n.goes_left(row[n.feature as usize])));
+            for leaf in leaves {
+                leads.clear();
+                leads.resize(leaf.features.len(), true);
+                for &(node, place, goes_left) in &leaf.way {
+                    leads[place as usize] &= left[node as usize] == goes_left;
+                }
+                let parts = if leaf.table.is_empty() {
+                    parts.clear();
+                    leaf.parts(&leads, &mut parts);
+                    &parts[..]
+                } else {
+                    let pattern = leads.iter().rev().fold(0, |bits, &leads| bits << 1 | usize::from(leads));
+                    &leaf.table[pattern * leads.len()..][..leads.len()]
+                };
+                for (&feature, part) in leaf.features.iter().zip(parts) {
+                    out[feature as usize] += part;
+                }
+            }
         }
     }
+}
+
+impl Leaf {
+    /// Adds the part of each feature to `out`, where `leads` says which of them lead here.
+    ///
+    /// With all subsets of the other features weighted as in Shapley's definition, a leaf is worth
+    /// `value × Π share` over the unknown features where all known ones lead to it, else nothing. The
+    /// subsets of each size are summed as the coefficients of `Π (share + leads × t)`.
+    fn parts(&self, leads: &[bool], out: &mut Vec<f64>) {
+        let count = leads.len();
+        let mut sums = vec![0.0; count];
+        for of in 0..count {
+            sums.fill(0.0);
+            sums[0] = 1.0;
+            for (seen, other) in (0..count).filter(|&i| i != of).enumerate() {
+                for size in (0..=seen + 1).rev() {
+                    let with = if leads[other] && size > 0 { sums[size - 1] } else { 0.0 };
+                    let without = if size <= seen { sums[size] * self.shares[other] } else { 0.0 };
+                    sums[size] = with + without;
+                }
+            }
+            // size! (count − 1 − size)! / count!, from one size to the next.
+            let (mut weight, mut sum) = (1.0 / count as f64, 0.0);
+            for (size, subsets) in sums.iter().enumerate() {
+                sum += weight * subsets;
+                weight *= (size + 1) as f64 / (count - 1 - size).max(1) as f64;
+            }
+            out.push(self.value * (f64::from(u8::from(leads[of])) - self.shares[of]) * sum);
+        }
+    }
+
+    fn tabulate(&mut self) {
+        let count = self.features.len();
+        if count > IN_A_TABLE {
+            return;
+        }
+        let mut table = Vec::with_capacity(count << count);
+        for pattern in 0..1usize << count {
+            let leads: Vec<bool> = (0..count).map(|i| pattern >> i & 1 == 1).collect();
+            self.parts(&leads, &mut table);
+        }
+        self.table = table.into();
+    }
+}
+
+fn leaves_of(tree: &Tree) -> Vec<Leaf> {
+    let mut leaves = Vec::new();
+    walk(tree, 0, &mut Vec::new(), &mut leaves);
+    leaves
+}
+
+/// Nodes on the way to a node: number, whether the way goes left, the share that flows this way.
+type Way = Vec<(u32, bool, f64)>;
+
+fn walk(tree: &Tree, at: u32, way: &mut Way, leaves: &mut Vec<Leaf>) {
+    let node = &tree.nodes[at as usize];
+    if node.is_leaf() {
+        return leaves.push(leaf(tree, f64::from(node.value), way));
+    }
+    for (child, goes_left) in [(node.left, true), (node.right, false)] {
+        let (share, _) = shares(tree, at as usize, child as usize);
+        way.push((at, goes_left, share));
+        walk(tree, child, way, leaves);
+        way.pop();
+    }
+}
+
+fn leaf(tree: &Tree, value: f64, way: &Way) -> Leaf {
+    let (mut features, mut shares, mut steps) = (Vec::<u32>::new(), Vec::new(), Vec::new());
+    for &(node, goes_left, share) in way {
+        let feature = tree.nodes[node as usize].feature;
+        let place = features.iter().position(|f| *f == feature).unwrap_or_else(|| {
+            features.push(feature);
+            shares.push(1.0);
+            features.len() - 1
+        });
+        shares[place] *= share;
+        steps.push((node, place as u32, goes_left));
+    }
+    let mut leaf = Leaf {
+        value,
+        features: features.into(),
+        shares: shares.into(),
+        way: steps.into(),
+        table: Box::default(),
+    };
+    leaf.tabulate();
+    leaf
 }
 
 fn expected(tree: &Tree, at: usize) -> f64 {
@@ -66,102 +183,6 @@ fn shares(tree: &Tree, at: usize, child: usize) -> (f64, f64) {
     let total = f64::from(tree.nodes[node.left as usize].cover + tree.nodes[node.right as usize].cover);
     let share = if total > 0.0 { f64::from(tree.nodes[child].cover) / total } else { 0.5 };
     (share, 1.0 - share)
-}
-
-#[derive(Clone, Copy)]
-struct Part {
-    feature: u32,
-    zero: f64,
-    one: f64,
-}
-
-fn descend(
-    tree: &Tree,
-    row: &[f32],
-    out: &mut [f64],
-    at: usize,
-    length: usize,
-    path: &mut [Element],
-    part: Part,
-) {
-    extend(&mut path[..=length], length, part);
-    let node = &tree.nodes[at];
-    if node.is_leaf() {
-        for i in 1..=length {
-            let weight = unwound_sum(&path[..=length], length, i);
-            let e = path[i];
-            out[e.feature as usize] += weight * (e.one - e.zero) * f64::from(node.value);
-        }
-        return;
-    }
-    let x = row[node.feature as usize];
-    let (hot, cold) = if node.goes_left(x) { (node.left, node.right) } else { (node.right, node.left) };
-    let (hot_share, cold_share) = shares(tree, at, hot as usize);
-    let (mut zero, mut one, mut length) = (1.0, 1.0, length);
-    // A feature that was asked before is taken out and put in again with both answers.
-    if let Some(i) = (1..=length).find(|&i| path[i].feature == node.feature) {
-        (zero, one) = (path[i].zero, path[i].one);
-        unwind(&mut path[..=length], length, i);
-        length -= 1;
-    }
-    for (child, part) in [
-        (hot, Part { feature: node.feature, zero: zero * hot_share, one }),
-        (cold, Part { feature: node.feature, zero: zero * cold_share, one: 0.0 }),
-    ] {
-        let (own, rest) = path.split_at_mut(length + 1);
-        rest[..=length].copy_from_slice(own);
-        descend(tree, row, out, child as usize, length + 1, rest, part);
-    }
-}
-
-fn extend(path: &mut [Element], length: usize, part: Part) {
-    path[length] = Element {
-        feature: part.feature,
-        zero: part.zero,
-        one: part.one,
-        weight: if length == 0 { 1.0 } else { 0.0 },
-    };
-    let all = (length + 1) as f64;
-    for i in (0..length).rev() {
-        path[i + 1].weight += part.one * path[i].weight * (i + 1) as f64 / all;
-        path[i].weight = part.zero * path[i].weight * (length - i) as f64 / all;
-    }
-}
-
-fn unwind(path: &mut [Element], length: usize, index: usize) {
-    let Element { zero, one, .. } = path[index];
-    let all = (length + 1) as f64;
-    let mut next = path[length].weight;
-    for i in (0..length).rev() {
-        if one != 0.0 {
-            let old = path[i].weight;
-            path[i].weight = next * all / ((i + 1) as f64 * one);
-            next = old - path[i].weight * zero * (length - i) as f64 / all;
-        } else {
-            path[i].weight = path[i].weight * all / (zero * (length - i) as f64);
-        }
-    }
-    for i in index..length {
-        let Element { feature, zero, one, .. } = path[i + 1];
-        path[i] = Element { feature, zero, one, weight: path[i].weight };
-    }
-}
-
-fn unwound_sum(path: &[Element], length: usize, index: usize) -> f64 {
-    let Element { zero, one, .. } = path[index];
-    let all = (length + 1) as f64;
-    let mut next = path[length].weight;
-    let mut total = 0.0;
-    for i in (0..length).rev() {
-        if one != 0.0 {
-            let part = next * all / ((i + 1) as f64 * one);
-            total += part;
-            next = path[i].weight - part * zero * (length - i) as f64 / all;
-        } else if zero != 0.0 {
-            total += path[i].weight * all / (zero * (length - i) as f64);
-        }
-    }
-    total
 }
 
 #[cfg(test)]
