@@ -80,6 +80,8 @@ pub struct Core {
     pub(super) events: HashMap<PartitionId, Vec<(Timestamp, String)>>,
     /// Hosts whose heartbeat is lost.
     pub(super) silent: std::collections::BTreeSet<HostId>,
+    /// Partitions that a replay takes to be emptied; none in an engine that runs.
+    pub(super) assumed: std::collections::BTreeSet<PartitionId>,
 }
 
 /// Where proposals stand in the store.
@@ -147,6 +149,7 @@ impl Core {
             next_proposal,
             events: HashMap::new(),
             silent: std::collections::BTreeSet::new(),
+            assumed: std::collections::BTreeSet::new(),
         };
         if let Some(runner) = &core.runner {
             core.inventory.owners = runner.owners().await?;
@@ -283,6 +286,7 @@ impl Core {
                 out.entry(partition.id.clone()).or_insert(Evacuation::Finished);
             }
         }
+        out.extend(self.assumed.iter().map(|p| (p.clone(), Evacuation::Finished)));
         out
     }
 

@@ -1,8 +1,11 @@
 //! What a replay of recorded history needs of the engine beside samples and cycles: records of failures
-//! as their time comes, and the proposals that wait after a cycle.
+//! as their time comes, the proposals that wait after a cycle, and which of them count as carried out.
+
+use std::collections::BTreeSet;
 
 use super::core::Core;
 use super::failures::Failure;
+use crate::fleet::PartitionId;
 use crate::plan::Proposal;
 use crate::state::StoreError;
 
@@ -15,6 +18,12 @@ impl Core {
     pub async fn learn_failure(&mut self, failure: Failure) -> Result<(), StoreError> {
         let store = self.store.clone();
         self.failures.add(&*store, failure).await.map(|_| ())
+    }
+
+    /// These partitions, and no others, count as emptied from the next cycle on: their state goes on as
+    /// after an evacuation that worked. Nothing is moved, and what stands where stays.
+    pub fn assume_emptied(&mut self, partitions: BTreeSet<PartitionId>) {
+        self.assumed = partitions;
     }
 
     /// The proposals that wait for a decision, oldest first.

@@ -97,6 +97,7 @@ fn head(out: &mut String, report: &Report) {
         ),
     );
     line(out, &format!("  what stood where: {}", report.placement));
+    line(out, &format!("  {}", report.carried_out));
     let t = &report.configured;
     line(out, "\nAs configured");
     line(out, &format!("  failures   {} recorded: {} caught, {} missed", t.failures, t.caught, t.missed));

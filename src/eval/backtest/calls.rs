@@ -140,7 +140,7 @@ impl<'a> Calls<'a> {
 
 /// Whether an episode that was called is over: it looks well again.
 pub fn is_over(state: PredictionState) -> bool {
-    matches!(state, PredictionState::Healthy | PredictionState::Probation | PredictionState::Evacuated)
+    matches!(state, PredictionState::Healthy | PredictionState::Probation)
 }
 
 #[cfg(test)]

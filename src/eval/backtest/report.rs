@@ -36,6 +36,8 @@ pub struct Report {
     pub models: Vec<String>,
     /// Where what stood where was known from, in words.
     pub placement: String,
+    /// What became of proposals in the replay, in words.
+    pub carried_out: String,
     /// What things cost.
     pub rates: Rates,
     /// A failure was told to the engine so many seconds after it.
@@ -169,6 +171,10 @@ pub fn window(span: Span) -> String {
         s => format!("{s} s"),
     }
 }
+
+/// What becomes of proposals in a replay.
+pub(super) const CARRIED_OUT: &str = "a proposal that nothing blocks counts as carried out at once; what that \
+     would have changed in the metrics is not known";
 
 /// Where what stood where was known from.
 pub(super) fn placement(discovered: bool) -> String {
