@@ -26,7 +26,9 @@ pub mod place;
 pub mod settings;
 pub mod simulate;
 pub mod train;
+mod train_rows;
 pub mod train_run;
+pub mod versions;
 pub mod why;
 
 /// Watches every partition of a fleet, predicts which will fail, and moves the work away before it
@@ -85,6 +87,8 @@ pub enum Command {
     Failures(failures::FailuresArgs),
     /// The journal of everything that was done: verify its chain, show it.
     Journal(journal::JournalArgs),
+    /// Models that were trained here: list, put into use, take back.
+    Models(versions::ModelsArgs),
     /// The migration machine under faults, crashes and leader changes, by seed.
     Simulate(simulate::SimulateArgs),
     /// Train models, the shipped ones or on your own history.
@@ -128,6 +132,7 @@ pub fn run(cli: Cli) -> ExitCode {
             args.store.get_or_insert_with(|| place::state_file(&dir));
             Ok(journal::run(&args, &mut std::io::stdout().lock())?)
         }),
+        Some(Command::Models(args)) => versions::run(&args, config),
         Some(Command::Simulate(args)) => {
             simulate::run(&args, &mut std::io::stdout().lock()).map_err(Into::into)
         }

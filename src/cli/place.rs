@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::config::Config;
+use crate::predict::train::Registry;
 
 /// The configuration that was named, else `foreshift.toml` here, else
 /// `~/.config/foreshift/config.toml`; `None` where there is none.
@@ -26,7 +27,11 @@ pub fn load(named: Option<&Path>) -> Result<Option<(PathBuf, Config)>> {
             }
         }
     };
-    let config = Config::load(&path)?;
+    let mut config = Config::load(&path)?;
+    // Models that were trained here and put into use stand in for the shipped ones.
+    if config.predict.model_dir.is_none() {
+        config.predict.model_dir = registry(&config.engine.data_dir).in_use();
+    }
     Ok(Some((path, config)))
 }
 
@@ -43,6 +48,11 @@ pub fn state_file(dir: &Path) -> PathBuf {
 /// The folder of the embedded time series within a data directory.
 pub fn series_dir(dir: &Path) -> PathBuf {
     dir.join("series")
+}
+
+/// The versions of the model of the whole fleet.
+pub fn registry(dir: &Path) -> Registry {
+    Registry::new(&models_dir(dir), "all")
 }
 
 /// The folder of trained models within a data directory.

@@ -1,14 +1,14 @@
 //! `foreshift train`: trains models in the product. `--shipped` makes the models that come with the
-//! program, from simulated scenarios; without it the history of an application is used (the caller
-//! reads it and hands it to [`train_history`]).
+//! program, from simulated scenarios; without it the fleet's own history is used (`train_run` reads it
+//! and hands it to `train_history`).
 
 use std::path::PathBuf;
 
+use super::train_rows::Rows;
+use crate::eval::backtest::Truth;
 use crate::fleet::{PartitionId, Span, Timestamp};
-use crate::predict::Calibration;
 use crate::predict::failure::features::FeatureSpec;
 use crate::predict::failure::fit::Candidates;
-use crate::predict::failure::{Event, label_rows};
 use crate::predict::models::ModelError;
 use crate::predict::models::lstm::train::Training;
 use crate::predict::train::card::Data;
@@ -17,6 +17,7 @@ use crate::predict::train::registry::write_files;
 use crate::predict::train::{
     History, Progress, Sampling, TrainOptions, Trained, autoencoder, replay, train_failure,
 };
+use crate::predict::{Calibration, Outcome};
 use crate::sim::training::{Episode, STEP, Scenario, episode};
 
 /// What the command takes.
@@ -25,12 +26,22 @@ pub struct Train {
     /// Make the models that come with the program, from simulated scenarios.
     #[arg(long)]
     pub shipped: bool,
-    /// The application to train for; all of them where left out.
+    /// Train on the partitions that hold this application's workloads alone. Such a model is kept, not
+    /// put into use: the engine runs one for the whole fleet.
     #[arg(long, conflicts_with = "shipped")]
     pub app: Option<String>,
-    /// How much history to use, for example 30d.
-    #[arg(long, default_value = "30d", conflicts_with = "shipped")]
+    /// Where the history begins: a time, or how long before --to (30d).
+    #[arg(long, default_value = "30d", value_name = "TIME", conflicts_with = "shipped")]
     pub from: String,
+    /// Where it ends; default: now (of recorded files: their last sample).
+    #[arg(long, value_name = "TIME", conflicts_with = "shipped")]
+    pub to: Option<String>,
+    /// Further recorded failures: CSV with the columns at, subject, cause, label.
+    #[arg(long, value_name = "FILE", conflicts_with = "shipped")]
+    pub failures: Option<PathBuf>,
+    /// One JSON object on standard output, and nothing else there.
+    #[arg(long, conflicts_with = "shipped")]
+    pub json: bool,
     /// Where to write the models.
     #[arg(long)]
     pub out: Option<PathBuf>,
@@ -147,49 +158,30 @@ pub fn write_shipped(files: &[HeadFile], folder: &std::path::Path) -> Result<(),
     files.iter().try_for_each(|file| write_files(folder, file))
 }
 
-/// Trains on an application's own history: metrics on one grid, and what became of its partitions.
-/// Rows from which work was moved away in time are left out, never counted as survived.
+/// Trains on a fleet's own history: rows of it, whose and when each is, and what became of them. Rows
+/// from which work was moved away in time are left out, never counted as survived.
 ///
 /// # Errors
 /// Too few failures.
-pub fn train_history(
-    histories: &[History],
-    events: &[Event],
-    sampling: &Sampling,
-    source: &str,
+pub(super) fn train_history(
+    rows: &Rows,
+    truth: &Truth,
+    spec: &FeatureSpec,
+    (source, from, until): (&str, Timestamp, Timestamp),
     seed: u64,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Trained, ModelError> {
-    let mut kinds: Vec<String> = histories.iter().map(|h| h.kind.clone()).filter(|k| !k.is_empty()).collect();
-    kinds.sort();
-    kinds.dedup();
-    let spec = FeatureSpec::canonical(kinds);
-    let replayed = replay(histories, sampling, &spec, progress);
-    let slots = histories.iter().flat_map(|h| h.metrics.iter().map(Vec::len)).max().unwrap_or(0);
-    let until = sampling.start + Span(sampling.step.0 * slots as i64);
-    let failed = |h: &&History| {
-        let outcome = crate::predict::failure::Outcome::Failed;
-        events.iter().any(|e| e.partition == h.partition && e.outcome == outcome)
-    };
+    let failed = |p: &&PartitionId| truth.events(p).iter().any(|e| e.outcome == Outcome::Failed);
     let data = Data {
         source: source.into(),
-        from: sampling.start,
+        from,
         until,
-        partitions: histories.len(),
-        failures: histories.iter().filter(failed).count(),
-        rows: replayed.units.len(),
+        partitions: rows.partitions.len(),
+        failures: rows.partitions.iter().filter(failed).count(),
+        rows: rows.times.len(),
     };
-    let time = |row: usize| sampling.start + Span(sampling.step.0 * i64::from(replayed.slots[row]));
-    let labels: Vec<(Span, Vec<Option<bool>>)> = windows()
-        .into_iter()
-        .map(|within| {
-            let of = |row: usize| {
-                let partition = &histories[replayed.units[row] as usize].partition;
-                label_rows(partition, &[time(row)], events, within, Span::minutes(30), until)[0]
-            };
-            (within, (0..replayed.units.len()).map(of).collect())
-        })
-        .collect();
+    let labels: Vec<(Span, Vec<Option<bool>>)> =
+        windows().into_iter().map(|within| (within, labels(rows, truth, within))).collect();
     let label = |row: usize, within: Span| labels.iter().find(|l| l.0 == within).and_then(|l| l.1[row]);
     let options = TrainOptions {
         windows: windows().to_vec(),
@@ -197,7 +189,16 @@ pub fn train_history(
         calibration: Calibration::Calibrated,
         seed,
     };
-    train_failure(&replayed, &spec, &data, &options, (&label, &|_| 1.0), progress)
+    train_failure(&rows.replayed, spec, &data, &options, (&label, &|_| 1.0), progress)
+}
+
+/// What became of each row within a window; `None` = cannot be known.
+pub(super) fn labels(rows: &Rows, truth: &Truth, within: Span) -> Vec<Option<bool>> {
+    let of = |row: usize| {
+        let partition = &rows.partitions[rows.of[row] as usize];
+        truth.label(partition, truth.events(partition), rows.times[row], within)
+    };
+    (0..rows.times.len()).map(of).collect()
 }
 
 #[cfg(test)]
@@ -262,22 +263,24 @@ mod tests {
 
     #[test]
     fn history_without_a_failure_is_refused_with_words() {
-        let histories: Vec<History> = (0..4)
-            .map(|i| History {
-                partition: PartitionId::from(format!("h{i}")),
-                kind: "oltp".into(),
-                metrics: vec![vec![20.0 + i as f32; 200]; 16],
-            })
-            .collect();
-        let sampling = Sampling {
-            start: Timestamp(1_700_000_000_000),
-            step: Span::seconds(30),
-            from: 50,
-            every: 10,
-            window: 0,
-            window_every: 1,
+        let spec = FeatureSpec::canonical(Vec::new());
+        let mut replayed = crate::predict::train::Replayed {
+            rows: FeatureMatrix::missing(400, spec.width()),
+            ..crate::predict::train::Replayed::default()
         };
-        let error = train_history(&histories, &[], &sampling, "test", 1, &mut |_| {}).err().unwrap();
+        replayed.units = (0..400).map(|r| r % 20).collect();
+        let rows = Rows {
+            replayed,
+            of: (0..400).map(|r| r % 20).collect(),
+            times: (0..400).map(|r| Timestamp(i64::from(r / 20) * 300_000)).collect(),
+            partitions: (0..20).map(|p| PartitionId::from(format!("h{p}"))).collect(),
+            points: 0,
+            every: Span::minutes(5),
+        };
+        let until = Timestamp(1_000_000_000);
+        let truth = Truth::new(Vec::new(), until);
+        let from = Timestamp(0);
+        let error = train_history(&rows, &truth, &spec, ("test", from, until), 1, &mut |_| {}).err().unwrap();
         assert!(error.to_string().contains("too few to train on"), "{error}");
     }
 }

@@ -1,37 +1,39 @@
-//! `foreshift train`: the shipped models, or models of your own fleet's history.
+//! `foreshift train`: the shipped models, or models of your own fleet's history, which take over where
+//! they are better than what speaks now on hosts that neither has seen.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
 
-use super::train::{Train, train_history, train_shipped, write_shipped};
-use super::{engine, place};
-use crate::config::quantity;
-use crate::engine::failures::Failures;
-use crate::engine::history;
-use crate::fleet::{Clock, PartitionId, Span, SystemClock, Timestamp, Topology};
-use crate::predict::Subject;
-use crate::predict::failure::{Event, Outcome};
-use crate::predict::train::{History, Progress, Registry, Sampling};
-use crate::state::RedbStore;
-use crate::telemetry::CANONICAL;
+use super::backtest::inputs::{self, Labels};
+use super::backtest::{self, Sources};
+use super::train::{Train, labels, train_history, train_shipped, write_shipped};
+use super::train_rows::{Past, Rows, gather};
+use super::{place, settings};
+use crate::config::Config;
+use crate::engine::inventory::Inventory;
+use crate::eval::backtest::Truth;
+use crate::eval::backtest::error::written;
+use crate::eval::backtest::report::window;
+use crate::fleet::{ApplicationId, Clock, Span, SystemClock, Topology};
+use crate::predict::failure::Opened;
+use crate::predict::train::failure::{HeadFile, Part, file_name, part_of};
+use crate::predict::train::{Progress, Registry, Trained, Verdict, compare};
 
-/// Spacing of the history that is trained on.
-const STEP: Span = Span::minutes(5);
-/// Read at once.
-const PART: Span = Span::hours(6);
+/// Models of failure speak on this grid alone.
+const GRID: Span = Span::seconds(30);
 
 /// Runs it.
 ///
 /// # Errors
 /// Where the history cannot be read, or there is too little of it; the error says what is missing.
 pub fn run(args: &Train, config: Option<&Path>) -> Result<ExitCode> {
-    let mut shown = Shown::default();
     if args.shipped {
+        let mut shown = Shown::default();
         let files = train_shipped(args.episodes, args.seed, &mut |p| shown.show(&p))?;
         let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("assets/models"));
         write_shipped(&files, &folder)?;
@@ -41,100 +43,187 @@ pub fn run(args: &Train, config: Option<&Path>) -> Result<ExitCode> {
     let Some((_, config)) = place::load(config)? else {
         bail!("training needs a configuration that names the time series: pass --config FILE");
     };
-    let span = quantity::parse_span(&args.from)
-        .filter(|s| s.0 > 0)
-        .ok_or_else(|| anyhow!("--from {:?}: expected a span of time, for example 30d", args.from))?;
-    let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(async {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let until = clock.now().floor(STEP);
-        let start = until - span;
-        let series = engine::series(&config, clock)?;
-        let histories = read(&*series.history, start, until).await?;
-        let store = RedbStore::open(&place::state_file(&config.engine.data_dir))?;
-        let failures = Failures::load(&store).await?;
-        let topology = Topology::default();
-        let events: Vec<Event> = failures
-            .records()
-            .iter()
-            .filter_map(|f| {
-                let past = f.as_past(&topology);
-                let partition = match past.subject {
-                    Subject::Partition(partition) => partition,
-                    Subject::Host(host) => PartitionId::of(&host, ""),
-                    Subject::Workload(_) => return None,
-                };
-                Some(Event { partition, at: past.at, outcome: outcome(past.outcome) })
-            })
-            .collect();
-        let sampling = Sampling { start, step: STEP, from: 48, every: 1, window: 0, window_every: 1 };
-        let source = series.source.name();
-        let trained =
-            train_history(&histories, &events, &sampling, &source, args.seed, &mut |p| shown.show(&p))?;
-        let folder = args.out.clone().unwrap_or_else(|| place::models_dir(&config.engine.data_dir));
-        let registry = Registry::new(&folder, args.app.as_deref().unwrap_or("all"));
-        let version = registry.add(&trained.files)?;
-        println!(
-            "version {version} trained on {} partitions and {} recorded failures; it is in {}",
-            histories.len(),
-            events.len(),
-            folder.display()
+    if config.telemetry.step != GRID {
+        bail!(
+            "telemetry.step is {}: models of failure count steps of 30 s and would not speak on another grid; set \
+             it to 30s to train",
+            config.telemetry.step
         );
-        Ok(ExitCode::SUCCESS)
-    })
+    }
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(of_history(args, &config))
 }
 
-/// What became of it, in the words of training.
-fn outcome(past: crate::predict::Outcome) -> Outcome {
-    match past {
-        crate::predict::Outcome::Failed => Outcome::Failed,
-        crate::predict::Outcome::Survived => Outcome::Survived,
-        crate::predict::Outcome::MitigatedUnknown => Outcome::MitigatedUnknown,
+async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
+    let mut shown = Shown::default();
+    let Sources { source, history, ends } = backtest::sources(config)?;
+    let now = SystemClock.now();
+    let (from, to) = inputs::span(&args.from, args.to.as_deref(), ends.unwrap_or(now), now)?;
+    let mut notes = Vec::new();
+    let topologies = backtest::discovered(config, &mut notes).await?;
+    let recorded = Labels::load(config, args.failures.as_deref(), &mut notes).await?;
+    let champion = crate::predict::failure::open(config.predict.model_dir.as_deref())
+        .context("the models that speak now cannot be read, and training compares with them")?;
+    let mut inventory = Inventory::with_places(settings::places(config));
+    inventory.discovered.extend(topologies);
+    inventory.rebuild(&[], &HashMap::new());
+    let topology = inventory.topology().clone();
+    let name = source.name();
+    let past = Past {
+        source,
+        assess: settings::assess(config),
+        windows: settings::engine(config).windows,
+        inventory,
+        from,
+        until: to,
+        spec: champion.model.spec.clone(),
+    };
+    let mut rows = gather(past, &mut |p| shown.show(&p)).await?;
+    if rows.times.is_empty() {
+        bail!("{name} holds too little between {} and {} to learn from", written(from), written(to));
+    }
+    if let Some(app) = &args.app {
+        only(&mut rows, &topology, app)?;
+    }
+    let incidents = inputs::resolve(&recorded, &topology, &*history, (from, to), &mut notes).await?;
+    let failures = incidents.iter().filter(|i| i.outcome == crate::predict::Outcome::Failed).count();
+    let truth = Truth::new(incidents, to);
+    let spec = &champion.model.spec;
+    let trained = train_history(&rows, &truth, spec, (&name, from, to), args.seed, &mut |p| shown.show(&p))?;
+    let judged = judge(&rows, &truth, &champion, &trained, args.seed);
+    let folder = args.out.clone().unwrap_or_else(|| place::models_dir(&config.engine.data_dir));
+    let registry = Registry::new(&folder, args.app.as_deref().unwrap_or("all"));
+    let (version, in_use) = keep(&registry, &champion, &trained, &judged, args.app.is_none())?;
+    shown.end();
+    let summary = json!({
+        "task": "train",
+        "source": name,
+        "from": written(from),
+        "to": written(to),
+        "partitions": rows.partitions.len(),
+        "failures": failures,
+        "rows": rows.times.len(),
+        "row_every_s": rows.every.as_seconds(),
+        "points": rows.points,
+        "version": version,
+        "in_use": in_use,
+        "windows": judged.iter().map(Judged::json).collect::<Vec<_>>(),
+        "notes": notes,
+    });
+    if args.json {
+        println!("{summary}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "trained on {} partitions and {failures} recorded failures: {} rows, {} apart, from {} to {}",
+        rows.partitions.len(),
+        rows.times.len(),
+        rows.every,
+        written(from),
+        written(to)
+    );
+    judged.iter().for_each(|j| println!("  {}", j.words()));
+    notes.iter().for_each(|n| println!("  {n}"));
+    if in_use {
+        println!(
+            "version {version} speaks from the engine's next start on; `foreshift models revert` takes it back"
+        );
+    } else {
+        println!("version {version} is kept in {} and not in use", folder.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps the rows of partitions that hold the application's workloads.
+fn only(rows: &mut Rows, topology: &Topology, app: &str) -> Result<()> {
+    let app = ApplicationId::from(app);
+    let holds: Vec<bool> =
+        rows.partitions.iter().map(|p| topology.on_partition(p).any(|w| w.application == app)).collect();
+    let kept: Vec<usize> = (0..rows.times.len()).filter(|r| holds[rows.of[*r] as usize]).collect();
+    if kept.is_empty() {
+        let mut known: Vec<&str> = topology.workloads.iter().map(|w| w.application.as_str()).collect();
+        known.sort_unstable();
+        known.dedup();
+        bail!("--app {app}: no partition with data holds it; drivers say: {}", known.join(", "));
+    }
+    rows.replayed.rows = rows.replayed.rows.select(&kept);
+    rows.replayed.units = kept.iter().map(|r| rows.replayed.units[*r]).collect();
+    rows.replayed.slots = vec![0; kept.len()];
+    rows.of = kept.iter().map(|r| rows.of[*r]).collect();
+    rows.times = kept.iter().map(|r| rows.times[*r]).collect();
+    Ok(())
+}
+
+/// One window's new model against what speaks now.
+struct Judged {
+    within: Span,
+    /// `None` = nothing speaks for this window now.
+    verdict: Option<Verdict>,
+}
+
+impl Judged {
+    fn promoted(&self) -> bool {
+        self.verdict.as_ref().is_none_or(|v| v.promote)
+    }
+
+    fn words(&self) -> String {
+        let outcome = if self.promoted() { "better" } else { "not better" };
+        let why = self.verdict.as_ref().map_or("nothing spoke for this window", |v| v.why.as_str());
+        format!("within {}: {outcome} on held-back hosts: {why}", window(self.within))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "within_s": self.within.as_seconds(),
+            "better": self.promoted(),
+            "champion": self.verdict.as_ref().map(|v| v.champion),
+            "challenger": self.verdict.as_ref().map(|v| v.challenger),
+            "why": self.verdict.as_ref().map_or("nothing spoke for this window", |v| v.why.as_str()),
+        })
     }
 }
 
-/// The canonical metrics of every partition between `start` and `until`, on one grid.
-async fn read(
-    source: &dyn crate::telemetry::Source,
-    start: Timestamp,
-    until: Timestamp,
-) -> Result<Vec<History>> {
-    let slots = usize::try_from((until - start).0 / STEP.0)?;
-    let mut all: BTreeMap<PartitionId, Vec<Vec<f32>>> = BTreeMap::new();
-    let mut from = start;
-    while from < until {
-        let end = (from + PART).min(until);
-        if let Some(windows) = history::part(source, STEP, from, end).await {
-            let offset = (windows.tail() - start).0.div_euclid(STEP.0);
-            let mut row = vec![f32::NAN; windows.config().len];
-            for (p, id) in (0u32..).zip(windows.partitions()) {
-                let metrics =
-                    all.entry(id.clone()).or_insert_with(|| vec![vec![f32::NAN; slots]; CANONICAL.len()]);
-                for (m, column) in (0u16..).zip(metrics.iter_mut()) {
-                    windows.copy_row(
-                        crate::telemetry::PartitionIx(p),
-                        crate::telemetry::MetricIx(m),
-                        &mut row,
-                    );
-                    for (i, value) in row.iter().enumerate().filter(|(_, v)| !v.is_nan()) {
-                        if let Some(cell) =
-                            usize::try_from(offset + i as i64).ok().and_then(|at| column.get_mut(at))
-                        {
-                            *cell = *value;
-                        }
-                    }
-                }
-            }
+/// Compares on the hosts that the new model was not trained on.
+fn judge(rows: &Rows, truth: &Truth, champion: &Opened, trained: &Trained, seed: u64) -> Vec<Judged> {
+    let windows = trained.files.iter().filter_map(|f| f.card.within());
+    windows
+        .map(|within| {
+            let known = labels(rows, truth, within);
+            let held: Vec<usize> = (0..known.len())
+                .filter(|r| known[*r].is_some() && part_of(rows.replayed.units[*r], seed) == Part::HeldBack)
+                .collect();
+            let truths: Vec<bool> = held.iter().filter_map(|r| known[*r]).collect();
+            let held = rows.replayed.rows.select(&held);
+            let verdict = compare(&champion.model, &trained.model, &held, &truths, within);
+            Judged { within, verdict }
+        })
+        .collect()
+}
+
+/// Writes a version: where a window's new model is better, with the old ones of the others, and in use;
+/// else the new ones as they are, not in use.
+fn keep(
+    registry: &Registry,
+    champion: &Opened,
+    trained: &Trained,
+    judged: &[Judged],
+    may_speak: bool,
+) -> Result<(u32, bool)> {
+    let better: Vec<Span> = judged.iter().filter(|j| j.promoted()).map(|j| j.within).collect();
+    if better.is_empty() || !may_speak {
+        return Ok((registry.add(&trained.files)?, false));
+    }
+    let is_better = |f: &&HeadFile| f.card.within().is_some_and(|w| better.contains(&w));
+    let mut files: Vec<HeadFile> = trained.files.iter().filter(is_better).cloned().collect();
+    for (onnx, card) in champion.files.iter().zip(&champion.cards) {
+        if let Some(within) = card.within().filter(|w| !better.contains(w)) {
+            files.push(HeadFile { name: file_name(within), onnx: onnx.clone(), card: card.clone() });
         }
-        from = end;
     }
-    if all.is_empty() {
-        bail!("{} holds nothing between the two points in time", source.name());
-    }
-    Ok(all
-        .into_iter()
-        .map(|(partition, metrics)| History { partition, kind: String::new(), metrics })
-        .collect())
+    files.sort_by_key(|f| f.card.within_seconds);
+    let version = registry.add(&files)?;
+    registry.promote(version)?;
+    Ok((version, true))
 }
 
 /// Progress on standard error: a line that is written over on a terminal, else one a step.
@@ -155,5 +244,12 @@ impl Shown {
             eprintln!("{line}");
         }
         self.last = line;
+    }
+
+    /// Leaves a clean line behind.
+    fn end(&self) {
+        if std::io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
     }
 }

@@ -23,7 +23,7 @@ const LOOK_BACK: Span = Span::minutes(30);
 const NAMED: usize = 8;
 
 /// A day and minute as a progress line shows it.
-pub(super) fn day(at: Timestamp) -> String {
+pub(in crate::cli) fn day(at: Timestamp) -> String {
     written(at).chars().take(16).collect::<String>().replace('T', " ")
 }
 
@@ -48,7 +48,7 @@ fn time(option: &str, text: &str, end: Timestamp) -> Result<Timestamp> {
 ///
 /// # Errors
 /// Where it is none, or lies in the future.
-pub(super) fn span(
+pub(in crate::cli) fn span(
     from: &str,
     to: Option<&str>,
     end: Timestamp,
@@ -75,7 +75,7 @@ pub(super) fn span(
 
 /// One record and where it is written.
 #[derive(Clone, Debug)]
-pub(super) struct Label {
+pub(in crate::cli) struct Label {
     place: String,
     from_file: bool,
     record: Failure,
@@ -83,7 +83,7 @@ pub(super) struct Label {
 
 /// All records.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Labels(Vec<Label>);
+pub(in crate::cli) struct Labels(Vec<Label>);
 
 impl Labels {
     /// The failure history of the state store, and a file's. Where an engine holds the store, a file has
@@ -91,7 +91,11 @@ impl Labels {
     ///
     /// # Errors
     /// Where neither can be read; the error says what to do.
-    pub(super) async fn load(config: &Config, file: Option<&Path>, notes: &mut Vec<String>) -> Result<Self> {
+    pub(in crate::cli) async fn load(
+        config: &Config,
+        file: Option<&Path>,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
         let mut labels = Self::default();
         let state = place::state_file(&config.engine.data_dir);
         if state.is_file() {
@@ -140,13 +144,13 @@ impl Labels {
     }
 
     /// These records, each from the place of that name.
-    pub(super) fn of(records: Vec<Failure>, place: &str) -> Self {
+    pub(in crate::cli) fn of(records: Vec<Failure>, place: &str) -> Self {
         let label = |record| Label { place: place.to_string(), from_file: false, record };
         Self(records.into_iter().map(label).collect())
     }
 
     /// What the engine is told as its time comes.
-    pub(super) fn records(&self) -> Vec<Failure> {
+    pub(in crate::cli) fn records(&self) -> Vec<Failure> {
         self.0.iter().map(|l| l.record.clone()).collect()
     }
 }
@@ -172,7 +176,7 @@ impl Ingest for Names {
 ///
 /// # Errors
 /// A file's subject that nobody knows; the source fails.
-pub(super) async fn resolve(
+pub(in crate::cli) async fn resolve(
     labels: &Labels,
     topology: &Topology,
     source: &dyn Source,
@@ -246,7 +250,7 @@ fn unknown(label: &Label, topology: &Topology, seen: &BTreeSet<PartitionId>) -> 
 }
 
 /// Warns where a model was trained on what is replayed: it has seen the answers.
-pub(super) fn warn_of_seen_data(config: &Config, from: Timestamp, notes: &mut Vec<String>) {
+pub(in crate::cli) fn warn_of_seen_data(config: &Config, from: Timestamp, notes: &mut Vec<String>) {
     let Ok(opened) = crate::predict::failure::open(config.predict.model_dir.as_deref()) else { return };
     for card in &opened.cards {
         if card.calibration == Some(Calibration::Calibrated) && card.data.until > from {

@@ -22,7 +22,7 @@ use crate::state::MemoryStore;
 use crate::telemetry::{ReplaySource, Source};
 
 mod demo;
-mod inputs;
+pub(super) mod inputs;
 mod text;
 
 use inputs::Labels;
@@ -92,14 +92,20 @@ pub fn run(args: &BacktestArgs, config: Option<&Path>) -> Result<ExitCode> {
 }
 
 /// The sources of a configuration, without anything that writes.
-struct Sources {
-    source: Arc<dyn Source>,
-    history: Arc<dyn Source>,
+pub(super) struct Sources {
+    /// On the engine's grid.
+    pub(super) source: Arc<dyn Source>,
+    /// With wide steps.
+    pub(super) history: Arc<dyn Source>,
     /// The last sample, where that is known without asking.
-    ends: Option<Timestamp>,
+    pub(super) ends: Option<Timestamp>,
 }
 
-fn sources(config: &Config) -> Result<Sources> {
+/// Opens them.
+///
+/// # Errors
+/// Where an address, a secret or a recorded file cannot be used.
+pub(super) fn sources(config: &Config) -> Result<Sources> {
     if config.telemetry.source == TelemetrySource::Replay {
         let recorded = ReplaySource::open(&config.telemetry.files)?;
         let ends = recorded.range().map(|(_, last)| last + Span::millis(1));
@@ -108,6 +114,25 @@ fn sources(config: &Config) -> Result<Sources> {
     }
     let series = engine::series(config, Arc::new(SystemClock))?;
     Ok(Sources { source: series.source, history: series.history, ends: None })
+}
+
+/// What stands where now, as the drivers say it, by class.
+///
+/// # Errors
+/// Where a driver cannot be put together.
+pub(super) async fn discovered(config: &Config, notes: &mut Vec<String>) -> Result<Vec<(String, Topology)>> {
+    let mut topologies: Vec<(String, Topology)> = Vec::new();
+    for (class, mover) in engine::movers(config)? {
+        match mover.discover().await {
+            Ok(topology) => topologies.push((class, topology)),
+            Err(error) => notes.push(format!(
+                "the driver {class} does not say what stands where ({error}): every partition is taken to hold one \
+                 workload"
+            )),
+        }
+    }
+    topologies.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(topologies)
 }
 
 async fn of_history(args: &BacktestArgs, named: Option<&Path>) -> Result<Report> {
@@ -121,17 +146,7 @@ async fn of_history(args: &BacktestArgs, named: Option<&Path>) -> Result<Report>
     let now = SystemClock.now();
     let (from, to) = inputs::span(&args.from, args.to.as_deref(), sources.ends.unwrap_or(now), now)?;
     let mut notes = Vec::new();
-    let mut topologies: Vec<(String, Topology)> = Vec::new();
-    for (class, mover) in engine::movers(&config)? {
-        match mover.discover().await {
-            Ok(topology) => topologies.push((class, topology)),
-            Err(error) => notes.push(format!(
-                "the driver {class} does not say what stands where ({error}): every partition is taken to hold one \
-                 workload"
-            )),
-        }
-    }
-    topologies.sort_by(|a, b| a.0.cmp(&b.0));
+    let topologies = discovered(&config, &mut notes).await?;
     let labels = Labels::load(&config, args.failures.as_deref(), &mut notes).await?;
     let core = core(&config, &topologies).await?;
     let incidents =

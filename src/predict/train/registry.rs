@@ -42,6 +42,21 @@ impl Registry {
         self.chain().last().copied()
     }
 
+    /// The folder of the version in use, where it is there.
+    pub fn in_use(&self) -> Option<PathBuf> {
+        self.current().map(|version| self.place(version)).filter(|place| place.is_dir())
+    }
+
+    /// The cards of a version, each held to its model.
+    ///
+    /// # Errors
+    /// Missing, corrupt or foreign files.
+    pub fn cards(&self, version: u32) -> Result<Vec<Card>, ModelError> {
+        let mut cards: Vec<Card> = read_files(&self.place(version))?.into_iter().map(|f| f.card).collect();
+        cards.sort_by_key(|c| c.within_seconds);
+        Ok(cards)
+    }
+
     /// Versions that were in use, the present one last.
     fn chain(&self) -> Vec<u32> {
         let text = std::fs::read_to_string(self.folder.join(CURRENT)).unwrap_or_default();
@@ -97,6 +112,14 @@ impl Registry {
         };
         self.write_chain(&chain)?;
         Ok(version)
+    }
+
+    /// Puts none into use: the shipped models speak.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn retire(&self) -> Result<(), ModelError> {
+        self.write_chain(&[])
     }
 
     /// Loads a version's model of failure, each file held to its card.
