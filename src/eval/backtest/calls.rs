@@ -118,17 +118,21 @@ impl<'a> Calls<'a> {
         Self(by)
     }
 
-    /// The first call of a partition that a failure of it at `at` makes right.
-    pub fn before(&self, partition: &PartitionId, at: Timestamp) -> Option<&'a Call> {
-        self.0.get(partition)?.iter().find(|c| c.covers(at)).copied()
+    /// The first call of a partition that a failure of it at `at` makes right. A call is of the first
+    /// failure after it: what came before an earlier failure did not foresee this one.
+    pub fn before(&self, partition: &PartitionId, at: Timestamp, truth: &Truth) -> Option<&'a Call> {
+        let failed = truth.events(partition).iter().filter(|e| e.outcome == Outcome::Failed && e.at < at);
+        let earlier = failed.map(|e| e.at).max();
+        let own = |c: &&&Call| c.covers(at) && earlier.is_none_or(|e| c.at >= e);
+        self.0.get(partition)?.iter().find(own).copied()
     }
 
     /// What they did for one failure.
-    pub fn saved(&self, failure: &Incident, least_lead: Span) -> Saved {
+    pub fn saved(&self, failure: &Incident, truth: &Truth, least_lead: Span) -> Saved {
         let leads: Vec<Option<Span>> = failure
             .partitions
             .iter()
-            .map(|p| self.before(p, failure.at).map(|call| failure.at - call.at))
+            .map(|p| self.before(p, failure.at, truth).map(|call| failure.at - call.at))
             .collect();
         Saved {
             in_time: leads.iter().flatten().filter(|lead| **lead >= least_lead).count(),
@@ -200,16 +204,26 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_call_foresees_the_first_failure_after_it_and_not_the_next_one() {
+        let (first, second) = (incident("p", 100, Outcome::Failed), incident("p", 110, Outcome::Failed));
+        let truth = Truth::new(vec![first.clone(), second.clone()], minute(1000));
+        let calls = [call("p", 95)];
+        let saved = |i: &Incident| Calls::of(&calls).saved(i, &truth, Span::minutes(1)).caught();
+        assert_eq!((saved(&first), saved(&second)), (true, false));
+    }
+
+    #[test]
     fn a_host_is_caught_when_the_last_of_its_partitions_was_called() {
         let mut failure = incident("h", 100, Outcome::Failed);
         failure.partitions = vec!["h/a".into(), "h/b".into()];
         let both = [call("h/a", 80), call("h/b", 92)];
-        let saved = Calls::of(&both).saved(&failure, Span::minutes(1));
+        let truth = Truth::new(vec![failure.clone()], minute(1000));
+        let saved = Calls::of(&both).saved(&failure, &truth, Span::minutes(1));
         assert_eq!((saved.in_time, saved.of, saved.lead), (2, 2, Some(Span::minutes(8))));
         assert!(saved.caught());
-        let one = Calls::of(&both[..1]).saved(&failure, Span::minutes(1));
+        let one = Calls::of(&both[..1]).saved(&failure, &truth, Span::minutes(1));
         assert_eq!((one.in_time, one.lead, one.caught()), (1, None, false));
-        let late = Calls::of(&both).saved(&failure, Span::minutes(10));
+        let late = Calls::of(&both).saved(&failure, &truth, Span::minutes(10));
         assert_eq!((late.in_time, late.caught()), (1, false));
     }
 }

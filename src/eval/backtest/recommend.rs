@@ -174,9 +174,12 @@ fn drawn_anew(curve: &Curve, truth: &Truth, rates: &Rates) -> (f64, f64) {
         .map(|point| {
             let calls = Calls::of(&point.calls);
             let of = |failure: &&super::truth::Incident| {
-                let saved = calls.saved(failure, rates.least_lead);
-                let called =
-                    failure.partitions.iter().filter(|p| calls.before(p, failure.at).is_some()).count();
+                let saved = calls.saved(failure, truth, rates.least_lead);
+                let called = failure
+                    .partitions
+                    .iter()
+                    .filter(|p| calls.before(p, failure.at, truth).is_some())
+                    .count();
                 rates.move_cost * called as f64 + rates.crash_cost * (saved.of - saved.in_time) as f64
             };
             let vain = |c: &&super::calls::Call| {

@@ -343,7 +343,9 @@ fn judged(
     let by_partition = Calls::of(&calls);
     let failures = truth.incidents().iter().zip(highest).filter(|(i, _)| i.outcome == Outcome::Failed);
     let failures = failures
-        .map(|(i, highest)| report::Failed::of(i, &by_partition.saved(i, setup.rates.least_lead), highest))
+        .map(|(i, highest)| {
+            report::Failed::of(i, &by_partition.saved(i, &truth, setup.rates.least_lead), highest)
+        })
         .collect();
     let proposals = proposed
         .iter()

@@ -79,7 +79,7 @@ pub fn tally(calls: &[Call], truth: &Truth, rates: &Rates) -> Tally {
     let by_partition = Calls::of(calls);
     let mut leads = Vec::new();
     for failure in truth.failures() {
-        let saved = by_partition.saved(failure, rates.least_lead);
+        let saved = by_partition.saved(failure, truth, rates.least_lead);
         out.failures += 1;
         out.struck += saved.of;
         out.lost += saved.of - saved.in_time;
