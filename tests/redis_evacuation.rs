@@ -12,14 +12,17 @@ use std::time::Duration;
 use program::Program;
 use redis_cluster::{RedisCluster, Seen, Writer, keys_of_shard, slot};
 
-fn program(cluster: &RedisCluster) -> Program {
+fn program(clusters: &[(&str, &RedisCluster)]) -> Program {
+    let drivers = clusters.iter().map(|(name, cluster)| {
+        format!("[drivers.{name}]\nclass = \"redis\"\nseeds = {:?}\n", cluster.seeds())
+    });
     Program::new(
         "interval = \"1s\"",
         &format!(
             "[plan]\ncool_down = \"100ms\"\n\
              [migration]\ncanary = [{{ share = \"50%\", hold = \"200ms\" }}]\nmin_samples = 1\nsoak = \"1s\"\n\
-             [drivers.cache]\nclass = \"redis\"\nseeds = {:?}",
-            cluster.seeds()
+             {}",
+            drivers.collect::<String>()
         ),
     )
 }
@@ -49,7 +52,7 @@ fn under_writes<T>(
 #[test]
 fn a_host_is_emptied_and_filled_again_while_a_client_writes_and_loses_nothing() {
     let Some(cluster) = RedisCluster::start(0) else { return };
-    let program = program(&cluster);
+    let program = program(&[("cache", &cluster)]);
     // A dry run plans without any telemetry, says so, and changes nothing.
     let before = cluster.nodes[0].text(&["CLUSTER", "MYID"]);
     let (well, report) = program.report(&["evacuate", "127.0.0.1", "--dry-run"]);
@@ -77,9 +80,25 @@ fn a_host_is_emptied_and_filled_again_while_a_client_writes_and_loses_nothing() 
 }
 
 #[test]
+fn the_empty_shards_of_two_clusters_leave_a_host_each_within_its_own_cluster() {
+    let Some(cart) = RedisCluster::start(0) else { return };
+    let Some(users) = RedisCluster::start(0) else { return };
+    let program = program(&[("cart", &cart), ("users", &users)]);
+    let (well, report) = program.report(&["evacuate", "127.0.0.1", "--yes"]);
+    assert!(well, "{report:#}");
+    assert_eq!(report["migrations"]["completed"], 2, "{report:#}");
+    for cluster in [&cart, &users] {
+        support::wait_until("every node knows the new owner", Duration::from_secs(10), || {
+            (0..6).all(|asked| cluster.owner(0, asked) == Some(3))
+        });
+        assert_eq!(cluster.nodes[0].text(&["CLUSTER", "NODES"]).lines().count(), 6, "nobody was introduced");
+    }
+}
+
+#[test]
 fn a_host_that_does_not_exist_is_refused_with_the_ones_that_do() {
     let Some(cluster) = RedisCluster::start(0) else { return };
-    let program = program(&cluster);
+    let program = program(&[("cache", &cluster)]);
     let (well, report) = program.report(&["evacuate", "nowhere", "--yes"]);
     assert!(!well && report["planned"] == false, "{report}");
     let reason = report["reason"].to_string();

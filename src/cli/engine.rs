@@ -286,12 +286,7 @@ pub fn movers(config: &Config) -> Result<HashMap<String, Arc<dyn Mover>>> {
                 driver.class.word()
             ),
         };
-        if movers.insert(mover.class().to_string(), mover).is_some() {
-            bail!(
-                "drivers.{name}: a second driver of class {:?}: one a class is allowed",
-                driver.class.word()
-            );
-        }
+        movers.insert(mover.class().to_string(), mover);
     }
     Ok(movers)
 }

@@ -299,7 +299,8 @@ pub enum Answer {
 /// The port.
 #[async_trait]
 pub trait Mover: Send + Sync {
-    /// The class of workloads it moves: `redis`.
+    /// The class of workloads it moves, the driver's own: `redis/cart`. Workloads go only to partitions of
+    /// their class.
     fn class(&self) -> &str;
 
     /// What it can do.

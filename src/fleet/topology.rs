@@ -41,7 +41,7 @@ pub struct Partition {
     pub id: PartitionId,
     /// The host it runs on.
     pub host: HostId,
-    /// The kind of system, for example `redis`; the class in the configuration names its drivers.
+    /// The kind of system and the name of its driver in the configuration, for example `redis/cart`.
     pub class: String,
     /// What it does for its users.
     pub serving: ServingState,

@@ -54,6 +54,9 @@ const METRICS: f64 = 2.0;
 const SHIFT_SAMPLES: usize = 128;
 /// An error share that is higher by less than this is no effect, however significant.
 const ERROR_EFFECT: f64 = 0.005;
+/// A latency that is higher by less than so many milliseconds is no effect, however significant: on one
+/// network a hop costs as much.
+const LATENCY_EFFECT: f64 = 0.2;
 
 /// Judges what was measured.
 pub fn judge(source: &CanarySample, destination: &CanarySample, bounds: Bounds) -> Judgement {
@@ -140,9 +143,10 @@ fn latency(source: &CanarySample, destination: &CanarySample, bounds: Bounds, le
     }
     let chance = mann_whitney(&a, &b);
     let shift = hodges_lehmann(&a, &b);
-    let allowed = bounds.tolerance.max(0.0) * quantile(&a, 0.5).max(f64::EPSILON);
-    let tail = quantile(&b, 0.99) > quantile(&a, 0.99) * (1.0 + bounds.tolerance.max(0.0));
-    let shifted = chance < level && shift > allowed;
+    let tolerance = bounds.tolerance.max(0.0);
+    let allowed = |of: f64| (tolerance * quantile(&a, of)).max(LATENCY_EFFECT);
+    let tail = quantile(&b, 0.99) - quantile(&a, 0.99) > allowed(0.99);
+    let shifted = chance < level && shift > allowed(0.5);
     // The tail alone decides only where there are enough samples for a 99th percentile.
     let heavy = tail && chance < level && a.len().min(b.len()) >= 500;
     let ruling = if shifted || heavy { Ruling::Fail } else { Ruling::Pass };
@@ -267,6 +271,16 @@ mod tests {
         assert!(judgement.why.contains("latency"), "{}", judgement.why);
         let slightly = sample(&mut random, 300, 1.1, 0);
         assert_eq!(judge(&a, &slightly, BOUNDS).ruling, Ruling::Pass, "within the tolerance");
+    }
+
+    #[test]
+    fn a_hundredth_of_a_millisecond_is_no_reason_to_go_back() {
+        let mut random = Random::new(7);
+        let (a, b) = (sample(&mut random, 2000, 0.04, 0), sample(&mut random, 2000, 0.06, 0));
+        let judgement = judge(&a, &b, BOUNDS);
+        assert_eq!(judgement.ruling, Ruling::Pass, "{}", judgement.why);
+        let slow = sample(&mut random, 2000, 0.4, 0);
+        assert_eq!(judge(&a, &slow, BOUNDS).ruling, Ruling::Fail);
     }
 
     #[test]

@@ -242,7 +242,8 @@ pub enum Weekday {
 pub struct Migration {
     /// The canary's steps, growing; none = no canary.
     pub canary: Vec<CanarySetting>,
-    /// The canary stops where the destination's p99 is over the source's by more than this share.
+    /// The canary stops where the destination's p99 is over the source's by more than this share, and by
+    /// more than 0.2 ms.
     pub p99_tolerance: f64,
     /// Fewest samples of a side before a canary step is judged.
     pub min_samples: u64,

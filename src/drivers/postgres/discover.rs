@@ -134,7 +134,7 @@ impl PostgresMover {
         topology.partitions.push(Partition {
             id: self.partition_of(address),
             host: host.clone(),
-            class: "postgres".into(),
+            class: self.options.class.clone(),
             serving,
             address: address.to_string(),
         });
@@ -170,7 +170,7 @@ impl PostgresMover {
         Workload {
             id: self.workload_of(&seen.schema),
             application: self.options.application.clone(),
-            class: "postgres".into(),
+            class: self.options.class.clone(),
             kind: self.options.kind.clone(),
             partition: self.partition_of(&seen.address),
             // A copy that was left behind does not follow: it is no replica.

@@ -104,7 +104,7 @@ fn working(waiting_for: impl Into<String>) -> Answer {
 #[async_trait]
 impl Mover for PostgresMover {
     fn class(&self) -> &str {
-        "postgres"
+        &self.options.class
     }
 
     fn capabilities(&self) -> Capabilities {

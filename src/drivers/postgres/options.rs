@@ -12,6 +12,8 @@ use crate::fleet::{ApplicationId, Span};
 pub struct PostgresOptions {
     /// The set's name; workloads are called `<name>-<schema>`.
     pub name: String,
+    /// `postgres/<name>`: schemas go nowhere but where this driver is.
+    pub class: String,
     /// The application that the schemas belong to.
     pub application: ApplicationId,
     /// Kind of work, for example `oltp`; an input of the predictions.
@@ -56,6 +58,7 @@ impl PostgresOptions {
     ) -> Self {
         let name = name.into();
         Self {
+            class: format!("postgres/{name}"),
             application: ApplicationId::from(name.as_str()),
             name,
             kind: "oltp".into(),

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::compare::{Comparison, Pair};
 use super::fingerprint::fingerprints;
+use super::view::slot_of_key;
 use crate::drivers::mover::CanarySample;
 use crate::fleet::{Clock, SystemClock, Timestamp};
 
@@ -44,16 +45,18 @@ impl Drop for Sampler {
 }
 
 impl Sampler {
-    /// Starts reading `rate` keys a second on both sides of `pair`, whose owner is the source.
-    pub(super) fn start(pair: Pair, rate: u32) -> Self {
+    /// Starts reading `rate` keys a second on both sides of `pair`, whose owner is the source. `slot` is
+    /// any slot of the shard.
+    pub(super) fn start(pair: Pair, slot: u16, rate: u32) -> Self {
+        let absent = absent_key(slot);
         let reads = Arc::new(Mutex::new(VecDeque::new()));
         let kept = reads.clone();
         let task = tokio::spawn(async move {
             let mut beat = tokio::time::interval(Duration::from_secs_f64(1.0 / f64::from(rate.max(1))));
             beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
+            for turn in 0u64.. {
                 beat.tick().await;
-                let Some(read) = one_read(&pair).await else { continue };
+                let read = one_read(&pair, &absent, turn.is_multiple_of(2)).await;
                 if let Ok(mut kept) = kept.lock() {
                     if kept.len() == KEPT {
                         kept.pop_front();
@@ -90,15 +93,29 @@ impl Sampler {
     }
 }
 
-/// Reads one random key on both sides; `None` where there is none.
-async fn one_read(pair: &Pair) -> Option<Read> {
+/// A key of that slot that nobody has written.
+fn absent_key(slot: u16) -> Vec<u8> {
+    let mut tried = (0u64..).map(|n| format!("foreshift:no such key:{{{n}}}").into_bytes());
+    tried.find(|key| slot_of_key(key) == slot).unwrap_or_default()
+}
+
+/// Reads one random key on both sides; where the shard is empty, `absent`: that nothing is there is an
+/// answer too.
+async fn one_read(pair: &Pair, absent: &[u8], owner_first: bool) -> Read {
     let at = SystemClock.now();
     let keys = match pair.random_keys(1).await {
         Ok(keys) => keys,
         Err(_) => pair.random_keys_of_other(1).await.unwrap_or_default(),
     };
-    let key = keys.into_iter().next()?;
-    let (source, destination) = (timed(pair, &pair.owner, &key).await, timed(pair, &pair.other, &key).await);
+    let key = keys.into_iter().next().unwrap_or_else(|| absent.to_vec());
+    // In turns: who is asked second finds the processor awake.
+    let (source, destination) = if owner_first {
+        let source = timed(pair, &pair.owner, &key).await;
+        (source, timed(pair, &pair.other, &key).await)
+    } else {
+        let destination = timed(pair, &pair.other, &key).await;
+        (timed(pair, &pair.owner, &key).await, destination)
+    };
     let mut differs = None;
     if let (Some((a, _)), Some((b, _))) = (&source, &destination)
         && a != b
@@ -113,7 +130,7 @@ async fn one_read(pair: &Pair) -> Option<Read> {
             }
         }
     }
-    Some(Read { at, source_ms: source.map(|s| s.1), destination_ms: destination.map(|d| d.1), differs })
+    Read { at, source_ms: source.map(|s| s.1), destination_ms: destination.map(|d| d.1), differs }
 }
 
 /// The fingerprint of one key on one side and how long the read took.

@@ -79,7 +79,7 @@ impl RedisMover {
         Partition {
             id: self.partition_of(node),
             host: self.host_of(node),
-            class: "redis".into(),
+            class: self.options.class.clone(),
             serving,
             address: node.address.clone(),
         }
@@ -99,7 +99,7 @@ impl RedisMover {
         Some(Workload {
             id: self.workload_of(master)?,
             application: self.options.application.clone(),
-            class: "redis".into(),
+            class: self.options.class.clone(),
             kind: self.options.kind.clone(),
             partition: self.partition_of(master),
             replicas,

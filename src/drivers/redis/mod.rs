@@ -113,7 +113,7 @@ fn working(waiting_for: impl Into<String>) -> Answer {
 #[async_trait]
 impl Mover for RedisMover {
     fn class(&self) -> &str {
-        "redis"
+        &self.options.class
     }
 
     fn capabilities(&self) -> Capabilities {

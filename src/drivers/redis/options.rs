@@ -11,6 +11,8 @@ use crate::fleet::{ApplicationId, Span};
 pub struct RedisOptions {
     /// The cluster's name; workloads are called `<cluster>-<lowest slot>`.
     pub cluster: String,
+    /// `redis/<cluster>`: shards go nowhere but where this driver is.
+    pub class: String,
     /// The application that the shards belong to.
     pub application: ApplicationId,
     /// Kind of work, for example `cache`; an input of the predictions.
@@ -68,6 +70,7 @@ impl RedisOptions {
     pub fn new(cluster: impl Into<String>, seeds: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let cluster = cluster.into();
         Self {
+            class: format!("redis/{cluster}"),
             application: ApplicationId::from(cluster.as_str()),
             cluster,
             kind: "cache".into(),

@@ -97,7 +97,7 @@ impl RedisMover {
             other: stage.destination.address.clone(),
             ..self.pair(&stage)
         };
-        self.with_work(job, |w| w.sampler = Some(Sampler::start(pair, rate))).await;
+        self.with_work(job, |w| w.sampler = Some(Sampler::start(pair, stage.slot, rate))).await;
         Ok(())
     }
 
