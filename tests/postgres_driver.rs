@@ -402,3 +402,135 @@ async fn a_deposed_leader_and_a_deposed_owner_are_refused() {
     assert!(client.batch_execute(write).await.is_err());
     wait_until_async("it lets go", LONG, async || client.batch_execute(write).await.is_ok()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_public_moves_and_what_stood_there_before_is_left_alone() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(200).replace("CREATE SCHEMA orders; ", "").replace("orders", "public")).await;
+    let more = "CREATE FUNCTION public.twice(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1'; \
+        CREATE VIEW public.busy AS SELECT * FROM public.items WHERE mood = 'busy'; \
+        CREATE DOMAIN public.small AS int CHECK (VALUE < 10); CREATE TABLE public.\"Odd Name\" (id public.small PRIMARY KEY)";
+    clusters.all[0].ask(more).await;
+    let mut options = options(&clusters);
+    options.schemas = vec!["public".into()];
+    let mover = PostgresMover::new(options);
+    let job = Job { workload: WorkloadId::from("shop-public"), ..job(&clusters, 0, 1) };
+    let there = "SELECT coalesce(string_agg(relname, ' ' ORDER BY 1), '') FROM pg_class \
+        WHERE relnamespace = 'public'::regnamespace";
+
+    clusters.all[1].ask("CREATE TYPE public.mood AS ENUM ('of somebody else')").await;
+    let error = mover.perform(&job, &Action::Prepare, &permit()).await.unwrap_err();
+    assert!(error.retry == Retry::Permanent && error.detail.contains("type public.mood"), "{error}");
+    clusters.all[1].ask("DROP TYPE public.mood").await;
+    before_the_cut(&mover, &job).await;
+    assert!(clusters.all[1].text(there).await.contains("items"));
+    complete(&mover, &job, Action::StopReplication).await;
+    cleanup(&mover, &job, true).await;
+    assert_eq!(clusters.all[1].text(there).await, "");
+
+    before_the_cut(&mover, &job).await;
+    the_cut(&mover, &job).await;
+    complete(&mover, &job, Action::EnableReverse).await;
+    complete(&mover, &job, Action::Retire).await;
+    cleanup(&mover, &job, false).await;
+    assert_eq!(clusters.all[1].text("SELECT twice(count(*)::int) FROM busy").await, "200");
+    // Back to the old copy, which is emptied and filled anew.
+    let home = Job { migration: MigrationId(8), ..job.mirrored(Generation(2)) };
+    clusters.all[1]
+        .ask("UPDATE items SET b = 'changed' WHERE a = 9; INSERT INTO \"Odd Name\" VALUES (3)")
+        .await;
+    before_the_cut(&mover, &home).await;
+    the_cut(&mover, &home).await;
+    complete(&mover, &home, Action::EnableReverse).await;
+    complete(&mover, &home, Action::Retire).await;
+    cleanup(&mover, &home, false).await;
+    assert_eq!(clusters.all[0].text("SELECT b FROM items WHERE a = 9").await, "changed");
+    assert_eq!(mover.leaks().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_when_it_is_sealed_keeps_nobody_from_opening_and_comes_back_as_a_copy() {
+    let Some(mut clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(500)).await;
+    let mover = mover(&clusters);
+    let job = job(&clusters, 0, 1);
+    let writer = writer(&clusters);
+    before_the_cut(&mover, &job).await;
+    for action in [soon(), seal(), Action::VerifyAtCut] {
+        complete(&mover, &job, action).await;
+    }
+    clusters.all[0].kill();
+    let opened = complete(&mover, &job, Action::Open).await;
+    assert!(opened.summary.contains("sequences and rows as the source left them"), "{opened:?}");
+    let answer = mover.perform(&job, &Action::EnableReverse, &permit()).await.unwrap();
+    assert!(matches!(answer, Answer::Working { .. }), "{answer:?}");
+    let status = mover.status(&job).await.unwrap();
+    assert!(!status.source_alive && status.destination_alive, "{status:?}");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+
+    // It comes back sealed, follows, and can take over again: its digest is begun anew.
+    clusters.all[0].start();
+    let reverse = complete(&mover, &job, Action::EnableReverse).await;
+    assert_eq!(reverse.equal, Some(true), "{reverse:?}");
+    let refused = clusters.all[0].connect().await.unwrap().batch_execute("DELETE FROM orders.log").await;
+    assert_eq!(refused.unwrap_err().code().unwrap().code(), "25006");
+    let back = job.mirrored(Generation(2));
+    the_cut(&mover, &back).await;
+    let seen = writer.finish();
+    println!("{seen:?}");
+    all_there(&clusters, 0, &seen).await;
+    complete(&mover, &back, Action::StopReplication).await;
+    cleanup(&mover, &job, true).await;
+    assert_eq!(mover.leaks().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_crashes_before_the_cut_is_caught_up_with_and_compared_anew() {
+    let Some(mut clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(500)).await;
+    let mover = mover(&clusters);
+    let job = job(&clusters, 0, 1);
+    before_the_cut(&mover, &job).await;
+    for dies in [1, 0] {
+        clusters.all[dies].kill();
+        let status = mover.status(&job).await.unwrap();
+        assert_eq!((status.source_alive, status.destination_alive), (dies == 1, dies == 0), "{status:?}");
+        assert!(mover.perform(&job, &Action::VerifyAtCut, &permit()).await.is_err());
+        clusters.all[dies].start();
+        clusters.all[0].ask("INSERT INTO orders.log (counter) SELECT 1 FROM generate_series(1, 50)").await;
+    }
+    complete(&mover, &job, Action::Replicate).await;
+    the_cut(&mover, &job).await;
+    assert_eq!(clusters.all[1].text("SELECT count(*) FROM orders.log").await, "100");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_want_encryption_are_reached_encrypted_and_strangers_are_refused() {
+    let Some(mut clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(100)).await;
+    let authorities: Vec<String> =
+        clusters.all.iter_mut().map(|c| std::fs::read_to_string(c.encrypt()).unwrap()).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let (both, one) = (folder.path().join("both.pem"), folder.path().join("one.pem"));
+    std::fs::write(&both, authorities.join("\n")).unwrap();
+    std::fs::write(&one, &authorities[0]).unwrap();
+    let job = job(&clusters, 0, 1);
+    let with = |file: &std::path::Path| {
+        let mut options = options(&clusters);
+        options.tls_ca = Some(file.to_path_buf());
+        PostgresMover::new(options)
+    };
+    wait_until_async("both answer", LONG, async || {
+        let found = with(&both).discover().await;
+        found.is_ok_and(|t| t.partitions.iter().all(|p| p.serving != ServingState::Fenced))
+    })
+    .await;
+    // Not encrypted, and signed by nobody that is trusted.
+    for mover in [mover(&clusters), with(&one)] {
+        assert!(mover.perform(&job, &Action::Prepare, &permit()).await.is_err());
+    }
+    let mover = with(&both);
+    before_the_cut(&mover, &job).await;
+    the_cut(&mover, &job).await;
+    complete(&mover, &job, Action::EnableReverse).await;
+}

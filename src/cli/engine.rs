@@ -275,6 +275,7 @@ pub fn movers(config: &Config) -> Result<HashMap<String, Arc<dyn Mover>>> {
                         driver.username.clone()
                     },
                     password,
+                    tls_ca: driver.tls_ca.clone(),
                     passfile: (!driver.passfile.is_empty()).then(|| driver.passfile.clone()),
                     hosts,
                     command_timeout: driver.timeout,

@@ -63,7 +63,7 @@ impl Config {
         self.telemetry.files.iter_mut().for_each(anchored);
         self.predict.model_dir.iter_mut().for_each(anchored);
         self.predict.onnxruntime.iter_mut().for_each(anchored);
-        self.drivers.values_mut().for_each(|d| d.roots.iter_mut().for_each(anchored));
+        self.drivers.values_mut().for_each(|d| d.roots.iter_mut().chain(&mut d.tls_ca).for_each(anchored));
         let secrets = [&mut self.telemetry.token, &mut self.telemetry.password, &mut self.agent.token]
             .into_iter()
             .chain(self.drivers.values_mut().map(|d| &mut d.password))

@@ -43,6 +43,8 @@ fn as_postgres(program: &Path) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
+    // Its own libpq looks for certificates there.
+    command.env("HOME", "/var/lib/postgresql");
     command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]).arg(program);
     command
 }
@@ -109,6 +111,32 @@ impl Clusters {
 }
 
 impl Cluster {
+    /// Gives it a certificate for its address, signed by itself, and lets nobody in without encryption;
+    /// returns the certificate's file.
+    pub fn encrypt(&mut self) -> PathBuf {
+        let (key, certificate) = (self.folder.join("server.key"), self.folder.join("server.crt"));
+        let openssl = need_program("openssl").expect("openssl");
+        let mut make = as_postgres(&openssl);
+        make.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]);
+        make.arg("-addext").arg(format!("subjectAltName=IP:{}", self.address.ip()));
+        make.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        make.arg("-keyout").arg(&key).arg("-out").arg(&certificate).current_dir(&self.folder);
+        well(make);
+        std::fs::write(self.folder.join("pg_hba.conf"), "hostssl all all all scram-sha-256\n")
+            .expect("pg_hba");
+        let settings = self.folder.join("postgresql.auto.conf");
+        let text = std::fs::read_to_string(&settings).expect("settings");
+        std::fs::write(&settings, format!("{text}ssl = on\n")).expect("settings");
+        self.kill();
+        let mut command = as_postgres(&self.program);
+        command.arg("-D").arg(&self.folder).current_dir(&self.folder);
+        let logs = self.folder.parent().expect("a folder").to_path_buf();
+        let name = format!("postgres-{}", self.address.ip());
+        self.server =
+            Some(Server::start_listening(&name, command, &logs, self.address, Duration::from_secs(30)));
+        certificate
+    }
+
     /// Starts it with the data it has.
     pub fn start(&mut self) {
         let mut command = as_postgres(&self.program);
@@ -117,6 +145,8 @@ impl Cluster {
         let logs = self.folder.parent().expect("a folder").to_path_buf();
         let server = Server::start_listening(&name, command, &logs, self.address, Duration::from_secs(30));
         self.server = Some(server);
+        // It listens before it has recovered.
+        self.sql_in("postgres", "SELECT 1");
     }
 
     /// `kill -9` of the whole server.

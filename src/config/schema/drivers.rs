@@ -49,6 +49,7 @@ impl DriverClass {
                 "username",
                 "password",
                 "passfile",
+                "tls_ca",
                 "timeout",
                 "application",
             ],
@@ -86,6 +87,10 @@ pub struct Driver {
     /// empty = the password stands in the subscriptions, where superusers can read it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub passfile: String,
+    /// `postgres`: authorities (PEM) that must have signed the servers' certificates; without it
+    /// connections are not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_ca: Option<PathBuf>,
     /// `redis`, `postgres`: user; empty = the default user, `postgres`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub username: String,

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::session::{ident, literal, system};
-use super::stage::{barrier_publication, refuse, tables};
+use super::session::{Session, ident, literal, system};
+use super::stage::{Stage, barrier_publication, refuse, tables};
 use super::stream::{
     self, FirstRow, Publishes, State, make_barrier, make_slot, send_barrier, wait_for_barrier,
 };
@@ -32,8 +32,8 @@ impl PostgresMover {
         let left = (until - SystemClock.now()).0;
         let sealed = left > SEAL;
         let session = self.session(&stage.source).await?;
-        if !sealed {
-            digest::fold(&session, &stage.names.digest).await?;
+        if !sealed && !self.ready_to_compare(job, &stage, &session).await? {
+            return Ok(done("the destination is open already"));
         }
         let start = Instant::now();
         let patience = left.clamp(1, self.options.command_timeout.0.max(1) / 2);
@@ -62,6 +62,34 @@ impl PostgresMover {
             if sealed { "sealed" } else { "held" },
             start.elapsed().as_secs_f64() * 1e3
         )))
+    }
+
+    /// Makes sure, before anything is held, that the digests of both sides are there and short.
+    /// `false` = the destination is open already.
+    async fn ready_to_compare(
+        &self,
+        job: &Job,
+        stage: &Stage,
+        source: &Session,
+    ) -> Result<bool, DriverError> {
+        if self.opened(job, stage).await? {
+            return Ok(false);
+        }
+        self.keep(job, stage).await;
+        let destination = self.session(&stage.destination).await?;
+        let tables = tables(source, &stage.schema).await?;
+        for session in [source, &destination] {
+            digest::fold(session, &stage.names.digest).await?;
+            if !digest::missing(session, &stage.names.digest, &tables).await?.is_empty() {
+                return Err(DriverError::new(
+                    Retry::Retryable,
+                    system(&session.address),
+                    "holding writes",
+                    "the digest is begun anew, because the server crashed since; try again when it is there",
+                ));
+            }
+        }
+        Ok(true)
     }
 
     /// Lets writes at the source go on, unless the destination is the owner by now.
@@ -210,6 +238,7 @@ impl PostgresMover {
             job.generation.0
         );
         source.ask("making the old owner a copy", &sql).await?;
+        self.keep(job, &stage).await;
         let back = stage.names.back.as_str();
         match stream::state(&source, back).await? {
             State::Streaming(_) => {}

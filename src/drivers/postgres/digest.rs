@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::session::{Clusters, Line, Session, ident, literal};
-use super::stage::{Table, qualified};
+use super::stage::{Stage, Table, qualified};
 use crate::drivers::error::{DriverError, Retry};
 use crate::fleet::Span;
 
@@ -214,8 +214,10 @@ pub(super) async fn begin(
         hash = row_hash(table, "r"),
         on = qualified(schema, &table.name),
     );
+    // One at a time: two that do not see each other's line would both add it.
+    let sql = format!("SELECT pg_advisory_xact_lock(hashtextextended({}, {number})); {sql}", literal(digest));
     let lines = session.ask_long(&format!("reading {schema}.{}", table.name), &sql, limit).await?;
-    Ok(lines.first().map(|l| Sum { rows: l.number(0), hash: l.text(1).to_string() }).unwrap_or_default())
+    Ok(lines.last().map(|l| Sum { rows: l.number(0), hash: l.text(1).to_string() }).unwrap_or_default())
 }
 
 /// What asks for the digests of all tables, from the list alone; [`sums`] reads the answer.
@@ -266,7 +268,20 @@ pub(super) async fn fold(session: &Session, digest: &str) -> Result<(), DriverEr
     session.ask(doing, &format!("VACUUM (TRUNCATE OFF) {list}")).await.map(|_| ())
 }
 
-/// Folds on both sides until it is dropped.
+/// The tables whose digest is not there: never begun, or lost when the server crashed.
+pub(super) async fn missing(
+    session: &Session,
+    digest: &str,
+    tables: &[Table],
+) -> Result<Vec<usize>, DriverError> {
+    let sql = format!("SELECT DISTINCT rel FROM {} WHERE base", list(digest));
+    let lines = session.ask_if_there("looking for the digest", &sql).await?.unwrap_or_default();
+    let begun: Vec<usize> = lines.iter().map(|line| line.number(0) as usize).collect();
+    let holds = tables.iter().enumerate().filter(|(_, table)| table.ordinary);
+    Ok(holds.map(|(number, _)| number).filter(|number| !begun.contains(number)).collect())
+}
+
+/// Folds on both sides until it is dropped, and begins anew what a crash of a server lost.
 pub(super) struct Keeper(JoinHandle<()>);
 
 impl Drop for Keeper {
@@ -276,19 +291,32 @@ impl Drop for Keeper {
 }
 
 impl Keeper {
-    pub(super) fn start(clusters: Arc<Clusters>, addresses: [String; 2], digest: String) -> Self {
+    pub(super) fn start(clusters: Arc<Clusters>, stage: &Stage, scan: Span) -> Self {
+        let addresses = [stage.source.clone(), stage.destination.clone()];
+        let (schema, digest) = (stage.schema.clone(), stage.names.digest.clone());
         Self(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(EVERY).await;
                 for address in &addresses {
                     let Ok(session) = clusters.session(address).await else { continue };
-                    if let Err(error) = fold(&session, &digest).await {
+                    if let Err(error) = tend(&session, &schema, &digest, scan).await {
                         tracing::debug!(%error, "the digest was not folded");
                     }
                 }
             }
         }))
     }
+}
+
+async fn tend(session: &Session, schema: &str, digest: &str, scan: Span) -> Result<(), DriverError> {
+    fold(session, digest).await?;
+    let tables = super::stage::tables(session, schema).await?;
+    if is_installed(session, schema, digest, &tables).await? {
+        for number in missing(session, digest, &tables).await? {
+            begin(session, schema, digest, number, &tables[number], scan).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes triggers, functions and list away, found by name alone.

@@ -19,6 +19,7 @@ mod session;
 mod stage;
 mod stream;
 mod sweep;
+mod tls;
 mod verify;
 
 use std::collections::{BTreeMap, HashMap};
@@ -75,12 +76,11 @@ impl PostgresMover {
         then(self.work.lock().await.entry(stage::Names::of(job).digest).or_default())
     }
 
-    /// Folds the digests of both sides from now on.
+    /// Tends the digests of both sides from now on.
     async fn keep(&self, job: &Job, stage: &Stage) {
-        let addresses = [stage.source.clone(), stage.destination.clone()];
-        let (clusters, digest) = (self.clusters.clone(), stage.names.digest.clone());
+        let (clusters, scan) = (self.clusters.clone(), self.options.scan_timeout);
         self.with_work(job, |w| {
-            w.keeper.get_or_insert_with(|| Keeper::start(clusters, addresses, digest));
+            w.keeper.get_or_insert_with(|| Keeper::start(clusters, stage, scan));
         })
         .await;
     }

@@ -32,6 +32,9 @@ pub struct PostgresOptions {
     /// Path of a password file (`.pgpass`) on the servers, with which they log in at each other.
     /// Without it the password stands in the subscription, where superusers can read it.
     pub passfile: Option<String>,
+    /// Authorities (PEM, on this machine) that must have signed the servers' certificates; `None` =
+    /// connections are not encrypted. The servers then reach each other encrypted, too.
+    pub tls_ca: Option<PathBuf>,
     /// Which host a cluster stands on: `address:port` or `address` → host. One that is not named
     /// stands on a host that is called like its address.
     pub hosts: BTreeMap<String, String>,
@@ -68,6 +71,7 @@ impl PostgresOptions {
             username: "postgres".into(),
             password: None,
             passfile: None,
+            tls_ca: None,
             hosts: BTreeMap::new(),
             connect_timeout: Span::seconds(2),
             command_timeout: Span::seconds(5),
@@ -89,6 +93,7 @@ impl fmt::Debug for PostgresOptions {
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "(hidden)"))
             .field("passfile", &self.passfile)
+            .field("tls_ca", &self.tls_ca)
             .field("hosts", &self.hosts)
             .finish_non_exhaustive()
     }

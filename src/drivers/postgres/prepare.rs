@@ -116,6 +116,15 @@ impl PostgresMover {
             destination.throw_away();
             let there = format!("SELECT 1 FROM pg_namespace WHERE nspname = {}", literal(&stage.schema));
             let made = if destination.ask(doing, &there).await?.is_empty() { "schema" } else { "tables" };
+            if let Some(other) = destination.ask(doing, &objects(&stage.schema)).await?.first() {
+                let why = format!(
+                    "the schema {} is there already with {} {}, which is none of ours; drop it or the schema there",
+                    stage.schema,
+                    other.text(0).to_lowercase(),
+                    other.text(1)
+                );
+                return refuse(here, doing, why);
+            }
             let sql = format!("{dump};\n{}", row(made));
             destination.ask_long(doing, &sql, self.options.scan_timeout).await?;
             destination.ask("resetting", "RESET ALL").await?;
@@ -171,6 +180,9 @@ impl PostgresMover {
             .kill_on_drop(true);
         if let Some(password) = &self.options.password {
             command.env("PGPASSWORD", password);
+        }
+        if let Some(file) = &self.options.tls_ca {
+            command.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", file);
         }
         let limit = self.options.command_timeout.to_std() * 2;
         let output = tokio::time::timeout(limit, command.output())
@@ -242,6 +254,29 @@ async fn guarded(session: &Session, schema: &str) -> Result<Vec<String>, DriverE
     );
     let lines = session.ask("looking for guards", &sql).await?;
     Ok(lines.iter().map(|line| line.text(0).to_string()).collect())
+}
+
+/// What asks for everything in a schema that belongs to no extension and to no other object of it: kind and
+/// name, as `DROP` takes them.
+pub(super) fn objects(schema: &str) -> String {
+    let own = |class: &str| {
+        format!(
+            "NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = '{class}'::regclass \
+               AND d.objid = o.oid AND d.refobjid <> o.oid AND d.deptype IN ('e', 'i'))"
+        )
+    };
+    format!(
+        "SELECT CASE o.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE' \
+           WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, o.oid::regclass::text \
+         FROM pg_class o WHERE o.relnamespace = n.oid AND o.relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c') AND {} \
+         UNION ALL SELECT 'ROUTINE', o.oid::regprocedure::text FROM pg_proc o WHERE o.pronamespace = n.oid AND {} \
+         UNION ALL SELECT 'TYPE', o.oid::regtype::text FROM pg_type o \
+           WHERE o.typnamespace = n.oid AND o.typtype IN ('e', 'd', 'r') AND {}",
+        own("pg_class"),
+        own("pg_proc"),
+        own("pg_type"),
+    )
+    .replace("n.oid", &format!("(SELECT oid FROM pg_namespace WHERE nspname = {})", literal(schema)))
 }
 
 /// What a cluster must be able to do.

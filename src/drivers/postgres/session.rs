@@ -3,14 +3,18 @@
 //! connection is thrown away.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, Socket};
 
 use super::options::PostgresOptions;
+use super::tls::Tls;
 use crate::drivers::error::{DriverError, Retry};
 use crate::fleet::Span;
 
@@ -22,6 +26,7 @@ const KEPT: usize = 8;
 /// The ways to all clusters.
 pub(super) struct Clusters {
     config: Config,
+    tls_ca: Option<PathBuf>,
     connect_timeout: Duration,
     command_timeout: Duration,
     idle: Mutex<HashMap<String, Vec<Client>>>,
@@ -94,6 +99,7 @@ impl Clusters {
         ));
         Self {
             config,
+            tls_ca: options.tls_ca.clone(),
             connect_timeout: options.connect_timeout.to_std(),
             command_timeout: options.command_timeout.to_std(),
             idle: Mutex::default(),
@@ -123,11 +129,23 @@ impl Clusters {
             .ok_or_else(|| fail(Retry::Permanent, "expected an address with its port".into()))?;
         let mut config = self.config.clone();
         config.host(host.trim_start_matches('[').trim_end_matches(']')).port(port);
-        let connecting = tokio::time::timeout(self.connect_timeout, config.connect(NoTls));
-        let (client, connection) = connecting
-            .await
-            .map_err(|_| fail(Retry::Retryable, "no answer in time; is the server up?".into()))?
-            .map_err(|error| {
+        let dialling = async {
+            match &self.tls_ca {
+                None => dial(&config, NoTls).await.map_err(Ok),
+                Some(file) => {
+                    config.ssl_mode(SslMode::Require);
+                    let tls = Tls::trusting(file).map_err(Err)?;
+                    dial(&config, tls).await.map_err(Ok)
+                }
+            }
+        };
+        let dialled = tokio::time::timeout(self.connect_timeout, dialling).await;
+        dialled.map_err(|_| fail(Retry::Retryable, "no answer in time; is the server up?".into()))?.map_err(
+            |error| {
+                let error = match error {
+                    Ok(error) => error,
+                    Err(file) => return fail(Retry::Permanent, file),
+                };
                 let said = words(&error);
                 // Nothing was asked for yet; a refused login does not get better by itself.
                 match error.code() {
@@ -136,14 +154,26 @@ impl Clusters {
                     }
                     _ => fail(Retry::Retryable, said),
                 }
-            })?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to PostgreSQL ended");
-            }
-        });
-        Ok(client)
+            },
+        )
     }
+}
+
+/// Connects, and lets the connection run until its client is dropped.
+async fn dial<T>(config: &Config, tls: T) -> Result<Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+    T::TlsConnect: Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let (client, connection) = config.connect(tls).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to PostgreSQL ended");
+        }
+    });
+    Ok(client)
 }
 
 impl Session {

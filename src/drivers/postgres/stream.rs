@@ -158,6 +158,9 @@ impl PostgresMover {
             quoted(&self.options.database),
             quoted(&self.options.username),
         );
+        if self.options.tls_ca.is_some() {
+            text.push_str(" sslmode=require");
+        }
         if let Some(file) = &self.options.passfile {
             text.push_str(&format!(" passfile={}", quoted(file)));
         } else if let Some(password) = &self.options.password {

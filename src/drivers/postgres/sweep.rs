@@ -1,5 +1,6 @@
 //! Taking away what a migration made, and finding it by name alone when everything else is lost.
 
+use super::prepare::objects;
 use super::session::{Session, ident, literal, system};
 use super::stage::{Names, Stage, qualified, refuse, tables};
 use super::{PostgresMover, digest, done, stream, working};
@@ -109,10 +110,14 @@ impl PostgresMover {
         );
         let sql = match made.as_str() {
             "schema" => format!("DROP SCHEMA IF EXISTS {} CASCADE; {forget}", ident(&stage.schema)),
-            "tables" if !names.is_empty() => {
-                format!("DROP TABLE IF EXISTS {} CASCADE; {forget}", names.join(", "))
+            // The schema stood there empty: all that is in it came with the copy.
+            "tables" => {
+                let mut drops = String::new();
+                for line in session.ask(doing, &objects(&stage.schema)).await? {
+                    drops.push_str(&format!("DROP {} IF EXISTS {} CASCADE; ", line.text(0), line.text(1)));
+                }
+                format!("{drops}{forget}")
             }
-            "tables" => forget,
             _ if !names.is_empty() => {
                 format!("SET LOCAL session_replication_role = replica; TRUNCATE {}; {keep}", names.join(", "))
             }

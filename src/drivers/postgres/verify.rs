@@ -32,7 +32,7 @@ const NAMED: usize = 20;
 /// How long the apply worker may take for a barrier while nothing is held.
 const BARRIER: Duration = Duration::from_secs(5);
 /// The same while writes are held.
-const BARRIER_AT_CUT: Duration = Duration::from_millis(1_500);
+const BARRIER_AT_CUT: Duration = Duration::from_millis(600);
 /// How long differences are looked for while writes are held.
 const LOOK_AT_CUT: Duration = Duration::from_millis(300);
 
