@@ -264,6 +264,7 @@ fn over_the_engine() -> (Value, Value) {
 fn idle(pty: &Pty, span: Duration) -> Value {
     let process = pty.child.process_id().expect("a process");
     let (bytes, switches) = (pty.bytes.load(Ordering::SeqCst), switches(process));
+    let known = pty.raw.lock().expect("its bytes").len();
     let (began, mut longest) = (Instant::now(), Duration::ZERO);
     while began.elapsed() < span {
         longest = longest.max(pty.last.lock().expect("a time").elapsed());
@@ -273,6 +274,7 @@ fn idle(pty: &Pty, span: Duration) -> Value {
     json!({
         "seconds": seconds.round(),
         "bytes": pty.bytes.load(Ordering::SeqCst) - bytes,
+        "written": String::from_utf8_lossy(&pty.raw.lock().expect("its bytes")[known..]),
         "longest_silence_s": longest.as_secs_f64().round(),
         "console_threads_wakeups_per_s": {
             "console": rate(&switches, &self::switches(process), seconds, |name| name.starts_with("console-")),
