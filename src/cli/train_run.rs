@@ -18,7 +18,6 @@ use crate::config::Config;
 use crate::engine::inventory::Inventory;
 use crate::eval::backtest::Truth;
 use crate::eval::backtest::error::written;
-use crate::eval::backtest::report::window;
 use crate::fleet::{ApplicationId, Clock, Span, SystemClock, Topology};
 use crate::predict::failure::Opened;
 use crate::predict::train::failure::{HeadFile, Part, file_name, part_of};
@@ -169,7 +168,7 @@ impl Judged {
     fn words(&self) -> String {
         let outcome = if self.promoted() { "better" } else { "not better" };
         let why = self.verdict.as_ref().map_or("nothing spoke for this window", |v| v.why.as_str());
-        format!("within {}: {outcome} on held-back hosts: {why}", window(self.within))
+        format!("within {}: {outcome} on held-back hosts: {why}", self.within.as_window())
     }
 
     fn json(&self) -> serde_json::Value {

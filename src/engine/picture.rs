@@ -203,7 +203,7 @@ pub fn canary_carries(capabilities: &Capabilities) -> &'static str {
 pub fn trigger_sentence(trigger: &Trigger) -> String {
     match trigger {
         Trigger::PredictiveFailure { partition, within, probability } => {
-            format!("{partition} fails within {within} with {probability}")
+            format!("{partition} fails within {} with {probability}", within.as_window())
         }
         Trigger::Operator { host, actor } => format!("{actor} asked to empty {host}"),
         Trigger::Footprint { discrepancy } => format!("the footprint is {discrepancy} off"),

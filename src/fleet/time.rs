@@ -73,6 +73,15 @@ impl Span {
         Self(n * 86_400_000)
     }
 
+    /// The largest unit of which it is a whole number, as people call a window: `24 h`, `15 m`, `90 s`.
+    pub fn as_window(self) -> String {
+        match self.0 / 1000 {
+            s if s % 3600 == 0 => format!("{} h", s / 3600),
+            s if s % 60 == 0 => format!("{} m", s / 60),
+            s => format!("{s} s"),
+        }
+    }
+
     /// Its length in seconds.
     pub fn as_seconds(self) -> f64 {
         self.0 as f64 / 1000.0

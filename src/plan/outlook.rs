@@ -84,7 +84,7 @@ fn if_nothing(moves: &[Move], world: &World) -> String {
     let source = moves.first().and_then(|m| world.probability(&m.source));
     match source {
         Some(p) if p.get() >= 0.01 => {
-            format!("with {p} within {}: {}", world.input.options.window, parts.join("; "))
+            format!("with {p} within {}: {}", world.input.options.window.as_window(), parts.join("; "))
         }
         _ => format!("if the host fails: {}", parts.join("; ")),
     }

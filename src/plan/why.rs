@@ -47,7 +47,7 @@ pub fn why(workload: &WorkloadId, input: &PlanInput, output: &PlanOutput) -> Vec
         PredictionState::Healthy => {
             let p = world
                 .probability(&found.partition)
-                .map_or_else(String::new, |p| format!(" ({p} within {})", input.options.window));
+                .map_or_else(String::new, |p| format!(" ({p} within {})", input.options.window.as_window()));
             vec![format!("{workload} stays: {} is well{p}", found.partition)]
         }
         PredictionState::Suspect => vec![

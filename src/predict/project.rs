@@ -94,7 +94,12 @@ impl Projection<'_> {
         add(
             "forecast",
             self.options.ahead * p,
-            format!("{} fails with {:.0} % within {}", workload.partition, 100.0 * p, self.options.window),
+            format!(
+                "{} fails with {:.0} % within {}",
+                workload.partition,
+                100.0 * p,
+                self.options.window.as_window()
+            ),
         );
         let (risk, name) = self.dependencies(workload, topology);
         add("dependencies", self.options.dependencies * risk, format!("needs {name}, which is at risk"));

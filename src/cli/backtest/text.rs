@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use crate::eval::backtest::Report;
 use crate::eval::backtest::calibration::Calibrated;
-use crate::eval::backtest::report::{Curve, window};
+use crate::eval::backtest::report::Curve;
 use crate::eval::backtest::tally::Tally;
 use crate::fleet::{Span, Timestamp};
 
@@ -67,7 +67,7 @@ pub(super) fn render(report: &Report) -> String {
             &mut out,
             &format!(
                 "  within {}: drawing as many failures anew, the cheapest lies between {low} and {high} in 9 of 10",
-                window(span(within))
+                span(within).as_window()
             ),
         );
     }
@@ -172,7 +172,7 @@ fn proposals(out: &mut String, report: &Report) {
         "\nProposed            off                    chance          came of it      lead       because",
     );
     for p in report.proposals.iter().take(ROWS) {
-        let chance = format!("{} in {}", percent(p.probability), window(span(p.within_s)));
+        let chance = format!("{} in {}", percent(p.probability), span(p.within_s).as_window());
         let because =
             p.blocked.as_ref().map_or_else(|| p.because.clone(), |b| format!("[{b}] {}", p.because));
         line(
@@ -244,7 +244,7 @@ fn calibration(out: &mut String, c: &Calibrated) {
         out,
         &format!(
             "\nWithin {}: {} rows, {} of them before a failure; Brier {:.5}, skill {skill}, calibration error {:.5}",
-            window(span(c.within_s)),
+            span(c.within_s).as_window(),
             count(c.rows as f64),
             count(c.rows_failed as f64),
             c.brier,
@@ -271,7 +271,7 @@ fn calibration(out: &mut String, c: &Calibrated) {
 }
 
 fn thresholds(out: &mut String, curve: &Curve) {
-    line(out, &format!("\nThresholds within {}   (* as configured)", window(span(curve.within_s))));
+    line(out, &format!("\nThresholds within {}   (* as configured)", span(curve.within_s).as_window()));
     line(out, "  from      caught   needless   undecided   lead       cost");
     let most = curve.points.iter().map(|p| p.tally.cost).fold(0.0, f64::max).max(1e-9);
     for p in &curve.points {

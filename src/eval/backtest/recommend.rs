@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::calls::{Calls, Verdict, judge};
-use super::report::window;
 use super::sweep::{Curve, Point};
 use super::tally::{Rates, quantile};
 use super::truth::Truth;
@@ -100,7 +99,7 @@ fn words(
     configured: &Point,
     (failures, trust, pays): (usize, Trust, bool),
 ) -> String {
-    let within = window(within);
+    let within = within.as_window();
     let percent = |x: f64| format!("{:.0} %", x * 100.0);
     if trust == Trust::TooShort {
         return format!(

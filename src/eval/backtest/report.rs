@@ -162,16 +162,6 @@ impl Curve {
         Self { within_s: curve.within.as_seconds(), points: curve.points }
     }
 }
-
-/// A window as people say it: `15 m`, `24 h`.
-pub fn window(span: Span) -> String {
-    match span.0 / 1000 {
-        s if s % 3600 == 0 => format!("{} h", s / 3600),
-        s if s % 60 == 0 => format!("{} m", s / 60),
-        s => format!("{s} s"),
-    }
-}
-
 /// What becomes of proposals in a replay.
 pub(super) const CARRIED_OUT: &str = "a proposal that nothing blocks counts as carried out at once; what that \
      would have changed in the metrics is not known";

@@ -145,7 +145,7 @@ fn train_head(
         fitted.scorer.margins(&held.0).into_iter().map(|m| fitted.calibrator.probability(m)).collect();
     let onnx = onnx::encode(&model);
     let card = Card {
-        title: format!("failure within {within}"),
+        title: format!("failure within {}", within.as_window()),
         kind: model.kind().into(),
         chosen: fitted.chosen,
         hash: hash(&onnx),
