@@ -8,7 +8,7 @@ fn cycle(c: &mut Criterion) {
     let mut group = c.benchmark_group("cycle");
     group.sample_size(10);
     for partitions in [1_000usize, 10_000] {
-        let mut subject = Subject::new(partitions, 16);
+        let mut subject = Subject::new(partitions, 16).expect("the shipped models run");
         group.throughput(Throughput::Elements((partitions * 16) as u64));
         group.bench_function(BenchmarkId::from_parameter(partitions), |b| {
             b.iter(|| pool.install(|| subject.cycle()));

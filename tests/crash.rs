@@ -11,10 +11,9 @@ mod support;
 use std::cell::Cell;
 use std::time::Duration;
 
-use foreshift::fleet::{Phase, ProposalId};
+use foreshift::fleet::Phase;
 use program::Program;
 use redis_cluster::{RedisCluster, Writer, keys_of_shard, slot};
-use serde_json::json;
 use support::{wait_until, wait_until_async};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -33,26 +32,6 @@ fn settled_owner(cluster: &RedisCluster) -> usize {
         owner.is_some() && named.iter().all(|o| *o == owner)
     });
     owner.expect("just seen")
-}
-
-/// Waits until the engine knows the cluster, then lets it plan and approves exactly that plan.
-async fn begin(program: &Program, host: &str) -> ProposalId {
-    let made = Cell::new(None);
-    wait_until_async("the evacuation is planned", LONG, || async {
-        let (status, reply) = program.ask(json!({ "command": "evacuate", "host": host })).await;
-        if status == 200 {
-            made.set(Some(reply));
-            return true;
-        }
-        false
-    })
-    .await;
-    let reply = made.take().expect("just made");
-    let plan = &reply["view"]["plan"];
-    let approve = json!({ "command": "approve", "proposal": reply["proposal"], "plan": plan });
-    let (status, said) = program.ask(approve).await;
-    assert_eq!(status, 200, "{said}");
-    serde_json::from_value(reply["proposal"].clone()).expect("a proposal's number")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,7 +56,7 @@ async fn an_engine_killed_at_any_phase_ends_what_it_began_when_it_starts_again()
         let from = settled_owner(&cluster);
         let host = cluster.nodes[from].address.ip().to_string();
         let mut engine = program.engine(&[]);
-        let proposal = begin(&program, &host).await;
+        let proposal = program.begin(&host, LONG).await;
         let seen = Cell::new(None);
         wait_until_async("the migration comes so far", LONG, || async {
             let snapshot = program.snapshot().await;

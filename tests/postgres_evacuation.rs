@@ -11,10 +11,9 @@ mod support;
 use std::cell::Cell;
 use std::time::Duration;
 
-use foreshift::fleet::{Phase, ProposalId};
+use foreshift::fleet::Phase;
 use postgres::{Clusters, Seen, Writer, schema};
 use program::Program;
-use serde_json::json;
 use support::wait_until_async;
 
 const LONG: Duration = Duration::from_secs(120);
@@ -130,26 +129,6 @@ fn distance(phase: Phase) -> usize {
     Phase::ALL.iter().position(|p| *p == phase).unwrap_or(0)
 }
 
-/// Waits until the engine knows the clusters, then lets it plan and approves exactly that plan.
-async fn begin(program: &Program, host: &str) -> ProposalId {
-    let made = Cell::new(None);
-    wait_until_async("the evacuation is planned", LONG, || async {
-        let (status, reply) = program.ask(json!({ "command": "evacuate", "host": host })).await;
-        if status == 200 {
-            made.set(Some(reply));
-            return true;
-        }
-        false
-    })
-    .await;
-    let reply = made.take().expect("just made");
-    let plan = &reply["view"]["plan"];
-    let approve = json!({ "command": "approve", "proposal": reply["proposal"], "plan": plan });
-    let (status, said) = program.ask(approve).await;
-    assert_eq!(status, 200, "{said}");
-    serde_json::from_value(reply["proposal"].clone()).expect("a proposal's number")
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_killed_at_any_phase_ends_what_it_began_when_it_starts_again() {
     let Some(clusters) = Clusters::start(2) else { return };
@@ -172,7 +151,7 @@ async fn an_engine_killed_at_any_phase_ends_what_it_began_when_it_starts_again()
         let from = settled_owner(&clusters).await;
         let host = clusters.all[from].address.ip().to_string();
         let mut engine = program.engine(&[]);
-        let proposal = begin(&program, &host).await;
+        let proposal = program.begin(&host, LONG).await;
         let seen = Cell::new(None);
         let comes_to = async |phase: Phase| {
             wait_until_async("the migration comes so far", LONG, || async {

@@ -9,7 +9,7 @@ use crate::fleet::rng::Random;
 use crate::fleet::topology::{Host, Partition};
 use crate::fleet::{Bytes, HostId, PartitionId, ServingState, Span, Timestamp, Topology, Workload};
 use crate::predict::failure::open;
-use crate::predict::models::runtime;
+use crate::predict::models::{ModelError, runtime};
 use crate::predict::{AssessOptions, Assessor, Context};
 use crate::telemetry::{CANONICAL, Ingest, MetricIx, PartitionIx, Windows, WindowsConfig};
 
@@ -78,7 +78,11 @@ pub struct Subject {
 
 impl Subject {
     /// A fleet of that size with more than two hours of samples.
-    pub fn new(partitions: usize, metrics: usize) -> Self {
+    ///
+    /// # Errors
+    /// The runtime that was found cannot run the shipped models: a measurement without them would be of
+    /// something else.
+    pub fn new(partitions: usize, metrics: usize) -> Result<Self, ModelError> {
         let metrics = metrics.clamp(1, 64);
         let start = Timestamp(Span::days(20_000).0);
         let config = WindowsConfig::default();
@@ -112,9 +116,7 @@ impl Subject {
         let mut assessor = Assessor::new(AssessOptions::default());
         // Every detector, on the runtime that a console would use.
         let (runtime, _) = runtime::choose(None);
-        open(None)
-            .and_then(|opened| assessor.use_models(&*runtime, opened))
-            .expect("the shipped models run; a measurement without them would be of something else");
+        assessor.use_models(&*runtime, open(None)?)?;
         let mut subject =
             Subject { windows, topology, assessor, now: start, metrics, random: Random::new(1) };
         for _ in 0..config.len {
@@ -125,7 +127,7 @@ impl Subject {
         subject.assessor.allow_fits(usize::MAX);
         subject.cycle();
         subject.assessor.allow_fits(AssessOptions::default().combined.fits);
-        subject
+        Ok(subject)
     }
 
     /// One step of time and a sample of every metric.
@@ -175,7 +177,10 @@ fn workload(p: usize, partition: &PartitionId) -> Workload {
 
 /// Measures full cycles: every detector, probability, score and attribution of every partition, and
 /// the forecasts that are due.
-pub fn measure(options: &Bench) -> BenchReport {
+///
+/// # Errors
+/// As [`Subject::new`].
+pub fn measure(options: &Bench) -> Result<BenchReport, ModelError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads.max(1)).build();
     match pool {
         Ok(pool) => pool.install(|| measure_here(options)),
@@ -184,8 +189,8 @@ pub fn measure(options: &Bench) -> BenchReport {
     }
 }
 
-fn measure_here(options: &Bench) -> BenchReport {
-    let mut subject = Subject::new(options.partitions, options.metrics);
+fn measure_here(options: &Bench) -> Result<BenchReport, ModelError> {
+    let mut subject = Subject::new(options.partitions, options.metrics)?;
     let config = subject.windows.config();
     for _ in 0..3 {
         subject.measure();
@@ -203,7 +208,7 @@ fn measure_here(options: &Bench) -> BenchReport {
     times.sort_by(f64::total_cmp);
     let at = |q: f64| times[((times.len() - 1) as f64 * q).ceil() as usize];
     let points = (subject.windows.partitions().len() * subject.metrics) as f64;
-    BenchReport {
+    Ok(BenchReport {
         partitions: subject.windows.partitions().len(),
         metrics: subject.metrics,
         threads: options.threads.max(1),
@@ -213,17 +218,20 @@ fn measure_here(options: &Bench) -> BenchReport {
         forecasts,
         points_per_s: points / (at(0.5) / 1000.0).max(1e-9),
         rss_mb: resident_mb(),
-    }
+    })
 }
 
 /// Runs the command and returns what it prints.
-pub fn run(options: &Bench) -> String {
-    let report = measure(options);
+///
+/// # Errors
+/// As [`Subject::new`].
+pub fn run(options: &Bench) -> Result<String, ModelError> {
+    let report = measure(options)?;
     if options.json {
-        return serde_json::to_string(&report).expect("plain data serialises");
+        return Ok(serde_json::to_string(&report).expect("plain data serialises"));
     }
     let rss = report.rss_mb.map_or_else(|| "unknown".to_string(), |mb| format!("{mb:.0} MB"));
-    format!(
+    Ok(format!(
         "{} partitions × {} metrics, {} thread(s): a cycle takes {:.0} ms (p99 {:.0} ms), {:.1} million points a second, {rss}",
         report.partitions,
         report.metrics,
@@ -231,7 +239,7 @@ pub fn run(options: &Bench) -> String {
         report.cycle_ms.p50,
         report.cycle_ms.p99,
         report.points_per_s / 1e6,
-    )
+    ))
 }
 
 /// Resident memory of this process.
@@ -249,7 +257,7 @@ mod tests {
     #[test]
     fn the_report_is_one_json_object_with_what_was_promised() {
         let options = Bench { partitions: 50, metrics: 16, cycles: 3, threads: 1, json: true };
-        let report: serde_json::Value = serde_json::from_str(&run(&options)).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&run(&options).unwrap()).unwrap();
         for key in ["partitions", "metrics", "points_per_s", "rss_mb"] {
             assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
         }
@@ -261,7 +269,7 @@ mod tests {
     #[ignore = "measures: run it with --release on a quiet machine"]
     fn ten_thousand_partitions_take_less_than_a_second_on_one_core() {
         let options = Bench { partitions: 10_000, metrics: 16, cycles: 12, threads: 1, json: true };
-        let report = measure(&options);
+        let report = measure(&options).unwrap();
         println!("{}", serde_json::to_string(&report).unwrap());
         assert!(report.cycle_ms.p99 < 1_000.0 && report.rss_mb.unwrap() < 500.0, "{report:?}");
     }

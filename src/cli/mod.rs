@@ -115,10 +115,10 @@ pub fn run(cli: Cli) -> ExitCode {
             .map(|()| ExitCode::SUCCESS),
         Some(Command::Attach(args)) => attach::run(args, &cli.run),
         Some(Command::Backtest(args)) => backtest::run(&args, config),
-        Some(Command::Bench(args)) => {
-            println!("{}", bench::run(&args));
-            Ok(ExitCode::SUCCESS)
-        }
+        Some(Command::Bench(args)) => bench::run(&args).map_err(Into::into).map(|report| {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }),
         Some(Command::Eval(args)) => eval::run(&args).map(|report| {
             println!("{report}");
             ExitCode::SUCCESS

@@ -5,6 +5,7 @@ pub mod error;
 pub mod files;
 pub mod haproxy;
 pub mod mover;
+mod paired_reads;
 pub mod postgres;
 pub mod provisioner;
 pub mod redis;

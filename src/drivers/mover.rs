@@ -296,6 +296,16 @@ pub enum Answer {
     },
 }
 
+/// Done, with words only.
+pub(super) fn done(summary: impl Into<String>) -> Answer {
+    Answer::Done(Evidence { summary: summary.into(), ..Evidence::default() })
+}
+
+/// Still at it.
+pub(super) fn working(waiting_for: impl Into<String>) -> Answer {
+    Answer::Working { waiting_for: waiting_for.into() }
+}
+
 /// The port.
 #[async_trait]
 pub trait Mover: Send + Sync {

@@ -3,14 +3,16 @@
 // Every test file is a crate of its own and uses a part of this.
 #![allow(dead_code, unreachable_pub)]
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use foreshift::fleet::ProposalId;
 use foreshift::protocol::Snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{Server, free_port, loopback};
+use crate::support::{Server, free_port, loopback, wait_until_async};
 
 /// A folder with `foreshift.toml`, whose engine listens on a port of its own.
 pub struct Program {
@@ -50,6 +52,30 @@ impl Program {
     /// Where it cannot be started.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("the program")
+    }
+
+    /// Waits until the engine knows the systems, then lets it plan to empty the host, and approves exactly
+    /// that plan.
+    ///
+    /// # Panics
+    /// Where nothing is planned within `patience`, or the approval is refused.
+    pub async fn begin(&self, host: &str, patience: Duration) -> ProposalId {
+        let made = Cell::new(None);
+        wait_until_async("the evacuation is planned", patience, || async {
+            let (status, reply) = self.ask(json!({ "command": "evacuate", "host": host })).await;
+            if status == 200 {
+                made.set(Some(reply));
+                return true;
+            }
+            false
+        })
+        .await;
+        let reply = made.take().expect("just made");
+        let plan = &reply["view"]["plan"];
+        let approve = json!({ "command": "approve", "proposal": reply["proposal"], "plan": plan });
+        let (status, said) = self.ask(approve).await;
+        assert_eq!(status, 200, "{said}");
+        serde_json::from_value(reply["proposal"].clone()).expect("a proposal's number")
     }
 
     /// Runs it to its end with `--report json`: whether it went well, and the one object it printed.

@@ -27,8 +27,8 @@ use self::owner::{Mode, workshop};
 use self::tree::{Comparison, Listing, Progress};
 use super::error::{DriverError, Retry};
 use super::mover::{
-    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Evidence, Job, JobStatus, Mover,
-    Permit, Probe,
+    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Job, JobStatus, Mover, Permit,
+    Probe, done,
 };
 use crate::fleet::{
     Bytes, Generation, Partition, PartitionId, ServingState, Span, Timestamp, Topology, Workload, WorkloadId,
@@ -183,10 +183,6 @@ impl FilesMover {
 /// `fs_<key>`.
 fn artifact_name(job: &Job, kind: &str) -> String {
     format!("fs_{}", job.key(if kind == COPY { "prepare" } else { "arm_reverse" }))
-}
-
-fn done(summary: impl Into<String>) -> Answer {
-    Answer::Done(Evidence { summary: summary.into(), ..Evidence::default() })
 }
 
 /// What a failure of the file system means for the next try.

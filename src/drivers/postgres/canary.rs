@@ -1,11 +1,7 @@
 //! Canary reads: clients of a database cannot be steered by share, so a canary step sends real reads
 //! of real rows to both sides at a bounded rate, measures each, and compares the rows.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use tokio::task::JoinHandle;
 
 use super::PostgresMover;
 use super::digest::row_hash;
@@ -14,86 +10,29 @@ use super::stage::{Stage, Table, qualified, tables};
 use super::verify::{by_key, look_at, some_keys};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{CanarySample, Job};
+use crate::drivers::paired_reads::{Read, Sampler};
 use crate::fleet::{Clock, Share, SystemClock, Timestamp};
 
-/// Reads that are kept, and latencies in one answer.
-const KEPT: usize = 20_000;
-const ANSWERED: usize = 2_000;
 /// Rows that are chosen anew together.
 const CHOSEN: usize = 50;
 
-/// One row read on both sides.
-#[derive(Clone)]
-struct Read {
-    at: Timestamp,
-    source_ms: Option<f64>,
-    destination_ms: Option<f64>,
-    /// The row's name, where both sides certainly differed.
-    differs: Option<String>,
-}
-
-/// Reads going on; dropped, they end.
-pub(super) struct Sampler {
-    reads: Arc<Mutex<VecDeque<Read>>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Sampler {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Sampler {
-    fn start(mover: PostgresMover, job: Job, rate: u32) -> Self {
-        let reads = Arc::new(Mutex::new(VecDeque::new()));
-        let kept = reads.clone();
-        let task = tokio::spawn(async move {
-            let mut beat = tokio::time::interval(Duration::from_secs_f64(1.0 / f64::from(rate.max(1))));
-            beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            let mut rows: Vec<(Table, Vec<String>)> = Vec::new();
-            loop {
-                beat.tick().await;
-                let Ok(stage) = mover.stage(&job) else { return };
-                if rows.is_empty() {
-                    rows = choose(&mover, &stage).await.unwrap_or_default();
-                }
-                let Some((table, key)) = rows.pop() else {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    continue;
-                };
-                let read = one_read(&mover, &stage, &job, &table, key).await;
-                if let Ok(mut kept) = kept.lock() {
-                    if kept.len() == KEPT {
-                        kept.pop_front();
-                    }
-                    kept.push_back(read);
-                }
+/// Starts reading `rate` rows a second on both sides.
+fn start(mover: PostgresMover, job: Job, rate: u32) -> Sampler {
+    Sampler::start(rate, |mut beat, reads| async move {
+        let mut rows: Vec<(Table, Vec<String>)> = Vec::new();
+        loop {
+            beat.tick().await;
+            let Ok(stage) = mover.stage(&job) else { return };
+            if rows.is_empty() {
+                rows = choose(&mover, &stage).await.unwrap_or_default();
             }
-        });
-        Self { reads, task }
-    }
-
-    fn since(&self, since: Timestamp) -> (CanarySample, CanarySample) {
-        let reads: Vec<Read> = self
-            .reads
-            .lock()
-            .map(|kept| kept.iter().filter(|r| r.at >= since).cloned().collect())
-            .unwrap_or_default();
-        let stride = reads.len().div_ceil(ANSWERED).max(1);
-        let compared =
-            reads.iter().filter(|r| r.source_ms.is_some() && r.destination_ms.is_some()).count() as u64;
-        let differing: Vec<&String> = reads.iter().filter_map(|r| r.differs.as_ref()).collect();
-        let side = |ms: fn(&Read) -> Option<f64>| CanarySample {
-            latencies_ms: reads.iter().step_by(stride).filter_map(ms).collect(),
-            requests: reads.len() as u64,
-            errors: reads.iter().filter(|r| ms(r).is_none()).count() as u64,
-            compared,
-            mismatches: differing.len() as u64,
-            examples: differing.iter().take(20).map(|d| (*d).clone()).collect(),
-        };
-        (side(|r| r.source_ms), side(|r| r.destination_ms))
-    }
+            let Some((table, key)) = rows.pop() else {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            };
+            reads.keep(one_read(&mover, &stage, &job, &table, key).await);
+        }
+    })
 }
 
 /// Some rows of every table, in turn.
@@ -159,7 +98,7 @@ impl PostgresMover {
             return Ok("no reads are sent any more".into());
         }
         let rate = (f64::from(self.options.canary_reads_per_s) * share.get()).ceil().max(5.0) as u32;
-        let sampler = Sampler::start(self.clone(), job.clone(), rate);
+        let sampler = start(self.clone(), job.clone(), rate);
         self.with_work(job, |w| w.sampler = Some(sampler)).await;
         self.keep(job, &stage).await;
         Ok(format!("{rate} reads a second go to both sides and are compared"))
@@ -173,7 +112,7 @@ impl PostgresMover {
     ) -> Result<(CanarySample, CanarySample), DriverError> {
         self.stage(job)?;
         if !self.with_work(job, |w| w.sampler.is_some()).await {
-            let sampler = Sampler::start(self.clone(), job.clone(), self.options.canary_reads_per_s);
+            let sampler = start(self.clone(), job.clone(), self.options.canary_reads_per_s);
             self.with_work(job, |w| w.sampler = Some(sampler)).await;
         }
         Ok(self.with_work(job, |w| w.sampler.as_ref().map(|s| s.since(since))).await.unwrap_or_default())

@@ -29,16 +29,16 @@ use async_trait::async_trait;
 
 pub use options::PostgresOptions;
 
-use self::canary::Sampler;
 use self::digest::Keeper;
 use self::session::Clusters;
 use self::stage::Stage;
 use self::verify::Running;
 use super::error::DriverError;
 use super::mover::{
-    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Evidence, Job, JobStatus, Mover,
-    Permit, Probe,
+    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Job, JobStatus, Mover, Permit,
+    Probe, done, working,
 };
+use super::paired_reads::Sampler;
 use crate::fleet::{Timestamp, Topology};
 
 /// What the driver has under way for one job; a restart loses it and nothing else.
@@ -89,16 +89,6 @@ impl PostgresMover {
     async fn forget(&self, job: &Job) {
         self.work.lock().await.remove(&stage::Names::of(job).digest);
     }
-}
-
-/// Done, with words only.
-fn done(summary: impl Into<String>) -> Answer {
-    Answer::Done(Evidence { summary: summary.into(), ..Evidence::default() })
-}
-
-/// Still at it.
-fn working(waiting_for: impl Into<String>) -> Answer {
-    Answer::Working { waiting_for: waiting_for.into() }
 }
 
 #[async_trait]

@@ -32,15 +32,15 @@ use async_trait::async_trait;
 
 pub use options::{AfterMove, DeadSource, RedisOptions};
 
-use self::canary::Sampler;
 use self::nodes::Nodes;
 use self::verify::Running;
 use self::view::View;
 use super::error::DriverError;
 use super::mover::{
-    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Evidence, Job, JobStatus, Mover,
-    Permit, Probe,
+    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Job, JobStatus, Mover, Permit,
+    Probe, done, working,
 };
+use super::paired_reads::Sampler;
 use crate::fleet::{Timestamp, Topology};
 
 /// What the driver has under way for one job; a restart loses it and nothing else.
@@ -98,16 +98,6 @@ impl RedisMover {
     async fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
         then(self.work.lock().await.entry(job.key("work")).or_default())
     }
-}
-
-/// Done, with words only.
-fn done(summary: impl Into<String>) -> Answer {
-    Answer::Done(Evidence { summary: summary.into(), ..Evidence::default() })
-}
-
-/// Still at it.
-fn working(waiting_for: impl Into<String>) -> Answer {
-    Answer::Working { waiting_for: waiting_for.into() }
 }
 
 #[async_trait]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::canary::Sampler;
+use super::canary;
 use super::compare::Pair;
 use super::prepare::{SyncState, mark_name, sync_state};
 use super::view::{Health, Node};
@@ -97,7 +97,7 @@ impl RedisMover {
             other: stage.destination.address.clone(),
             ..self.pair(&stage)
         };
-        self.with_work(job, |w| w.sampler = Some(Sampler::start(pair, stage.slot, rate))).await;
+        self.with_work(job, |w| w.sampler = Some(canary::start(pair, stage.slot, rate))).await;
         Ok(())
     }
 
