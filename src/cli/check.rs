@@ -9,10 +9,11 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::{engine, models, place};
+use super::{engine, models, place, systems};
 use crate::api::Access;
 use crate::config::{Config, TelemetrySource};
-use crate::fleet::{Span, SystemClock};
+use crate::drivers::Router;
+use crate::fleet::{Span, SystemClock, Topology};
 use crate::state::{RedbStore, Store};
 
 /// Longest wait for one connection.
@@ -158,22 +159,26 @@ async fn drivers(config: &Config) -> Vec<Finding> {
         let said = "none: the fleet is watched, and nothing can be moved";
         return vec![finding("drivers", Verdict::Warning, said)];
     }
-    let movers = match engine::movers(config) {
-        Ok(movers) => movers,
+    let systems = match systems::open(config) {
+        Ok(systems) => systems,
         Err(error) => return vec![finding("drivers", Verdict::Broken, format!("{error:#}"))],
     };
     let mut findings = Vec::new();
-    for (class, mover) in &movers {
+    for (class, mover) in &systems.movers {
         let what = format!("driver {class}");
-        findings.push(match tokio::time::timeout(DEADLINE, mover.discover()).await {
+        let found = match tokio::time::timeout(DEADLINE, mover.discover()).await {
             Ok(Ok(found)) => {
                 let said =
                     format!("{} partitions, {} workloads", found.partitions.len(), found.workloads.len());
+                if let Some(router) = systems.routers.get(class) {
+                    findings.push(route(class, &**router, &found).await);
+                }
                 finding(what, Verdict::Well, said)
             }
             Ok(Err(error)) => finding(what, Verdict::Broken, error.to_string()),
             Err(_) => finding(what, Verdict::Broken, "no answer within 15 s"),
-        });
+        };
+        findings.push(found);
         match tokio::time::timeout(DEADLINE, mover.leaks()).await {
             Ok(Ok(leaks)) if leaks.is_empty() => {}
             Ok(Ok(leaks)) => {
@@ -189,6 +194,27 @@ async fn drivers(config: &Config) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether the router has a server for every place that a workload can move to.
+async fn route(class: &str, router: &dyn Router, found: &Topology) -> Finding {
+    let what = format!("router of {class}");
+    for workload in &found.workloads {
+        let weights = match tokio::time::timeout(DEADLINE, router.weights(&workload.id)).await {
+            Ok(Ok(weights)) => weights,
+            Ok(Err(error)) => return finding(what, Verdict::Broken, error.to_string()),
+            Err(_) => return finding(what, Verdict::Broken, "no answer within 15 s"),
+        };
+        let without = found.partitions.iter().find(|p| !weights.iter().any(|w| w.partition == p.id));
+        if let Some(partition) = without {
+            let said = format!(
+                "{} has no server for {}: a move there would be undone; add the server, or name it in `servers`",
+                workload.id, partition.id
+            );
+            return finding(what, Verdict::Broken, said);
+        }
+    }
+    finding(what, Verdict::Well, format!("has a server for each of {} places", found.partitions.len()))
 }
 
 async fn listen(config: &Config) -> Finding {

@@ -1,21 +1,17 @@
 //! Puts an engine together from a configuration, or finds the one that runs on it.
 
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::moving::{self, Ground};
-use super::{place, settings};
+use super::{place, settings, systems};
 use crate::alert::Notifier;
 use crate::api::{Access, ApiServer};
-use crate::config::{AfterMove, Config, DriverClass, TelemetrySource};
-use crate::drivers::Mover;
-use crate::drivers::postgres::{PostgresMover, PostgresOptions};
-use crate::drivers::redis::{self, RedisMover, RedisOptions};
+use crate::config::{Config, TelemetrySource};
 use crate::engine::brain::Brain;
 use crate::engine::history::HistoryPlan;
 use crate::engine::intake::EmbeddedIntake;
@@ -117,7 +113,8 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let now = clock.now();
     let options = settings::engine(&config);
-    let movers = movers(&config)?;
+    let systems = systems::open(&config)?;
+    let movers = systems.movers;
     let series = series(&config, clock.clone())?;
     let mut brain =
         Brain::new(options.windows, settings::assess(&config), settings::hysteresis(&config), now);
@@ -128,7 +125,7 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         store: store.clone(),
         epoch,
         movers: movers.clone(),
-        routers: BTreeMap::new(),
+        routers: systems.routers,
         // Deadlines are not moved by whoever sets the wall clock.
         clock: Arc::new(SteadyClock::default()),
     };
@@ -232,64 +229,6 @@ pub fn series(config: &Config, clock: Arc<dyn Clock>) -> Result<Series> {
             "telemetry.source = \"replay\" is for `foreshift backtest`; an engine needs influxdb2, influxdb1 or embedded"
         ),
     }
-}
-
-/// The movers of the configuration, by class.
-///
-/// # Errors
-/// Where a secret cannot be read, or two drivers have one class.
-pub fn movers(config: &Config) -> Result<HashMap<String, Arc<dyn Mover>>> {
-    let mut movers: HashMap<String, Arc<dyn Mover>> = HashMap::new();
-    for (name, driver) in &config.drivers {
-        let password = driver
-            .password
-            .as_ref()
-            .map(|s| s.reveal().map(|r| r.expose().to_string()))
-            .transpose()
-            .with_context(|| format!("drivers.{name}.password"))?;
-        let application = if driver.application.is_empty() { name } else { &driver.application };
-        let hosts: BTreeMap<String, String> =
-            config.fleet.nodes.iter().map(|(a, h)| (a.clone(), h.to_string())).collect();
-        let mover: Arc<dyn Mover> = match driver.class {
-            DriverClass::Redis => Arc::new(RedisMover::new(RedisOptions {
-                application: application.as_str().into(),
-                username: (!driver.username.is_empty()).then(|| driver.username.clone()),
-                password,
-                hosts,
-                command_timeout: driver.timeout,
-                after_move: match config.migration.after {
-                    AfterMove::Standby => redis::AfterMove::KeepAsReplica,
-                    AfterMove::Decommission => redis::AfterMove::Forget,
-                },
-                ..RedisOptions::new(name, &driver.seeds)
-            })),
-            DriverClass::Postgres => {
-                let known =
-                    PostgresOptions::new(name.as_str(), driver.clusters.clone(), driver.database.as_str());
-                Arc::new(PostgresMover::new(PostgresOptions {
-                    application: application.as_str().into(),
-                    schemas: driver.schemas.clone(),
-                    username: if driver.username.is_empty() {
-                        known.username.clone()
-                    } else {
-                        driver.username.clone()
-                    },
-                    password,
-                    tls_ca: driver.tls_ca.clone(),
-                    passfile: (!driver.passfile.is_empty()).then(|| driver.passfile.clone()),
-                    hosts,
-                    command_timeout: driver.timeout,
-                    ..known
-                }))
-            }
-            DriverClass::Haproxy | DriverClass::Files => bail!(
-                "drivers.{name}: class {:?} is there as a driver and not yet put together by the engine; redis and postgres are",
-                driver.class.word()
-            ),
-        };
-        movers.insert(mover.class().to_string(), mover);
-    }
-    Ok(movers)
 }
 
 /// Waits, at most 15 s, until the drivers were discovered once; an empty fleet is refused by the

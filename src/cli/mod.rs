@@ -25,6 +25,7 @@ pub mod moving;
 pub mod place;
 pub mod settings;
 pub mod simulate;
+pub mod systems;
 pub mod train;
 mod train_rows;
 pub mod train_run;

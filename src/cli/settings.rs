@@ -180,7 +180,7 @@ fn class(config: &Config, mover: &dyn Mover) -> ClassPolicy {
         capabilities,
         places,
         bandwidth: (config.limits.bytes_per_second.0 as f64).max(1.0),
-        blackout: Span::millis(50),
+        blackout: mover.fence_budget().unwrap_or(Span::millis(50)),
         ..ClassPolicy::unknown(mover.class())
     }
 }

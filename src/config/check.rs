@@ -1,10 +1,12 @@
 //! Rules that hold between keys. Each broken one is told with the key it is to be mended at; all
 //! are told at once.
 
+mod drivers;
+
 use std::collections::BTreeMap;
 
 use super::place::{Places, written};
-use super::schema::{AgentSink, Config, DriverClass, TelemetrySource};
+use super::schema::{AgentSink, Config, TelemetrySource};
 use super::secrets::{SECRET_FORM, Secret};
 use crate::fleet::Span;
 
@@ -20,7 +22,7 @@ pub(crate) fn check(config: &Config, places: &Places) -> Broken {
     plan(config, &mut broken);
     limits(config, &mut broken);
     migration(config, &mut broken);
-    drivers(config, places, &mut broken);
+    drivers::drivers(config, places, &mut broken);
     outside(config, &mut broken);
     agent(config, &mut broken);
     broken
@@ -281,53 +283,6 @@ fn migration(config: &Config, broken: &mut Broken) {
     );
     if t.copy_rate.0 == 0 {
         say(broken, "migration.timeouts.copy_rate", "must be more than nothing");
-    }
-}
-
-fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
-    for (name, driver) in &config.drivers {
-        let section = format!("drivers.{}", written(name));
-        let at = |key: &str| format!("{section}.{key}");
-        let (class, known) = (driver.class.word(), driver.class.keys());
-        for key in places.below(&section) {
-            if key != "class" && !known.contains(&key) {
-                let what = format!("class \"{class}\" has no such key; it has: {}", known.join(", "));
-                say(broken, at(key), what);
-            }
-        }
-        let (needed, empty) = match driver.class {
-            DriverClass::Redis => ("seeds", driver.seeds.is_empty()),
-            DriverClass::Postgres if driver.database.is_empty() => ("database", true),
-            DriverClass::Postgres => ("clusters", driver.clusters.is_empty()),
-            DriverClass::Haproxy => ("sockets", driver.sockets.is_empty()),
-            DriverClass::Files => ("roots", driver.roots.is_empty()),
-        };
-        if empty {
-            say(broken, at("class"), format!("class \"{class}\" needs the key `{needed}`"));
-        }
-        for (key, list, like) in
-            [("seeds", &driver.seeds, "10.0.3.11:6379"), ("clusters", &driver.clusters, "10.0.3.21:5432")]
-        {
-            for (i, address) in list.iter().enumerate() {
-                if address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
-                    let what = format!("expected an address with its port, like \"{like}\"");
-                    say(broken, at(&format!("{key}[{i}]")), what);
-                }
-            }
-        }
-        secret(broken, at("password"), &driver.password);
-        if let Some(router) = &driver.router {
-            match config.drivers.get(router) {
-                Some(other) if !other.class.is_mover() => {}
-                Some(other) => {
-                    let what =
-                        format!("`{router}` is of class \"{}\", which sends no traffic", other.class.word());
-                    say(broken, at("router"), what);
-                }
-                None => say(broken, at("router"), format!("there is no [drivers.{router}]")),
-            }
-        }
-        positive(broken, &[(&at("timeout"), driver.timeout)]);
     }
 }
 

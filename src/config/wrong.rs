@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Config;
 
-const WRONG: [(&str, &str); 29] = [
+const WRONG: [(&str, &str); 32] = [
     ("misspelt key", "[engine]\nintervall = \"15s\"\n"),
     ("key of another section", "[plan]\ndata_dir = \"/tmp/x\"\n"),
     ("unknown key without neighbour", "[console]\nzebra = true\n"),
@@ -38,6 +38,17 @@ const WRONG: [(&str, &str); 29] = [
     (
         "driver with another class' key",
         "[drivers.cache]\nclass = \"redis\"\nsockets = [\"/run/haproxy.sock\"]\nrouter = \"lb\"\n",
+    ),
+    ("two directories of one name", "[drivers.a]\nclass = \"files\"\nroots = [\"/a/x\", \"/b/x\"]\n"),
+    (
+        "unit on several hosts without a way there",
+        "[drivers.web]\nclass = \"service\"\nhosts = [\"a\", \"b\"]\n\
+         [drivers.web.services.api]\nunit = \"api.service\"\nhealth = \"http://a:80/\"\n",
+    ),
+    (
+        "service without a way to stop it",
+        "[drivers.web]\nclass = \"service\"\nhosts = [\"a\"]\nvia = [\"ssh\", \"a\"]\n\
+         [drivers.web.services.api]\nstart = [\"x\"]\nstatus = [\"y\"]\nhealth = \"a:80\"\n",
     ),
     ("one key for two actions", "[console.keys]\napprove = [\"a\", \"y\"]\nreject = \"y\"\n"),
     ("limits upside down", "[limits.moves]\nfleet = 2\nsite = 3\nhost = 0\n"),

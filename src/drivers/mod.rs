@@ -10,6 +10,7 @@ pub mod postgres;
 pub mod provisioner;
 pub mod redis;
 pub mod router;
+pub mod service;
 
 pub use error::{DriverError, Retry};
 pub use mover::{

@@ -316,6 +316,12 @@ pub trait Mover: Send + Sync {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// How long its fence may hold, where that is longer than the configured budget by nature: a process
+    /// that is stopped in good order, for example.
+    fn fence_budget(&self) -> Option<Span> {
+        None
+    }
+
     /// What stands where now. Hosts are left out where the system does not know them.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 
 use super::demo::parse_span;
-use super::{engine, models, place, settings};
+use super::{engine, models, place, settings, systems};
 use crate::config::{Config, TelemetrySource};
 use crate::engine::brain::Brain;
 use crate::engine::inventory::Inventory;
@@ -122,7 +122,7 @@ pub(super) fn sources(config: &Config) -> Result<Sources> {
 /// Where a driver cannot be put together.
 pub(super) async fn discovered(config: &Config, notes: &mut Vec<String>) -> Result<Vec<(String, Topology)>> {
     let mut topologies: Vec<(String, Topology)> = Vec::new();
-    for (class, mover) in engine::movers(config)? {
+    for (class, mover) in systems::open(config)?.movers {
         match mover.discover().await {
             Ok(topology) => topologies.push((class, topology)),
             Err(error) => notes.push(format!(
@@ -177,7 +177,7 @@ async fn core(config: &Config, topologies: &[(String, Topology)]) -> Result<Core
     let mut brain =
         Brain::new(options.windows, settings::assess(config), settings::hysteresis(config), start);
     let models = models::install(config, &mut brain);
-    let movers = engine::movers(config)?;
+    let movers = systems::open(config)?.movers;
     let parts = Parts {
         options,
         brain,

@@ -1,11 +1,12 @@
 //! Section `drivers`: the systems that hold workloads or send traffic, by a name of your choice.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Secret, quantity};
-use crate::fleet::Span;
+use crate::fleet::{HostId, PartitionId, Span, WorkloadId};
 
 /// The kind of a system.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub enum DriverClass {
     Haproxy,
     /// Directories of files: moves them.
     Files,
+    /// Processes that hold no data: starts them elsewhere.
+    Service,
 }
 
 impl DriverClass {
@@ -29,6 +32,7 @@ impl DriverClass {
             DriverClass::Postgres => "postgres",
             DriverClass::Haproxy => "haproxy",
             DriverClass::Files => "files",
+            DriverClass::Service => "service",
         }
     }
 
@@ -53,17 +57,51 @@ impl DriverClass {
                 "timeout",
                 "application",
             ],
-            DriverClass::Haproxy => &["sockets", "timeout"],
+            DriverClass::Haproxy => &["sockets", "backends", "servers", "epochs", "timeout"],
             DriverClass::Files => &["router", "roots", "timeout", "application"],
+            DriverClass::Service => {
+                &["router", "hosts", "via", "instances", "stop_within", "services", "timeout", "application"]
+            }
         }
     }
+}
+
+/// How many processes of one service may run at the same time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Instances {
+    /// Any number: the new one is started before the old one is stopped, and traffic goes over by share.
+    #[default]
+    Many,
+    /// Never two: the old one is stopped before the new one is started.
+    One,
+}
+
+/// One service: `[drivers.NAME.services.SERVICE]`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceProfile {
+    /// Its systemd unit; empty = the commands below.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+    /// Program and arguments that start it and return.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub start: Vec<String>,
+    /// The same for an orderly stop.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// The same to ask whether it runs: exit status 0 = it does, 1 to 3 = it does not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub status: Vec<String>,
+    /// Where its health is asked: `http://{host}:8080/health` (any 2xx) or `tcp://{host}:8080`.
+    pub health: String,
 }
 
 /// One system: `[drivers.NAME]`. A workload's class names the driver that moves it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Driver {
-    /// The kind of the system: `redis`, `postgres`, `haproxy` or `files`.
+    /// The kind of the system: `redis`, `postgres`, `haproxy`, `files` or `service`.
     pub class: DriverClass,
     /// Name of the driver that sends traffic to its workloads; without it nothing is redirected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,9 +138,34 @@ pub struct Driver {
     /// `haproxy`: runtime sockets of every HAProxy, as a path or `host:port`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sockets: Vec<String>,
+    /// `haproxy`: the backend of a workload, where it is not called like the workload.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backends: BTreeMap<WorkloadId, String>,
+    /// `haproxy`: the server of a partition, where it is not called like the partition with `_` for `/`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub servers: BTreeMap<PartitionId, String>,
+    /// `haproxy`: a map that every instance has loaded, in which the leader's epoch is kept, so that a
+    /// deposed engine is noticed; without it none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<String>,
     /// `files`: directories, one a partition; each directory below one is a workload.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<PathBuf>,
+    /// `service`: the hosts that can run the services; each is a partition, called `HOST/NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostId>,
+    /// `service`: program and arguments that run a command on `{host}`; empty = here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub via: Vec<String>,
+    /// `service`: whether two processes of one service may run at the same time.
+    #[serde(default)]
+    pub instances: Instances,
+    /// `service`: how long a start, an orderly stop, or the sessions that are still open may take.
+    #[serde(default = "stop_within", with = "quantity::span")]
+    pub stop_within: Span,
+    /// `service`: the services by name; each is a workload.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<WorkloadId, ServiceProfile>,
     /// How long one call may take.
     #[serde(default = "call_timeout", with = "quantity::span")]
     pub timeout: Span,
@@ -110,4 +173,8 @@ pub struct Driver {
 
 fn call_timeout() -> Span {
     Span::seconds(5)
+}
+
+fn stop_within() -> Span {
+    Span::seconds(30)
 }

@@ -149,7 +149,7 @@ impl FilesMover {
             topology.partitions.push(Partition {
                 id: root.partition.clone(),
                 host: root.partition.host(),
-                class: "files".into(),
+                class: self.options.class.clone(),
                 serving,
                 address: root.path.display().to_string(),
             });
@@ -162,7 +162,7 @@ impl FilesMover {
             topology.workloads.push(Workload {
                 id: WorkloadId::from(name),
                 application: self.options.application.clone(),
-                class: "files".into(),
+                class: self.options.class.clone(),
                 kind: "files".into(),
                 partition: partition.clone(),
                 replicas: copies[1..].iter().map(|(p, ..)| p.clone()).collect(),
@@ -205,7 +205,7 @@ fn failed(doing: &str, path: &Path, error: &std::io::Error) -> DriverError {
 #[async_trait]
 impl Mover for FilesMover {
     fn class(&self) -> &str {
-        "files"
+        &self.options.class
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -125,6 +125,11 @@ impl Runner {
         if self.context.options.planted == Planted::OtherPlan {
             destination = planned.source.clone();
         }
+        let mover = self.context.movers.get(&planned.class);
+        let mut policy = self.context.options.policy.clone();
+        if let Some(longer) = mover.and_then(|mover| mover.fence_budget()) {
+            policy.fence_budget = policy.fence_budget.max(longer);
+        }
         Plan {
             id: MigrationId(id),
             proposal: proposal.id,
@@ -145,16 +150,12 @@ impl Runner {
             soak: proposal.soak,
             data: planned.data,
             duration: planned.duration,
-            capabilities: self
-                .context
-                .movers
-                .get(&planned.class)
-                .map_or(planned.capabilities, |mover| mover.capabilities()),
+            capabilities: mover.map_or(planned.capabilities, |mover| mover.capabilities()),
             topology: proposal.topology,
             approved_by: approval.actor().to_string(),
             approved_at: approval.at(),
             expires: proposal.expires,
-            policy: self.context.options.policy.clone(),
+            policy,
         }
     }
 

@@ -1,0 +1,148 @@
+//! Puts the drivers of a configuration together: what moves workloads, and what sends traffic to them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::config::{self, AfterMove, Config, Driver, DriverClass, ServiceProfile};
+use crate::drivers::files::{FilesMover, FilesOptions, Root};
+use crate::drivers::haproxy::{HaproxyOptions, HaproxyRouter};
+use crate::drivers::postgres::{PostgresMover, PostgresOptions};
+use crate::drivers::redis::{self, RedisMover, RedisOptions};
+use crate::drivers::service::{Control, Instances, Service, ServiceMover, ServiceOptions};
+use crate::drivers::{Mover, Router};
+use crate::fleet::ApplicationId;
+
+/// Movers and routers by the class of the workloads.
+#[derive(Clone, Default)]
+pub struct Systems {
+    /// What moves workloads of a class.
+    pub movers: HashMap<String, Arc<dyn Mover>>,
+    /// What sends traffic to workloads of a class.
+    pub routers: BTreeMap<String, Arc<dyn Router>>,
+    /// The routers by their names in the configuration.
+    pub by_name: BTreeMap<String, Arc<HaproxyRouter>>,
+}
+
+/// The drivers of the configuration; connects nowhere yet.
+///
+/// # Errors
+/// Where a secret cannot be read.
+pub fn open(config: &Config) -> Result<Systems> {
+    let mut systems = Systems::default();
+    for (name, driver) in config.drivers.iter().filter(|(_, d)| d.class == DriverClass::Haproxy) {
+        systems.by_name.insert(name.clone(), Arc::new(haproxy(driver)));
+    }
+    for (name, driver) in &config.drivers {
+        let router = driver.router.as_ref().and_then(|r| systems.by_name.get(r)).cloned();
+        let router = router.map(|r| r as Arc<dyn Router>);
+        let mover: Arc<dyn Mover> = match driver.class {
+            DriverClass::Redis => Arc::new(RedisMover::new(redis(config, name, driver)?)),
+            DriverClass::Postgres => Arc::new(PostgresMover::new(postgres(config, name, driver)?)),
+            DriverClass::Files => Arc::new(FilesMover::new(files(config, name, driver))),
+            DriverClass::Service => Arc::new(ServiceMover::new(service(name, driver), router.clone())),
+            DriverClass::Haproxy => continue,
+        };
+        let class = mover.class().to_string();
+        systems.movers.insert(class.clone(), mover);
+        if let Some(router) = router {
+            systems.routers.insert(class, router);
+        }
+    }
+    Ok(systems)
+}
+
+fn application(name: &str, driver: &Driver) -> ApplicationId {
+    ApplicationId::from(if driver.application.is_empty() { name } else { driver.application.as_str() })
+}
+
+fn password(name: &str, driver: &Driver) -> Result<Option<String>> {
+    let revealed = driver.password.as_ref().map(|s| s.reveal().map(|r| r.expose().to_string())).transpose();
+    revealed.with_context(|| format!("drivers.{name}.password"))
+}
+
+fn hosts(config: &Config) -> BTreeMap<String, String> {
+    config.fleet.nodes.iter().map(|(address, host)| (address.clone(), host.to_string())).collect()
+}
+
+fn redis(config: &Config, name: &str, driver: &Driver) -> Result<RedisOptions> {
+    Ok(RedisOptions {
+        application: application(name, driver),
+        username: (!driver.username.is_empty()).then(|| driver.username.clone()),
+        password: password(name, driver)?,
+        hosts: hosts(config),
+        command_timeout: driver.timeout,
+        after_move: match config.migration.after {
+            AfterMove::Standby => redis::AfterMove::KeepAsReplica,
+            AfterMove::Decommission => redis::AfterMove::Forget,
+        },
+        ..RedisOptions::new(name, &driver.seeds)
+    })
+}
+
+fn postgres(config: &Config, name: &str, driver: &Driver) -> Result<PostgresOptions> {
+    let known = PostgresOptions::new(name, driver.clusters.clone(), driver.database.as_str());
+    Ok(PostgresOptions {
+        application: application(name, driver),
+        schemas: driver.schemas.clone(),
+        username: if driver.username.is_empty() { known.username.clone() } else { driver.username.clone() },
+        password: password(name, driver)?,
+        tls_ca: driver.tls_ca.clone(),
+        passfile: (!driver.passfile.is_empty()).then(|| driver.passfile.clone()),
+        hosts: hosts(config),
+        command_timeout: driver.timeout,
+        ..known
+    })
+}
+
+fn files(config: &Config, name: &str, driver: &Driver) -> FilesOptions {
+    let root = |path: &std::path::PathBuf| {
+        let host = config.fleet.nodes.get(&path.display().to_string());
+        Root::new(path.clone(), host)
+    };
+    FilesOptions {
+        application: application(name, driver),
+        roots: driver.roots.iter().map(root).collect(),
+        ..FilesOptions::new(name, driver.roots.clone())
+    }
+}
+
+fn haproxy(driver: &Driver) -> HaproxyRouter {
+    HaproxyRouter::new(HaproxyOptions {
+        backends: driver.backends.clone(),
+        servers: driver.servers.clone(),
+        epochs: driver.epochs.clone(),
+        timeout: driver.timeout,
+        ..HaproxyOptions::new(driver.sockets.clone())
+    })
+}
+
+fn service(name: &str, driver: &Driver) -> ServiceOptions {
+    let profile = |profile: &ServiceProfile| Service {
+        control: match profile.unit.is_empty() {
+            false => Control::Unit(profile.unit.clone()),
+            true => Control::Commands {
+                start: profile.start.clone(),
+                stop: profile.stop.clone(),
+                status: profile.status.clone(),
+            },
+        },
+        health: profile.health.clone(),
+    };
+    ServiceOptions {
+        application: application(name, driver),
+        via: driver.via.clone(),
+        instances: match driver.instances {
+            config::Instances::Many => Instances::Many,
+            config::Instances::One => Instances::One,
+        },
+        stop_within: driver.stop_within,
+        command_timeout: driver.timeout,
+        ..ServiceOptions::new(
+            name,
+            driver.hosts.iter().cloned(),
+            driver.services.iter().map(|(id, p)| (id.clone(), profile(p))),
+        )
+    }
+}

@@ -1,0 +1,117 @@
+//! Rules of `[drivers.NAME]`: each class has keys of its own.
+
+use std::collections::BTreeSet;
+
+use super::{Broken, positive, say, secret};
+use crate::config::place::{Places, written};
+use crate::config::schema::{Config, Driver, DriverClass};
+
+pub(super) fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
+    for (name, driver) in &config.drivers {
+        let section = format!("drivers.{}", written(name));
+        let at = |key: &str| format!("{section}.{key}");
+        let (class, known) = (driver.class.word(), driver.class.keys());
+        for key in places.below(&section) {
+            if key != "class" && !known.contains(&key) {
+                let what = format!("class \"{class}\" has no such key; it has: {}", known.join(", "));
+                say(broken, at(key), what);
+            }
+        }
+        let (needed, empty) = match driver.class {
+            DriverClass::Redis => ("seeds", driver.seeds.is_empty()),
+            DriverClass::Postgres if driver.database.is_empty() => ("database", true),
+            DriverClass::Postgres => ("clusters", driver.clusters.is_empty()),
+            DriverClass::Haproxy => ("sockets", driver.sockets.is_empty()),
+            DriverClass::Files => ("roots", driver.roots.is_empty()),
+            DriverClass::Service if driver.hosts.is_empty() => ("hosts", true),
+            DriverClass::Service => ("services", driver.services.is_empty()),
+        };
+        if empty {
+            say(broken, at("class"), format!("class \"{class}\" needs the key `{needed}`"));
+        }
+        for (key, list, like) in
+            [("seeds", &driver.seeds, "10.0.3.11:6379"), ("clusters", &driver.clusters, "10.0.3.21:5432")]
+        {
+            for (i, address) in list.iter().enumerate() {
+                if address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
+                    let what = format!("expected an address with its port, like \"{like}\"");
+                    say(broken, at(&format!("{key}[{i}]")), what);
+                }
+            }
+        }
+        secret(broken, at("password"), &driver.password);
+        if let Some(router) = &driver.router {
+            match config.drivers.get(router) {
+                Some(other) if !other.class.is_mover() => {}
+                Some(other) => {
+                    let what =
+                        format!("`{router}` is of class \"{}\", which sends no traffic", other.class.word());
+                    say(broken, at("router"), what);
+                }
+                None => say(broken, at("router"), format!("there is no [drivers.{router}]")),
+            }
+        }
+        positive(broken, &[(&at("timeout"), driver.timeout), (&at("stop_within"), driver.stop_within)]);
+        roots(driver, &section, broken);
+        services(driver, &section, broken);
+    }
+}
+
+/// Partitions of directories are called like the last part of their path.
+fn roots(driver: &Driver, section: &str, broken: &mut Broken) {
+    let mut names = BTreeSet::new();
+    for (i, root) in driver.roots.iter().enumerate() {
+        let Some(name) = root.file_name() else {
+            say(broken, format!("{section}.roots[{i}]"), "expected a directory with a name");
+            continue;
+        };
+        if !names.insert(name) {
+            let what =
+                format!("another root is called {:?}, too: its last part is the partition's name", name);
+            say(broken, format!("{section}.roots[{i}]"), what);
+        }
+    }
+}
+
+fn services(driver: &Driver, section: &str, broken: &mut Broken) {
+    if driver.class != DriverClass::Service {
+        return;
+    }
+    let names_host = |words: &[String]| words.iter().any(|word| word.contains("{host}"));
+    if !driver.via.is_empty() && !names_host(&driver.via) {
+        say(broken, format!("{section}.via"), "expected {host} in one of its arguments");
+    }
+    let several = driver.hosts.len() > 1;
+    for (name, service) in &driver.services {
+        let at = format!("{section}.services.{}", written(name.as_str()));
+        let commands = [("start", &service.start), ("stop", &service.stop), ("status", &service.status)];
+        let given = commands.iter().filter(|(_, words)| !words.is_empty()).count();
+        if service.unit.is_empty() == (given == 0) || (given > 0 && given < commands.len()) {
+            say(broken, at.clone(), "expected `unit`, or all of `start`, `stop` and `status`");
+        }
+        if several && driver.via.is_empty() {
+            if !service.unit.is_empty() {
+                let what = "several hosts need `via`, for example via = [\"ssh\", \"{host}\"]: without it all would be this one";
+                say(broken, format!("{at}.unit"), what);
+            }
+            for (key, words) in commands {
+                if !words.is_empty() && !names_host(words) {
+                    let what =
+                        "expected {host} in it (or `via`): without it the command is the same for every host";
+                    say(broken, format!("{at}.{key}"), what);
+                }
+            }
+        }
+        let known = ["http://", "https://", "tcp://"].iter().find_map(|how| service.health.strip_prefix(how));
+        match known {
+            None | Some("") => {
+                let what = "expected \"http://{host}:8080/health\" or \"tcp://{host}:8080\"";
+                say(broken, format!("{at}.health"), what);
+            }
+            Some(rest) if several && !rest.contains("{host}") => {
+                say(broken, format!("{at}.health"), "expected {host} in it: every host is asked for itself");
+            }
+            Some(_) => {}
+        }
+    }
+}
