@@ -30,9 +30,9 @@ pub(super) async fn admit(context: &Context, machine: &mut Machine) -> Result<()
     if let Some((reason, again)) = blocked(context, plan, now) {
         return apply(context, machine, EventKind::NotAdmitted { reason, again }).await;
     }
-    let approved = context.store.get(&approved_key(plan.proposal)).await?;
+    let approved = context.get(&approved_key(plan.proposal)).await?;
     let key = owner_key(&plan.workload);
-    let entry = context.store.get(&key).await?;
+    let entry = context.get(&key).await?;
     let owner = entry.as_ref().and_then(|e| serde_json::from_slice::<Owner>(&e.value).ok());
     if let Some(other) = owner.as_ref().and_then(|o| o.migration).filter(|m| *m != plan.id) {
         let reason = format!("{other} works on {}", plan.workload);
@@ -43,8 +43,8 @@ pub(super) async fn admit(context: &Context, machine: &mut Machine) -> Result<()
     if !differences.is_empty() && context.options.planted != Planted::OtherPlan {
         return apply(context, machine, EventKind::Changed { differences }).await;
     }
-    let claim = context.store.get(&claims::claim_key(&plan.workload)).await?;
-    let guard = context.store.get(GUARD_KEY).await?;
+    let claim = context.get(&claims::claim_key(&plan.workload)).await?;
+    let guard = context.get(GUARD_KEY).await?;
 
     let mut tokens = context.tokens.lock().await;
     let refused = limits::refuse(&context.options.limits, &tokens, plan, now);
@@ -191,7 +191,7 @@ fn take_tokens(
 
 /// Everything that the actions of this job, forward and back, may make.
 fn foreseen(context: &Context, plan: &Plan) -> Vec<Foreseen> {
-    let Some(mover) = context.movers.get(&plan.class) else { return Vec::new() };
+    let Some(mover) = context.mover(&plan.class) else { return Vec::new() };
     let makers = [
         Action::Announce,
         Action::Prepare,

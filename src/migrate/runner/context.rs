@@ -5,12 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use crate::drivers::{Mover, Permit, Router};
+use super::moments::{self, Call, Edge, Moment, Observer, Verb, What};
+use crate::drivers::{
+    Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, DriverError, Job, JobStatus, Mover,
+    Permit, Probe, Router, Weight,
+};
 use crate::fleet::{Clock, Epoch, PartitionId, Span, SystemClock, Timestamp, Topology};
 use crate::migrate::journal::Note;
 use crate::migrate::limits::{Limits, Tokens};
 use crate::migrate::plan::{Plan, Policy};
-use crate::state::Store;
+use crate::migrate::state::{Act, State};
+use crate::state::{Entry, Op, Store, StoreError, Txn, TxnOutcome, leadership};
 
 /// How a runner is set up.
 #[derive(Clone)]
@@ -29,6 +34,9 @@ pub struct Options {
     /// How time passes, in a tick and from one to the next. Deadlines are safe from jumps of the
     /// wall clock where this one does not jump ([`crate::fleet::SteadyClock`]).
     pub clock: Arc<dyn Clock>,
+    /// Told of every journal write and every call of a driver, before and after; tests kill the engine
+    /// there. Nobody listens otherwise.
+    pub observer: Option<Observer>,
     /// Bugs that tests plant, to see them caught; none anywhere else.
     #[doc(hidden)]
     pub planted: Planted,
@@ -95,6 +103,7 @@ impl Default for Options {
             world_age: Span::minutes(2),
             store_wait: Span::millis(200),
             clock: Arc::new(SystemClock),
+            observer: None,
             planted: Planted::None,
         }
     }
@@ -117,10 +126,12 @@ pub struct World {
 
 /// What all migrations of one engine share.
 pub(super) struct Context {
-    pub(super) store: Arc<dyn Store>,
+    /// Written to by [`Context::write`] alone, so that no journal write goes unobserved.
+    store: Arc<dyn Store>,
     pub(super) epoch: Epoch,
-    pub(super) movers: BTreeMap<String, Arc<dyn Mover>>,
-    pub(super) routers: BTreeMap<String, Arc<dyn Router>>,
+    /// Called through [`Context::mover`] and [`Context::router`], so that no call goes unobserved.
+    movers: BTreeMap<String, Arc<dyn Mover>>,
+    routers: BTreeMap<String, Arc<dyn Router>>,
     pub(super) options: Options,
     pub(super) world: RwLock<Option<World>>,
     pub(super) tokens: tokio::sync::Mutex<Tokens>,
@@ -202,8 +213,133 @@ impl Context {
         self.deposed.load(Ordering::Acquire)
     }
 
+    // --- the store, of which nothing is written without somebody being able to see it
+
+    /// As [`Store::get`].
+    pub(super) async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        self.store.get(key).await
+    }
+
+    /// As [`Store::list`].
+    pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        self.store.list(prefix).await
+    }
+
+    /// Writes records of a migration that is in `state` until then.
+    pub(super) async fn write<'a>(
+        &self,
+        state: &State,
+        notes: impl Iterator<Item = &'a Note>,
+        txn: Txn,
+    ) -> Result<TxnOutcome, StoreError> {
+        if self.options.observer.is_none() {
+            return self.store.txn(txn).await;
+        }
+        self.around(state, moments::kinds(notes), self.store.txn(txn)).await
+    }
+
+    /// Writes what belongs to no migration: a setting of the engine.
+    pub(super) async fn set(&self, op: Op) -> Result<TxnOutcome, StoreError> {
+        let txn = Txn { compares: vec![leadership::guard(self.epoch)], ops: vec![op] };
+        self.store.txn(txn).await
+    }
+
+    // --- drivers
+
+    /// The driver of a class.
+    pub(super) fn mover(&self, class: &str) -> Option<Driver<'_>> {
+        self.movers.get(class).map(|mover| Driver { context: self, mover: &**mover })
+    }
+
+    /// What sends the traffic of a class.
+    pub(super) fn router(&self, class: &str) -> Option<Routing<'_>> {
+        self.routers.get(class).map(|router| Routing { context: self, router: &**router })
+    }
+
+    /// Lets something happen, observed.
+    async fn around<T>(&self, state: &State, what: What, happens: impl Future<Output = T>) -> T {
+        let Some(observer) = &self.options.observer else { return happens.await };
+        observer(&Moment::of(state, what.clone(), Edge::Before));
+        let came = happens.await;
+        observer(&Moment::of(state, what, Edge::After));
+        came
+    }
+
     /// The right to perform one action of an approved plan. This is the one place that mints it.
     pub(super) fn permit(&self, plan: &Plan) -> Permit {
         Permit::mint_for_runner(self.epoch, plan.hash.hex())
+    }
+}
+
+/// A mover whose calls are observed.
+pub(super) struct Driver<'a> {
+    context: &'a Context,
+    mover: &'a dyn Mover,
+}
+
+impl Driver<'_> {
+    pub(super) fn capabilities(&self) -> Capabilities {
+        self.mover.capabilities()
+    }
+
+    pub(super) fn fence_budget(&self) -> Option<Span> {
+        self.mover.fence_budget()
+    }
+
+    pub(super) fn artifacts(&self, job: &Job, action: &Action) -> Vec<Artifact> {
+        self.mover.artifacts(job, action)
+    }
+
+    pub(super) fn cleanup_policy(&self, artifact: &Artifact) -> CleanupPolicy {
+        self.mover.cleanup_policy(artifact)
+    }
+
+    /// Does `action`, which is what `act` asks for.
+    pub(super) async fn perform(
+        &self,
+        state: &State,
+        act: &Act,
+        (job, action): (&Job, &Action),
+    ) -> Result<Answer, DriverError> {
+        let permit = self.context.permit(&state.plan);
+        let what = What::Call(Call::Perform(Verb::of(act)));
+        self.context.around(state, what, self.mover.perform(job, action, &permit)).await
+    }
+
+    pub(super) async fn probe(&self, state: &State, act: &Act, (job, action): (&Job, &Action)) -> Probe {
+        let what = What::Call(Call::Probe(Verb::of(act)));
+        self.context.around(state, what, self.mover.probe(job, action)).await
+    }
+
+    pub(super) async fn status(&self, state: &State, job: &Job) -> Result<JobStatus, DriverError> {
+        self.context.around(state, What::Call(Call::Status), self.mover.status(job)).await
+    }
+
+    pub(super) async fn samples(
+        &self,
+        state: &State,
+        job: &Job,
+        since: Timestamp,
+    ) -> Result<(CanarySample, CanarySample), DriverError> {
+        self.context.around(state, What::Call(Call::Samples), self.mover.samples(job, since)).await
+    }
+}
+
+/// A router whose calls are observed.
+pub(super) struct Routing<'a> {
+    context: &'a Context,
+    router: &'a dyn Router,
+}
+
+impl Routing<'_> {
+    pub(super) async fn set(&self, state: &State, weights: &[Weight]) -> Result<(), DriverError> {
+        let permit = self.context.permit(&state.plan);
+        let call = self.router.set(&state.plan.workload, weights, &permit);
+        self.context.around(state, What::Call(Call::Perform(Verb::Route)), call).await
+    }
+
+    pub(super) async fn weights(&self, state: &State) -> Result<Vec<Weight>, DriverError> {
+        let call = self.router.weights(&state.plan.workload);
+        self.context.around(state, What::Call(Call::Probe(Verb::Route)), call).await
     }
 }

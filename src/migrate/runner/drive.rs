@@ -4,18 +4,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::context::{Context, Planted};
+use super::context::{Context, Driver, Planted, Routing};
 use super::machine::{Conditions, Machine, Saved};
-use crate::drivers::{
-    Action, Answer, DriverError, Evidence, Job, Mover, Probe, Retry, Router, ServerState, Weight,
-};
+use crate::drivers::{Action, Answer, DriverError, Evidence, Job, Probe, Retry, ServerState, Weight};
 use crate::fleet::{Share, Span, Timestamp};
 use crate::migrate::effect::Effect;
 use crate::migrate::event::{Event, EventKind, OperatorCommand};
 use crate::migrate::limits;
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::plan::Plan;
-use crate::migrate::state::{Act, Deed, Side};
+use crate::migrate::state::{Act, Deed, Side, State};
 use crate::migrate::step::step;
 use crate::state::{Compare, Op, StoreError, claims};
 
@@ -56,11 +54,11 @@ async fn drive_once(context: &Context, machine: &mut Machine) -> Result<(), Stor
         Some(Effect::Admit) => return super::admit::admit(context, machine).await,
         Some(Effect::ChangeOwner(side)) => return change_owner(context, machine, side).await,
         Some(Effect::Perform(act)) => perform(context, machine, &act).await,
-        Some(Effect::Probe(act)) => EventKind::Probed { answer: probe(context, plan, &act).await },
+        Some(Effect::Probe(act)) => EventKind::Probed { answer: probe(context, &state, &act).await },
         Some(Effect::Status(side)) => {
             let job = job_of(plan, side);
             let status = match mover(context, plan) {
-                Ok(mover) => mover.status(&job).await.map_err(|e| e.to_string()),
+                Ok(mover) => mover.status(&state, &job).await.map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             if let Ok(status) = &status {
@@ -71,7 +69,7 @@ async fn drive_once(context: &Context, machine: &mut Machine) -> Result<(), Stor
         Some(Effect::Sample(since)) => {
             let samples = match mover(context, plan) {
                 Ok(mover) => mover
-                    .samples(&job_of(plan, Side::Forward), context.wall(since))
+                    .samples(&state, &job_of(plan, Side::Forward), context.wall(since))
                     .await
                     .map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
@@ -106,8 +104,8 @@ fn job_of(plan: &Plan, side: Side) -> Job {
     }
 }
 
-fn mover<'a>(context: &'a Context, plan: &Plan) -> Result<&'a Arc<dyn Mover>, DriverError> {
-    context.movers.get(&plan.class).ok_or_else(|| {
+fn mover<'a>(context: &'a Context, plan: &Plan) -> Result<Driver<'a>, DriverError> {
+    context.mover(&plan.class).ok_or_else(|| {
         DriverError::new(
             Retry::Permanent,
             "configuration",
@@ -117,8 +115,8 @@ fn mover<'a>(context: &'a Context, plan: &Plan) -> Result<&'a Arc<dyn Mover>, Dr
     })
 }
 
-fn router<'a>(context: &'a Context, plan: &Plan) -> Result<&'a Arc<dyn Router>, DriverError> {
-    context.routers.get(&plan.class).ok_or_else(|| {
+fn router<'a>(context: &'a Context, plan: &Plan) -> Result<Routing<'a>, DriverError> {
+    context.router(&plan.class).ok_or_else(|| {
         DriverError::new(
             Retry::Permanent,
             "configuration",
@@ -131,7 +129,7 @@ fn router<'a>(context: &'a Context, plan: &Plan) -> Result<&'a Arc<dyn Router>, 
 async fn perform(context: &Context, machine: &mut Machine, act: &Act) -> EventKind {
     let state = Arc::clone(&machine.state);
     let plan = &state.plan;
-    let answer = match limited(context, perform_call(context, plan, act)).await {
+    let answer = match limited(context, perform_call(context, &state, act)).await {
         Some(answer) => answer,
         None => Err(DriverError::new(
             Retry::Unknown,
@@ -149,7 +147,7 @@ async fn perform(context: &Context, machine: &mut Machine, act: &Act) -> EventKi
         }
         Ok(Answer::Working { waiting_for }) => {
             let status = match mover(context, plan) {
-                Ok(mover) => mover.status(&job_of(plan, act.side)).await.ok(),
+                Ok(mover) => mover.status(&state, &job_of(plan, act.side)).await.ok(),
                 Err(_) => None,
             };
             if status.is_some() {
@@ -161,8 +159,8 @@ async fn perform(context: &Context, machine: &mut Machine, act: &Act) -> EventKi
     }
 }
 
-async fn perform_call(context: &Context, plan: &Plan, act: &Act) -> Result<Answer, DriverError> {
-    let permit = context.permit(plan);
+async fn perform_call(context: &Context, state: &State, act: &Act) -> Result<Answer, DriverError> {
+    let plan = &state.plan;
     if context.options.planted == Planted::NoSeal
         && let Deed::Mover { action: Action::Fence { deadline } } = &act.deed
         && *deadline == crate::migrate::states::fencing::SEALED
@@ -176,10 +174,10 @@ async fn perform_call(context: &Context, plan: &Plan, act: &Act) -> Result<Answe
                 Action::Fence { deadline } => Action::Fence { deadline: context.wall(*deadline) },
                 action => action.clone(),
             };
-            mover(context, plan)?.perform(&job_of(plan, act.side), &action, &permit).await
+            mover(context, plan)?.perform(state, act, (&job_of(plan, act.side), &action)).await
         }
         Deed::Route { share } => {
-            router(context, plan)?.set(&plan.workload, &weights(plan, *share), &permit).await?;
+            router(context, plan)?.set(state, &weights(plan, *share)).await?;
             let summary = format!("{share} of the traffic goes to {}", plan.destination);
             Ok(Answer::Done(Evidence { summary, ..Evidence::default() }))
         }
@@ -203,18 +201,19 @@ fn weights(plan: &Plan, share: Share) -> Vec<Weight> {
     vec![weight(&plan.source, 1.0 - share.get()), weight(&plan.destination, share.get())]
 }
 
-async fn probe(context: &Context, plan: &Plan, act: &Act) -> Probe {
+async fn probe(context: &Context, state: &State, act: &Act) -> Probe {
+    let plan = &state.plan;
     if context.options.planted == Planted::RepeatWithoutProbe {
         return Probe::NotStarted;
     }
     let call = async {
         match &act.deed {
             Deed::Mover { action } => match mover(context, plan) {
-                Ok(mover) => mover.probe(&job_of(plan, act.side), action).await,
+                Ok(mover) => mover.probe(state, act, (&job_of(plan, act.side), action)).await,
                 Err(error) => Probe::Unknown { reason: error.to_string() },
             },
             Deed::Route { share } => match router(context, plan) {
-                Ok(router) => match router.weights(&plan.workload).await {
+                Ok(router) => match router.weights(state).await {
                     Ok(found) => routed(&found, &weights(plan, *share)),
                     Err(error) => Probe::Unknown { reason: error.to_string() },
                 },
@@ -265,7 +264,7 @@ async fn change_owner(context: &Context, machine: &mut Machine, side: Side) -> R
     let plan = &state.plan;
     let job = job_of(plan, side);
     let key = owner_key(&plan.workload);
-    let entry = context.store.get(&key).await?;
+    let entry = context.get(&key).await?;
     let owner = entry.as_ref().and_then(|e| serde_json::from_slice::<Owner>(&e.value).ok());
     let expected = owner.as_ref().is_some_and(|o| {
         o.owner == job.source && o.generation.0 + 1 == job.generation.0 && o.migration == Some(plan.id)
@@ -273,7 +272,7 @@ async fn change_owner(context: &Context, machine: &mut Machine, side: Side) -> R
     let (Some(entry), true) = (entry, expected || context.options.planted == Planted::BlindCommit) else {
         return apply(context, machine, EventKind::OwnerIs { owner }).await;
     };
-    let claim = context.store.get(&claims::claim_key(&plan.workload)).await?;
+    let claim = context.get(&claims::claim_key(&plan.workload)).await?;
     let at = context.now();
     let to = match side {
         Side::Forward => &plan.destination_place.host,

@@ -137,7 +137,7 @@ impl Machine {
         if self.retry_at.0 != i64::MIN {
             // It failed before: it may have been done all the same.
             let key = state_key(id);
-            let found = match context.store.get(&key).await {
+            let found = match context.get(&key).await {
                 Ok(found) => found,
                 Err(error) => return self.later(context, error),
             };
@@ -164,7 +164,8 @@ impl Machine {
         if gives && let Err(error) = give_back(context, &self.state, &mut txn).await {
             return self.later(context, error);
         }
-        match context.store.txn(txn).await {
+        let notes = unsaved.records.iter().map(|r| &r.note);
+        match context.write(&self.state, notes, txn).await {
             Ok(TxnOutcome::Committed(revision)) => Ok(self.saved(context, revision).await),
             Ok(TxnOutcome::Conflict { compare, .. }) => {
                 if gives && compare.key() == owner_key(&self.state.plan.workload) {
@@ -242,7 +243,7 @@ pub(super) struct Conditions {
 async fn give_back(context: &Context, state: &State, txn: &mut Txn) -> Result<(), StoreError> {
     let plan = &state.plan;
     let key = owner_key(&plan.workload);
-    if let Some(entry) = context.store.get(&key).await?
+    if let Some(entry) = context.get(&key).await?
         && let Ok(owner) = serde_json::from_slice::<Owner>(&entry.value)
         && owner.migration == Some(plan.id)
     {

@@ -10,6 +10,7 @@ mod context;
 mod drive;
 mod log;
 mod machine;
+pub mod moments;
 mod recover;
 mod submit;
 
@@ -39,7 +40,7 @@ use crate::drivers::{JobStatus, Mover, Router};
 use crate::fleet::{Epoch, MigrationId, Phase, Timestamp, Topology, WorkloadId};
 use crate::migrate::approval::Authority;
 use crate::protocol::{MigrationView, Refusal};
-use crate::state::{Op, Store, StoreError, Txn, leadership};
+use crate::state::{Op, Store, StoreError};
 
 /// The key under which a global stop is remembered.
 const STOPPED_KEY: &str = "/engine/stopped";
@@ -275,7 +276,7 @@ impl Runner {
     /// # Errors
     /// As every call of the store.
     pub async fn owners(&self) -> Result<BTreeMap<WorkloadId, Owner>, StoreError> {
-        let entries = self.context.store.list("/owners/").await?;
+        let entries = self.context.list("/owners/").await?;
         Ok(entries
             .iter()
             .filter_map(|entry| {
@@ -364,8 +365,7 @@ impl Runner {
     }
 
     async fn put(&mut self, op: Op) -> Result<(), MigrateError> {
-        let txn = Txn { compares: vec![leadership::guard(self.context.epoch)], ops: vec![op] };
-        match self.context.store.txn(txn).await? {
+        match self.context.set(op).await? {
             crate::state::TxnOutcome::Committed(_) => Ok(()),
             crate::state::TxnOutcome::Conflict { .. } => Err(self.deposed()),
         }

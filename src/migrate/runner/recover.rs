@@ -37,11 +37,11 @@ impl Runner {
         let held = self.tokens(TOKEN_PREFIX).await?;
         let recent = self.tokens(RECENT_PREFIX).await?;
         *self.context.tokens.lock().await = Tokens { held, recent };
-        if let Some(entry) = self.context.store.get(STOPPED_KEY).await? {
+        if let Some(entry) = self.context.get(STOPPED_KEY).await? {
             self.stopped = serde_json::from_slice(&entry.value).ok();
         }
         self.load(Some(now)).await?;
-        for entry in last(self.context.store.list("/ended/").await?, ENDED / 4) {
+        for entry in last(self.context.list("/ended/").await?, ENDED / 4) {
             let Some(id) = entry.key.strip_prefix("/ended/").and_then(|n| n.parse().ok()) else { continue };
             if !self.slots.contains_key(&MigrationId(id)) {
                 let (machine, log) = self.read(MigrationId(id), Chain::AsItIs).await?;
@@ -54,14 +54,14 @@ impl Runner {
 
     /// Loads what is marked as running and not here yet; adopts it where `adopt` says so.
     pub(super) async fn load(&mut self, adopt: Option<Timestamp>) -> Result<(), MigrateError> {
-        for entry in self.context.store.list("/running/").await? {
+        for entry in self.context.list("/running/").await? {
             let Some(id) = entry.key.strip_prefix("/running/").and_then(|n| n.parse().ok()) else { continue };
             if self.slots.contains_key(&id) {
                 continue;
             }
             let (mut machine, log) = self.read(id, Chain::Checked).await?;
             if adopt.is_some() && machine.state.epoch != self.context.epoch {
-                let owner = self.context.store.get(&owner_key(&machine.state.plan.workload)).await?;
+                let owner = self.context.get(&owner_key(&machine.state.plan.workload)).await?;
                 let owner = owner.and_then(|e| serde_json::from_slice::<Owner>(&e.value).ok());
                 let kind = EventKind::Recovered { epoch: self.context.epoch, owner };
                 apply(&self.context, &mut machine, kind).await?;
@@ -81,13 +81,13 @@ impl Runner {
         let get = |what: &'static str, entry: Option<Entry>| {
             entry.ok_or_else(|| unreadable(what, "there is none".to_string()))
         };
-        let plan = get("plan", self.context.store.get(&plan_key(id)).await?)?;
+        let plan = get("plan", self.context.get(&plan_key(id)).await?)?;
         let plan: Plan =
             serde_json::from_slice(&plan.value).map_err(|e| unreadable("plan", e.to_string()))?;
-        let entry = get("state", self.context.store.get(&state_key(id)).await?)?;
+        let entry = get("state", self.context.get(&state_key(id)).await?)?;
         let progress: Progress =
             serde_json::from_slice(&entry.value).map_err(|e| unreadable("state", e.to_string()))?;
-        let records = self.context.store.list(&format!("/migrations/{id}/journal/")).await?;
+        let records = self.context.list(&format!("/migrations/{id}/journal/")).await?;
         if chain == Chain::Checked {
             journal::check(id, &records, Some(&progress.journal))?;
         }
@@ -96,7 +96,7 @@ impl Runner {
     }
 
     async fn tokens(&self, prefix: &str) -> Result<BTreeMap<MigrationId, Token>, StoreError> {
-        let entries = self.context.store.list(prefix).await?;
+        let entries = self.context.list(prefix).await?;
         Ok(entries
             .iter()
             .filter_map(|entry| serde_json::from_slice::<Token>(&entry.value).ok())

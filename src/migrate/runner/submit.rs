@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::admit::approved_key;
-use super::context::Planted;
+use super::context::{Driver, Planted};
 use super::drive::json;
 use super::log::Log;
 use super::machine::{Machine, plan_key, running_key, state_key};
@@ -41,11 +41,11 @@ impl Runner {
             let detail = format!("approved {}, now {}", approval.hash().short(), proposal.hash().short());
             return Err(Refusal::PlanChanged { detail });
         }
-        if let Some(missing) = proposal.moves.iter().find(|m| !self.context.movers.contains_key(&m.class)) {
+        if let Some(missing) = proposal.moves.iter().find(|m| self.context.mover(&m.class).is_none()) {
             let reason = format!("no mover of class {} is set up for {}", missing.class, missing.workload);
             return Err(Refusal::NotNow { reason });
         }
-        let counter = self.context.store.get(COUNTER_KEY).await.map_err(refused)?;
+        let counter = self.context.get(COUNTER_KEY).await.map_err(refused)?;
         let first = read_counter(counter.as_ref()) + 1;
         let topology = self.context.world().map(|w| w.topology).unwrap_or_default();
         let states: Vec<State> = (0..proposal.moves.len())
@@ -69,11 +69,17 @@ impl Runner {
                 Op::Put(approved_key(proposal.id), bytes),
             ],
         };
-        let mut machines = Vec::with_capacity(states.len());
+        let mut machines: Vec<Machine> = Vec::with_capacity(states.len());
         for state in states {
             machines.push(self.first_records(state, approval, &mut txn.ops));
         }
-        match self.context.store.txn(txn).await {
+        let notes: Vec<Note> = first_notes(approval).into();
+        let state = machines.first().map(|m| Arc::clone(&m.state));
+        let written = match &state {
+            Some(state) => self.context.write(state, notes.iter(), txn).await,
+            None => return Ok(Vec::new()),
+        };
+        match written {
             Ok(TxnOutcome::Committed(revision)) => Ok(machines
                 .into_iter()
                 .map(|mut machine| {
@@ -103,7 +109,7 @@ impl Runner {
         proposal: &Proposal,
         error: StoreError,
     ) -> Result<Vec<MigrationId>, Refusal> {
-        let found = self.context.store.get(&approved_key(proposal.id)).await.map_err(refused)?;
+        let found = self.context.get(&approved_key(proposal.id)).await.map_err(refused)?;
         if found.is_none() {
             return Err(refused(error));
         }
@@ -125,9 +131,9 @@ impl Runner {
         if self.context.options.planted == Planted::OtherPlan {
             destination = planned.source.clone();
         }
-        let mover = self.context.movers.get(&planned.class);
+        let mover = self.context.mover(&planned.class);
         let mut policy = self.context.options.policy.clone();
-        if let Some(longer) = mover.and_then(|mover| mover.fence_budget()) {
+        if let Some(longer) = mover.as_ref().and_then(Driver::fence_budget) {
             policy.fence_budget = policy.fence_budget.max(longer);
         }
         Plan {
@@ -144,7 +150,7 @@ impl Runner {
             predicted: matches!(proposal.trigger, Trigger::PredictiveFailure { .. }),
             stateless: self.context.options.planted == Planted::EarlyRoute
                 || topology.workload(&planned.workload).is_some_and(|w| w.stateless),
-            routed: self.context.routers.contains_key(&planned.class),
+            routed: self.context.router(&planned.class).is_some(),
             generation: planned.generation,
             canary: proposal.canary.clone(),
             soak: proposal.soak,
@@ -169,10 +175,7 @@ impl Runner {
             actor: approval.actor(),
             phase: Phase::Approved,
         };
-        let notes = vec![
-            Note::Decision { what: "approved".to_string(), why: format!("plan {}", plan.hash.hex()) },
-            Note::State { from: Phase::Proposed, to: Phase::Approved, reason: String::new() },
-        ];
+        let notes = first_notes(approval).into();
         let mut head = std::mem::take(&mut state.progress.journal);
         let mut fresh = Vec::with_capacity(2);
         for (op, record) in journal::chain(&mut head, notes, &stamp) {
@@ -185,6 +188,14 @@ impl Runner {
         ops.push(Op::Put(running_key(plan.id), Vec::new()));
         Machine { fresh, ..Machine::new(state, crate::fleet::Revision(0)) }
     }
+}
+
+/// The first records of every migration.
+fn first_notes(approval: &Approval) -> [Note; 2] {
+    [
+        Note::Decision { what: "approved".to_string(), why: format!("plan {}", approval.hash().hex()) },
+        Note::State { from: Phase::Proposed, to: Phase::Approved, reason: String::new() },
+    ]
 }
 
 fn place(topology: &Topology, partition: &PartitionId) -> Place {

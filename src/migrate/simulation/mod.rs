@@ -21,6 +21,7 @@ pub use run::run_seed;
 
 use crate::fleet::Phase;
 use crate::migrate::runner::Planted;
+use crate::migrate::runner::moments::Occasion;
 
 /// What came of one seed.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,8 @@ pub struct Outcome {
     pub trace: Vec<String>,
     /// Where faults hit: state and fault point.
     pub coverage: BTreeSet<(Phase, Point)>,
+    /// What was written and called in which phase, where that was asked for.
+    pub occasions: BTreeSet<Occasion>,
     /// Faults that hit.
     pub faults: u32,
     /// Migrations by end: done, rolled back, aborted, other ends.
@@ -59,6 +62,8 @@ impl Outcome {
 pub struct Setting {
     /// Keep the timeline.
     pub trace: bool,
+    /// Keep what was written and called in which phase.
+    pub occasions: bool,
     /// A bug to plant.
     #[doc(hidden)]
     pub planted: Planted,

@@ -1,7 +1,7 @@
 //! One run of one seed, from an empty store to the end of the last migration.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::executor::block_on;
 
@@ -20,6 +20,7 @@ use crate::migrate::error::MigrateError;
 use crate::migrate::journal;
 use crate::migrate::limits::Limits;
 use crate::migrate::plan::Policy;
+use crate::migrate::runner::moments::{Observer, Occasion};
 use crate::migrate::runner::{Options, Runner, World};
 use crate::migrate::state::{Progress, Wish};
 use crate::plan::Proposal;
@@ -35,6 +36,16 @@ const QUIET_AFTER: u32 = 1_500;
 
 /// A person's wish to undo is taken up within this, faults of the store and waits included.
 const HEARD: i64 = 30_000;
+
+/// What was written and called, and in which phase.
+type Occasions = Arc<Mutex<BTreeSet<Occasion>>>;
+
+fn observer(seen: &Occasions) -> Observer {
+    let seen = Arc::clone(seen);
+    Arc::new(move |moment| {
+        seen.lock().unwrap_or_else(PoisonError::into_inner).extend(moment.occasions());
+    })
+}
 
 /// One incarnation of the engine.
 pub(super) struct Engine {
@@ -63,6 +74,7 @@ pub(super) struct Run {
     waiting: Vec<(i64, Arc<Proposal>)>,
     world: World,
     options: Options,
+    occasions: Occasions,
     deaths: u32,
     hosts: usize,
     /// Migrations that this engine told people of.
@@ -94,6 +106,7 @@ impl Run {
             cool_down: Span::minutes(5),
             windows: Vec::new(),
         };
+        let occasions = Occasions::default();
         let options = Options {
             limits: limits.clone(),
             policy: policy(&mut random),
@@ -101,6 +114,7 @@ impl Run {
             world_age: Span::hours(3),
             store_wait: Span::millis(200),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            observer: setting.occasions.then(|| observer(&occasions)),
             planted: setting.planted,
         };
         let mut checks = Checks::default();
@@ -155,6 +169,7 @@ impl Run {
             waiting,
             world: World::default(),
             options,
+            occasions,
             deaths: 0,
             hosts,
             alerts: BTreeSet::new(),
@@ -501,6 +516,7 @@ impl Run {
             outcome.ends[slot] += 1;
         }
         outcome.coverage = std::mem::take(&mut outside.coverage);
+        outcome.occasions.clone_from(&self.occasions.lock().unwrap_or_else(PoisonError::into_inner));
         outcome.faults = outside.faults.hit;
         outcome.trace = outside.trace.take().unwrap_or_default();
         outcome.commits = outside.commits;

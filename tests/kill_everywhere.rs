@@ -1,0 +1,208 @@
+//! An engine that is killed, or frozen for long, at every journal write and every call of a driver, in
+//! every phase, forward and back, on a real Redis Cluster and on real PostgreSQL: what is started after
+//! it ends what was begun, by itself. The workload then has exactly the old owner or exactly the new
+//! one, every acknowledged write is there, and nothing of the migration is left behind.
+//!
+//! The moments come from the runner's own registry (`migrate::runner::moments`). In the ordinary run
+//! each system gets a share of them that fits its time, another one with each commit and each day; it
+//! is printed, and `FORESHIFT_KILL_ROTATION=N` repeats it. The release gate goes through all:
+//! `cargo test --release --test kill_everywhere -- --ignored --nocapture --test-threads=1`.
+
+#[path = "support/kill_ground.rs"]
+mod kill_ground;
+#[path = "support/mortal.rs"]
+mod mortal;
+#[path = "support/postgres.rs"]
+mod postgres;
+#[path = "support/redis_cluster.rs"]
+mod redis_cluster;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use foreshift::fleet::Phase;
+use foreshift::fleet::rng::Random;
+use foreshift::migrate::runner::moments;
+use kill_ground::{Ended, Ground, PostgresGround, RedisGround, Site, Stroke};
+use mortal::{Blow, Person, Place};
+
+/// What the ordinary run spends on one system, its start not counted.
+const SHARE: Duration = Duration::from_secs(60);
+
+/// Everything that a person does in one of the gate's runs.
+const PERSONS: [Person; 14] = [
+    Person::Away,
+    Person::Undoes(Phase::Preparing),
+    Person::Undoes(Phase::Copying),
+    Person::Undoes(Phase::CatchingUp),
+    Person::Undoes(Phase::Verifying),
+    Person::Undoes(Phase::ReverseArmed),
+    Person::Undoes(Phase::Canary),
+    Person::Undoes(Phase::Fencing),
+    Person::Undoes(Phase::Committing),
+    Person::Undoes(Phase::Redirecting),
+    Person::Undoes(Phase::Soaking),
+    Person::Undoes(Phase::Retiring),
+    Person::PausesAndUndoes(Phase::Canary),
+    Person::Pauses(Phase::Soaking),
+];
+
+/// Not a test of its own: the engine that the others start and kill is this program again, running this.
+#[test]
+fn the_engine_in_a_process_of_its_own() {
+    mortal::serve();
+}
+
+/// Another number with each commit and each day, so that in time every moment is met.
+fn rotation() -> u64 {
+    if let Some(given) = std::env::var("FORESHIFT_KILL_ROTATION").ok().and_then(|n| n.parse().ok()) {
+        return given;
+    }
+    let day = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |passed| passed.as_secs() / 86_400);
+    let head = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output();
+    let head = head.map(|o| o.stdout).unwrap_or_default();
+    let hash = blake3::hash(&[&head[..], &day.to_le_bytes()].concat());
+    u64::from(u32::from_le_bytes(hash.as_bytes()[..4].try_into().expect("four bytes")))
+}
+
+async fn share(site: &mut Site<impl Ground>) {
+    let rotation = rotation();
+    println!("FORESHIFT_KILL_ROTATION={rotation} repeats this share");
+    let mut random = Random::new(rotation);
+    // As many different moments as a run has at least, until one was seen.
+    let mut length: BTreeMap<usize, usize> = BTreeMap::new();
+    let (start, mut died) = (Instant::now(), 0);
+    while start.elapsed() < SHARE {
+        let person = random.below(PERSONS.len());
+        let known = length.get(&person).copied().unwrap_or(60);
+        let nth = random.below(known);
+        let blow = if random.chance(0.2) { Blow::Freeze } else { Blow::Kill };
+        let stroke = Stroke { place: Place::Nth(nth), blow };
+        let ended = site.round(PERSONS[person], &[stroke]).await.unwrap_or_else(|e| panic!("{e}"));
+        died += usize::from(!ended.struck.is_empty());
+        if ended.struck.is_empty() {
+            length.insert(person, ended.told[0].len());
+        }
+    }
+    println!("{died} engines were stopped, {}", site.summary());
+    assert!(died >= 3, "hardly an engine came to a moment at which it was to be stopped");
+    site.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_all_moments_on_redis() {
+    let Some(ground) = RedisGround::start() else { return };
+    share(&mut Site::new(ground)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_all_moments_on_postgres() {
+    let Some(ground) = PostgresGround::start().await else { return };
+    share(&mut Site::new(ground)).await;
+}
+
+/// What a moment is in the eyes of the gate: on the way forward it is one, whatever the person does
+/// later; on the way back it is another for each point from which the way back began.
+fn point(person: Person, name: &str) -> String {
+    match name.contains("RollingBack") || name.contains("Hold") {
+        true => format!("{person:?}: {name}"),
+        false => name.to_string(),
+    }
+}
+
+/// Goes through every moment.
+struct Gate {
+    /// Points that were struck, by kill or freeze.
+    struck: BTreeSet<String>,
+    /// Occasions of the registry at which an engine was killed.
+    killed: BTreeSet<String>,
+    failures: Vec<String>,
+}
+
+impl Gate {
+    async fn go(site: &mut Site<impl Ground>, blow: Blow) -> Gate {
+        let mut gate = Gate { struck: BTreeSet::new(), killed: BTreeSet::new(), failures: Vec::new() };
+        for person in PERSONS {
+            let Some(run) = gate.round(site, person, &[]).await else { continue };
+            let names: Vec<String> = run.told[0].iter().map(|t| t.name.clone()).collect();
+            for name in names {
+                if !gate.struck.contains(&point(person, &name)) {
+                    gate.strike(site, person, &name, blow).await;
+                }
+            }
+        }
+        gate
+    }
+
+    async fn strike(&mut self, site: &mut Site<impl Ground>, person: Person, name: &str, blow: Blow) {
+        let stroke = Stroke { place: Place::Named(name.to_string()), blow };
+        let Some(ended) = self.round(site, person, std::slice::from_ref(&stroke)).await else { return };
+        if ended.struck.is_empty() {
+            // This time the engine took another way: it is tried once more.
+            let _ = self.round(site, person, std::slice::from_ref(&stroke)).await;
+        }
+        // What only an engine comes to that takes over from one that was killed.
+        let Some(second) = ended.told.get(1) else { return };
+        let new: Vec<String> = second.iter().map(|t| t.name.clone()).collect();
+        for again in new {
+            if !self.struck.contains(&point(person, &again)) {
+                let next = Stroke { place: Place::Named(again), blow };
+                let _ = self.round(site, person, &[stroke.clone(), next]).await;
+            }
+        }
+    }
+
+    async fn round(
+        &mut self,
+        site: &mut Site<impl Ground>,
+        person: Person,
+        strokes: &[Stroke],
+    ) -> Option<Ended> {
+        match site.round(person, strokes).await {
+            Ok(ended) => {
+                for place in &ended.struck {
+                    self.struck.insert(point(person, &place.name));
+                    self.killed.extend(place.occasions.iter().cloned());
+                }
+                Some(ended)
+            }
+            Err(error) => {
+                println!("FAILED {error}");
+                self.failures.push(error);
+                site.heal().await;
+                None
+            }
+        }
+    }
+}
+
+async fn all(site: &mut Site<impl Ground>, blow: Blow, unreachable: &[(&str, &str)]) {
+    let start = Instant::now();
+    let gate = Gate::go(site, blow).await;
+    println!("{} points in {:?}, {}", gate.struck.len(), start.elapsed(), site.summary());
+    assert!(gate.failures.is_empty(), "{} failed:\n{}", gate.failures.len(), gate.failures.join("\n\n"));
+    let missed: Vec<String> = moments::registry()
+        .iter()
+        .map(|occasion| format!("{occasion:?}"))
+        .filter(|o| !gate.killed.contains(o) && !unreachable.iter().any(|(pattern, _)| o.contains(pattern)))
+        .collect();
+    assert!(missed.is_empty(), "no engine was stopped at {}:\n{}", missed.len(), missed.join("\n"));
+    site.finish().await;
+}
+
+#[ignore = "the release gate: every moment, about half an hour"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_moment_on_redis() {
+    let Some(ground) = RedisGround::start() else { return };
+    all(&mut Site::new(ground), Blow::Kill, &kill_ground::UNREACHABLE_ON_REDIS).await;
+}
+
+#[ignore = "the release gate: every moment, about half an hour"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_moment_on_postgres() {
+    let Some(ground) = PostgresGround::start().await else { return };
+    all(&mut Site::new(ground), Blow::Kill, &kill_ground::UNREACHABLE_ON_POSTGRES).await;
+}
