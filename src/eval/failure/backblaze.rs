@@ -1,6 +1,8 @@
 //! Backblaze drive statistics: real disks, real failures, few of them. Split by date: the test is the
-//! last days whose outcome within the horizon is known; validation ends a horizon before it, so that
-//! nothing that trains, chooses or calibrates was known later than the first test day.
+//! last days whose outcome within the horizon is known; what trains, chooses and calibrates ends a horizon
+//! before it, so that none of it was known later than the first test day. Days just before a validation
+//! of later days would share its failures (a drive that fails soon after), so choosing goes by folds of
+//! drives instead.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +13,7 @@ use super::judge::{Thresholds, best_row_threshold, judge};
 use super::{FailureEvalError, Series, read_text};
 use crate::eval::measures::auc_pr;
 use crate::fleet::rng::Random;
-use crate::predict::failure::fit::{Candidates, Sample, fit};
+use crate::predict::failure::fit::{Candidates, Sample, fit_crossed};
 use crate::predict::models::{FeatureMatrix, trees::Growth};
 
 const FILE: &str = "drives.csv";
@@ -36,34 +38,26 @@ pub(super) fn run(data: &Path, horizon: usize, seed: u64) -> Result<Vec<Series>,
     let horizon_days = horizon as i64;
     let last = drives.iter().flat_map(|d| d.days.last()).map(|d| d.0).max().unwrap_or(0);
     let test = last - 2 * horizon_days + 1..=last - horizon_days;
-    let validation = test.start() - 2 * horizon_days..=test.start() - horizon_days - 1;
-    let train = i64::MIN..=validation.start() - 1;
+    let known = i64::MIN..=test.start() - horizon_days - 1;
     let begun = Instant::now();
-    let usual = usual_temperatures(&drives, *train.end());
-    let [train, validation, test] = [train, validation, test]
-        .map(|days| Rows::of(&drives, &usual, |day| days.contains(&day), horizon_days, last));
-    let sample = |rows: &Rows| (rows.features.clone(), rows.labels.clone(), rows.units.clone());
-    let (a, b) = (sample(&train), sample(&validation));
-    let fitted = fit(
-        &Sample { rows: &a.0, labels: &a.1, units: &a.2, weights: &[] },
-        &Sample { rows: &b.0, labels: &b.1, units: &b.2, weights: &[] },
-        &candidates(seed),
-    )
-    .ok_or_else(|| FailureEvalError::TooLittle {
+    let usual = usual_temperatures(&drives, *known.end());
+    let [known, test] =
+        [known, test].map(|days| Rows::of(&drives, &usual, |day| days.contains(&day), horizon_days, last));
+    let sample = Sample { rows: &known.features, labels: &known.labels, units: &known.units, weights: &[] };
+    let fitted = fit_crossed(&sample, &candidates(seed)).ok_or_else(|| FailureEvalError::TooLittle {
         path: FILE.into(),
-        detail: format!("{} days: no failure to train or to choose by", last + 1),
+        detail: format!("{} days: no failure to learn from", last + 1),
     })?;
     let train_s = begun.elapsed().as_secs_f64();
-    let shown = |rows: &Rows| -> Vec<f64> {
-        fitted.scorer.margins(&rows.features).into_iter().map(|m| fitted.calibrator.probability(m)).collect()
-    };
-    let valid = shown(&validation);
+    let shown =
+        |margins: &[f64]| -> Vec<f64> { margins.iter().map(|&m| fitted.calibrator.probability(m)).collect() };
+    let held_out = shown(&fitted.margins);
     let thresholds = Thresholds {
-        row: best_row_threshold(&valid, &validation.labels),
-        act: choose(&validation.tracks(&valid), horizon),
+        row: best_row_threshold(&held_out, &known.labels),
+        act: choose(&known.tracks(&held_out), horizon),
     };
     let begun = Instant::now();
-    let tested = shown(&test);
+    let tested = shown(&fitted.scorer.margins(&test.features));
     let seconds = begun.elapsed().as_secs_f64().max(1e-9);
     let mut measures = judge(&tested, &test.labels, &test.tracks(&tested), thresholds, horizon);
     let (low, high) = interval(&tested, &test, seed);
@@ -75,27 +69,21 @@ pub(super) fn run(data: &Path, horizon: usize, seed: u64) -> Result<Vec<Series>,
     Ok(vec![Series { name: "drives".into(), measures, model: fitted.chosen }])
 }
 
-/// With a few dozen failures to learn from, only strongly damped models are tried.
+/// With a few dozen failures to learn from, a leaf must hold a whole unit of second derivative, as in
+/// XGBoost: thousands of rows that live, or several that fail.
 fn candidates(seed: u64) -> Candidates {
-    let damped = |leaves: usize, rate: f64| Growth {
-        trees: 300,
-        rate,
-        leaves,
-        depth: 5,
-        leaf_rows: 50,
-        leaf_weight: 0.05,
-        l2: 5.0,
-        row_share: 0.8,
-        column_share: 0.5,
-        patience: 40,
+    let forest = Growth {
+        trees: 100,
+        rate: 0.05,
+        leaves: 64,
+        depth: 6,
+        leaf_rows: 1,
+        leaf_weight: 1.0,
+        l2: 1.0,
         seed,
         ..Growth::default()
     };
-    Candidates {
-        forests: vec![damped(6, 0.05), damped(16, 0.05)],
-        penalties: vec![1.0, 10.0, 100.0],
-        folds: 1,
-    }
+    Candidates { forests: vec![forest], penalties: vec![10.0, 100.0], folds: 5 }
 }
 
 struct Rows {
@@ -107,7 +95,7 @@ struct Rows {
 }
 
 /// Features of a drive-day.
-const WIDTH: usize = 4 * SMART + 6;
+const WIDTH: usize = 4 * SMART + 10;
 
 impl Rows {
     fn of(
@@ -159,7 +147,9 @@ impl Rows {
 
 /// Each attribute now, on a log scale; its change over one and seven days; its most in seven days;
 /// then temperature against drives of the same model, capacity, model, days seen, whether anything
-/// was ever remapped or pending, and whether that grew.
+/// was ever remapped or pending, and whether that grew; then hours run a day since yesterday, over seven
+/// days and at the least of these, and how many days the hours have stood still. A drive that was taken
+/// out of service or no longer answers runs less than 24 hours a day; on the log scale that is lost.
 fn features(drive: &Drive, at: usize, usual: &HashMap<usize, f32>) -> [f32; WIDTH] {
     let (day, now) = drive.days[at];
     let before = |days: i64| drive.days[..=at].iter().rev().find(|d| d.0 <= day - days).map(|d| d.1);
@@ -184,6 +174,17 @@ fn features(drive: &Drive, at: usize, usual: &HashMap<usize, f32>) -> [f32; WIDT
     rest[3] = at as f32;
     rest[4] = f32::from(u8::from(now[1] > 0.0)) + f32::from(u8::from(now[4] > 0.0));
     rest[5] = week.map_or(f32::NAN, |w| log(now[1] + now[4]) - log(w[1] + w[4]));
+    let ran = |from: usize, to: usize| {
+        let days = drive.days[to].0 - drive.days[from].0;
+        if days > 0 { (drive.days[to].1[2] - drive.days[from].1[2]) / days as f32 } else { f32::NAN }
+    };
+    let since = |days: i64| drive.days[..=at].iter().rposition(|d| d.0 <= day - days);
+    rest[6] = since(1).map_or(f32::NAN, |from| ran(from, at));
+    rest[7] = ran(since(7).unwrap_or(0), at);
+    let first = drive.days[..=at].partition_point(|d| d.0 <= day - 7).max(1);
+    let steps = (first..=at).map(|to| ran(to - 1, to));
+    rest[8] = steps.clone().fold(f32::NAN, f32::min);
+    rest[9] = steps.filter(|&hours| hours <= 0.0).count() as f32;
     out
 }
 

@@ -95,7 +95,7 @@ fn run_set(
     let probabilities = |rows: &Rows| -> Vec<f64> {
         fitted.scorer.margins(&rows.features).into_iter().map(|m| fitted.calibrator.probability(m)).collect()
     };
-    let shown = probabilities(&validation);
+    let shown: Vec<f64> = fitted.margins.iter().map(|&m| fitted.calibrator.probability(m)).collect();
     let thresholds = Thresholds {
         row: best_row_threshold(&shown, &validation.labels),
         act: choose(&validation.tracks(&shown), horizon),

@@ -97,6 +97,16 @@ impl Forest {
         self.base + self.trees.iter().map(|tree| tree.value(row)).sum::<f32>()
     }
 
+    /// One forest whose margin is the mean of those of these; `None` of none.
+    pub fn mean(forests: Vec<Forest>) -> Option<Forest> {
+        let share = 1.0 / forests.len() as f32;
+        let width = forests.first()?.width;
+        let base = forests.iter().map(|f| f.base * share).sum();
+        let mut trees: Vec<Tree> = forests.into_iter().flat_map(|f| f.trees).collect();
+        trees.iter_mut().flat_map(|t| &mut t.nodes).for_each(|node| node.value *= share);
+        Some(Forest { width, base, trees })
+    }
+
     /// What is wrong with its shape, if anything: a child before its parent or out of range, a
     /// feature beyond the width, a number that is not finite.
     ///
@@ -135,5 +145,26 @@ impl Forest {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_of_forests_says_the_mean_of_what_they_say() {
+        let stump = |at: f32, low: f32, high: f32| {
+            let inner = Node { threshold: at, left: 1, right: 2, cover: 2.0, ..Node::leaf(0.0, 2.0) };
+            Tree { nodes: vec![inner, Node::leaf(low, 1.0), Node::leaf(high, 1.0)] }
+        };
+        let a = Forest { width: 1, base: -2.0, trees: vec![stump(0.0, -1.0, 1.0), stump(3.0, 0.0, 4.0)] };
+        let b = Forest { width: 1, base: 1.0, trees: vec![stump(1.0, 0.5, 2.5)] };
+        let mean = Forest::mean(vec![a.clone(), b.clone()]).unwrap();
+        for x in [-1.0, 0.5, 2.0, 9.0] {
+            assert!((mean.margin(&[x]) - (a.margin(&[x]) + b.margin(&[x])) / 2.0).abs() < 1e-6);
+        }
+        assert_eq!(mean.check(), Ok(()));
+        assert!(Forest::mean(Vec::new()).is_none());
     }
 }
