@@ -15,7 +15,7 @@ use super::{
     },
     report::{Report, SeriesReport},
 };
-use crate::predict::anomaly::{AnomalyModel, FitOptions, univariate};
+use crate::predict::anomaly::{AnomalyModel, FitOptions, model::SEQUENCE, univariate};
 
 /// How SMD is split.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -76,15 +76,16 @@ fn machine(m: &Machine, protocol: Protocol) -> Result<SeriesReport, EvalError> {
         reason: e.to_string(),
     };
     let started = Instant::now();
-    let (model, _) = AnomalyModel::fit(&train, &FitOptions::default()).map_err(unusable)?;
+    let options = FitOptions { sequence: Some(SEQUENCE), ..FitOptions::default() };
+    let (model, _) = AnomalyModel::fit(&train, &options).map_err(unusable)?;
     let train_s = started.elapsed().as_secs_f64();
     let started = Instant::now();
     let scores = model.score_columns(&test).map_err(unusable)?;
-    let alarms = model.alarms(&scores);
     let seconds = started.elapsed().as_secs_f64();
+    let alarms = model.alarms(&test).map_err(unusable)?;
     let score: Vec<f64> = scores.score.iter().map(|&s| f64::from(s)).collect();
     let volume = vus(&score, &m.truth, autocorrelation_length(&m.test[0]), THRESHOLDS);
-    let events = judge_alarms(&alarms, &m.truth, MERGE, ROWS_PER_DAY, f64::from(model.alarm_level()));
+    let events = judge_alarms(&alarms, &m.truth, MERGE, ROWS_PER_DAY, f64::from(model.event_level()));
     Ok(SeriesReport {
         name: m.name.clone(),
         measures: vec![

@@ -287,5 +287,5 @@ fn training(windows: &Windows, p: PartitionIx, options: &CombinedOptions) -> Opt
 
 fn fit(block: &[f32], metrics: usize, pooled: Option<&[Moments]>) -> Option<(AnomalyModel, Vec<Moments>)> {
     let columns: Vec<&[f32]> = block.chunks_exact(block.len() / metrics.max(1)).collect();
-    AnomalyModel::fit(&columns, &FitOptions { pooled, rows_per_day: 2880.0 }).ok()
+    AnomalyModel::fit(&columns, &FitOptions { pooled, rows_per_day: 2880.0, ..FitOptions::default() }).ok()
 }

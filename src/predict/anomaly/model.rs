@@ -3,12 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    alarm::{AlarmRule, level_of},
+    accept::Ranges,
+    alarm::{AlarmRule, level_of, level_of_days},
     error::AnomalyError,
     moments::Moments,
     scaler::{Scaler, Scaling},
+    sequence::{self, Sequence, SequenceState},
+    trial,
     view::{Memory, VOTERS, View, Voter},
 };
+use crate::predict::models::lstm::train::Training;
 
 /// Rows of the trailing mean that is shown.
 pub const TRAILING: usize = 10;
@@ -25,13 +29,20 @@ pub struct FitOptions<'a> {
     pub pooled: Option<&'a [Moments]>,
     /// Rows of a day: the alarm level allows one false alarm a day.
     pub rows_per_day: f32,
+    /// How an LSTM voter is trained; `None` = never. It is used from [`sequence::FEWEST_ROWS`] rows on,
+    /// where it tells anomalies better that are put into held-back history.
+    pub sequence: Option<Training>,
 }
 
 impl Default for FitOptions<'_> {
+    /// One row a minute, no LSTM.
     fn default() -> Self {
-        FitOptions { pooled: None, rows_per_day: 1440.0 }
+        FitOptions { pooled: None, rows_per_day: 1440.0, sequence: None }
     }
 }
+
+/// How an LSTM voter is trained, for [`FitOptions::sequence`]: 32 cells, twelve passes over 8 streams.
+pub const SEQUENCE: Training = Training { hidden: 32, epochs: 12, batch: 8, steps: 32, rate: 1e-2, seed: 0 };
 
 /// What normal looks like for one partition. About 9 KB for 16 metrics.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -39,7 +50,15 @@ pub struct AnomalyModel {
     metrics: usize,
     rows: usize,
     views: Vec<View>,
+    /// The LSTM voter; it weighs as much as all the others together.
+    #[serde(default)]
+    sequence: Option<Box<Sequence>>,
+    #[serde(default)]
+    ranges: Ranges,
     alarm: f32,
+    /// The [`RowScore::smooth`] over which an event begins.
+    #[serde(default)]
+    event: f32,
 }
 
 /// What a partition's stream carries from row to row: about 1 KB for 16 metrics.
@@ -51,6 +70,8 @@ pub struct AnomalyState {
     ring: Vec<f32>,
     /// Shares by metric of the last [`TRAILING`] of them.
     shares: Vec<f32>,
+    #[serde(default)]
+    sequence: Option<SequenceState>,
 }
 
 /// The score of one row: 0 = ordinary, 1 = as unusual as one training row in a thousand.
@@ -98,9 +119,36 @@ impl AnomalyModel {
             .enumerate()
             .map(|(k, &scaling)| View::fit(columns, scaling, options.pooled.and_then(|p| p.get(k))))
             .unzip();
-        let mut model = AnomalyModel { metrics, rows, views, alarm: f32::INFINITY };
-        model.alarm = level_of(&model.score_columns(columns)?.score, options.rows_per_day);
+        let ranges = Ranges::of(columns);
+        let (alarm, event) = (f32::INFINITY, f32::INFINITY);
+        let mut model = AnomalyModel { metrics, rows, views, sequence: None, ranges, alarm, event };
+        if let Some(training) = options.sequence.filter(|_| rows >= sequence::FEWEST_ROWS) {
+            let early: Vec<&[f32]> = columns.iter().map(|c| &c[..trial::cut_of(columns)]).collect();
+            let plain = FitOptions { sequence: None, ..*options };
+            if trial::is_won(&AnomalyModel::fit(&early, &plain)?.0, columns, &training) {
+                model = model.with_sequence(Sequence::fit(columns, &training));
+            }
+        }
+        let scores = model.score_columns(columns)?;
+        model.alarm = level_of(&scores.score, options.rows_per_day);
+        model.event = level_of_days(&scores.smooth, options.rows_per_day)
+            .unwrap_or_else(|| level_of(&scores.smooth, options.rows_per_day));
         Ok((model, moments))
+    }
+
+    pub(super) fn with_sequence(self, sequence: Sequence) -> AnomalyModel {
+        AnomalyModel { sequence: Some(Box::new(sequence)), ..self }
+    }
+
+    /// The LSTM voter, where it is used.
+    pub fn sequence(&self) -> Option<&Sequence> {
+        self.sequence.as_deref()
+    }
+
+    /// Weight of each linear voter.
+    fn weight(&self) -> f32 {
+        let linear = if self.sequence.is_some() { 0.5 } else { 1.0 };
+        linear / (VOTERS * self.views.len()) as f32
     }
 
     /// Metrics a row.
@@ -123,19 +171,23 @@ impl AnomalyModel {
         self.alarm
     }
 
-    /// The alarm rule of this model, to be fed with [`RowScore::score`].
-    pub fn alarm_rule(&self) -> AlarmRule {
-        AlarmRule::new(self.alarm)
+    /// The [`RowScore::smooth`] over which an event begins: what two days of training in three stay below.
+    pub fn event_level(&self) -> f32 {
+        self.event
     }
 
     /// Bytes of the model, without a stream's state.
     pub fn bytes(&self) -> usize {
-        std::mem::size_of::<Self>() + self.views.iter().map(View::bytes).sum::<usize>()
+        std::mem::size_of::<Self>()
+            + 12 * self.metrics
+            + self.views.iter().map(View::bytes).sum::<usize>()
+            + self.sequence.as_ref().map_or(0, |s| s.bytes())
     }
 
     /// A fresh stream.
     pub fn state(&self) -> AnomalyState {
-        AnomalyState::new(self.views.len(), self.metrics)
+        let sequence = self.sequence.as_ref().map(|s| s.state());
+        AnomalyState { sequence, ..AnomalyState::new(self.views.len(), self.metrics) }
     }
 
     /// Scores the next row (`metrics` values in their own units, NaN = missing) and writes the contribution
@@ -143,11 +195,14 @@ impl AnomalyModel {
     /// the metric's own running mean; what is absent at the end of `row` counts as missing.
     pub fn score_row(&self, state: &mut AnomalyState, row: &[f32], contributions: &mut [f32]) -> RowScore {
         let present = row.iter().take(self.metrics).filter(|v| v.is_finite()).count();
-        let weight = 1.0 / (VOTERS * self.views.len()) as f32;
+        let weight = self.weight();
         let mut shares = vec![0.0f32; self.metrics];
         let mut raw = 0.0;
         for (view, memory) in self.views.iter().zip(&mut state.memories) {
             raw += view.score_row(memory, state.seen == 0, row, weight, &mut shares);
+        }
+        if let (Some(sequence), Some(memory)) = (&self.sequence, &mut state.sequence) {
+            raw += sequence.score_row(memory, row, 0.5, &mut shares);
         }
         state.push(raw, &shares);
         for (out, share) in contributions.iter_mut().zip(&shares) {
@@ -168,12 +223,15 @@ impl AnomalyModel {
         if columns.len() != self.metrics {
             return Err(AnomalyError::Shape { found: columns.len(), expected: self.metrics });
         }
-        let weight = 1.0 / (VOTERS * self.views.len()) as f32;
+        let weight = self.weight();
         let mut raw = vec![0.0f32; rows];
         for view in &self.views {
             for vote in view.votes(columns) {
                 raw.iter_mut().zip(&vote).for_each(|(sum, v)| *sum += weight * v);
             }
+        }
+        if let Some(sequence) = &self.sequence {
+            raw.iter_mut().zip(&sequence.votes(columns)).for_each(|(sum, v)| *sum += 0.5 * v);
         }
         let smooth = trailing_mean(&raw, TRAILING);
         let slow = trailing_mean(&raw, SLOW);
@@ -192,10 +250,24 @@ impl AnomalyModel {
             .collect()
     }
 
-    /// Whether an alarm stands at each row, by [`AnomalyModel::alarm_rule`].
-    pub fn alarms(&self, scores: &Scores) -> Vec<bool> {
-        let mut rule = self.alarm_rule();
-        scores.score.iter().map(|&s| rule.step(s)).collect()
+    /// Whether an alarm stands at each row of history `[metric][time]`: the trailing mean over the level
+    /// from training, and news; metrics that were moved for good are read from their new place.
+    pub fn alarms(&self, columns: &[&[f32]]) -> Result<Vec<bool>, AnomalyError> {
+        let rows = same_rows(columns)?;
+        if columns.len() != self.metrics {
+            return Err(AnomalyError::Shape { found: columns.len(), expected: self.metrics });
+        }
+        let mut read: Vec<Vec<f32>> = vec![Vec::with_capacity(rows); self.metrics];
+        let mut acceptance = self.ranges.acceptance();
+        let mut row = vec![f32::NAN; self.metrics];
+        for t in 0..rows {
+            row.iter_mut().zip(columns).for_each(|(value, column)| *value = column[t]);
+            acceptance.read(&self.ranges, &mut row);
+            read.iter_mut().zip(&row).for_each(|(column, value)| column.push(*value));
+        }
+        let read: Vec<&[f32]> = read.iter().map(Vec::as_slice).collect();
+        let mut rule = AlarmRule::new(self.event);
+        Ok(self.score_columns(&read)?.smooth.iter().map(|&s| rule.step(s)).collect())
     }
 }
 
@@ -206,12 +278,14 @@ impl AnomalyState {
             seen: 0,
             ring: vec![0.0; SLOW],
             shares: vec![0.0; metrics * TRAILING],
+            sequence: None,
         }
     }
 
     /// After a gap in the data the one-step predictor and the trailing means start anew; the level is kept.
     pub fn after_gap(&mut self) {
         self.seen = 0;
+        self.sequence.iter_mut().for_each(SequenceState::after_gap);
         self.ring.fill(0.0);
         self.shares.fill(0.0);
     }

@@ -164,7 +164,7 @@ fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// W with W C Wᵀ = 1 for the shrunk covariance C (Ledoit–Wolf's target with a fixed share).
-fn shrunk_whitener(mut c: Vec<f64>, d: usize) -> Vec<f64> {
+pub(super) fn shrunk_whitener(mut c: Vec<f64>, d: usize) -> Vec<f64> {
     let mean: f64 = (0..d).map(|i| c[i * d + i].max(0.0)).sum::<f64>() / d.max(1) as f64;
     for value in &mut c {
         *value *= 1.0 - SHRINK;

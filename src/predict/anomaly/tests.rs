@@ -2,8 +2,9 @@
 
 use super::{
     error::AnomalyError,
-    model::{AnomalyModel, FitOptions},
+    model::{AnomalyModel, FitOptions, SEQUENCE},
 };
+use crate::predict::models::lstm::train::Training;
 
 /// Three metrics, the second follows the first; missing values here and there.
 fn history(rows: usize) -> Vec<Vec<f32>> {
@@ -97,4 +98,46 @@ fn a_young_partition_leans_on_the_pooled_moments() {
     sum.merge(&pooled[0]);
     assert_eq!(sum.rows(), 8240.0);
     assert!(model.bytes() < 12 * 1024);
+}
+
+#[test]
+fn from_two_weeks_on_an_lstm_votes_where_it_tells_held_back_anomalies_better() {
+    // A pattern that only the past can tell: the second metric repeats what the first was 40 rows ago.
+    let mut columns = history(20_500);
+    for t in 40..20_500 {
+        columns[1][t] = columns[0][t - 40];
+    }
+    let training = Training { epochs: 3, ..SEQUENCE };
+    let options = FitOptions { sequence: Some(training), ..FitOptions::default() };
+    let (model, _) = AnomalyModel::fit(&views(&columns), &options).expect("fits");
+    let short: Vec<&[f32]> = columns.iter().map(|c| &c[..19_000]).collect();
+    let (young, _) = AnomalyModel::fit(&short, &options).expect("fits");
+    assert!(model.sequence().is_some() && young.sequence().is_none());
+    let ours = model.score_columns(&views(&columns)).expect("scores");
+    let mut state = model.state();
+    let mut parts = [0.0; 3];
+    for (t, row) in rows(&columns).take(500).enumerate() {
+        let one = model.score_row(&mut state, &row, &mut parts);
+        assert!((one.raw - ours.raw[t]).abs() < 1e-3 * (1.0 + one.raw.abs()), "row {t}");
+        assert!((parts.iter().sum::<f32>() - one.raw).abs() < 1e-4 * (1.0 + one.raw.abs()), "row {t}");
+    }
+    state.after_gap();
+    let gap = model.score_row(&mut state, &[f32::NAN; 3], &mut parts);
+    assert!(gap.raw.is_finite() && gap.present == 0.0);
+    let (again, _) = AnomalyModel::fit(&views(&columns), &options).expect("fits");
+    assert_eq!(again, model, "the same history gives the same model");
+}
+
+#[test]
+fn a_gauge_that_was_moved_for_good_does_not_hide_what_comes_later() {
+    let columns = history(6000);
+    let model = fitted(&columns);
+    let mut later = history(4000);
+    later[2][1000..].iter_mut().for_each(|x| *x += 30.0);
+    // The second metric no longer follows the first for twenty rows, two days on.
+    later[1][3500..3520].iter_mut().for_each(|x| *x = 130.0);
+    let alarms = model.alarms(&views(&later)).expect("scores");
+    assert!(alarms[1001..1010].iter().any(|&a| a), "the move itself is an alarm");
+    assert!(!alarms[2500..3490].iter().any(|&a| a), "and then it is the new normal");
+    assert!(alarms[3500..3520].iter().any(|&a| a), "what comes on top is an alarm");
 }

@@ -29,9 +29,9 @@ pub(super) const VOTERS: usize = Voter::ALL.len();
 
 /// Where a voter's log score stands in training: its median, and from there to its 99.9th percentile.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
-struct Norm {
-    median: f32,
-    spread: f32,
+pub(super) struct Norm {
+    pub(super) median: f32,
+    pub(super) spread: f32,
 }
 
 /// One scaling with its voters.
@@ -193,7 +193,7 @@ impl View {
 }
 
 impl Norm {
-    fn of(values: &[f32]) -> Norm {
+    pub(super) fn of(values: &[f32]) -> Norm {
         let sorted = sorted_sample(values);
         if sorted.is_empty() {
             return Norm { median: 0.0, spread: 1.0 };
@@ -203,18 +203,18 @@ impl Norm {
     }
 
     #[inline]
-    fn apply(self, value: f32) -> f32 {
+    pub(super) fn apply(self, value: f32) -> f32 {
         (value - self.median) / self.spread
     }
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 /// Parts of |y|² by metric, for y = W r with W the lower triangle in the first columns of `matrix`:
 /// r_m (Wᵀ y)_m, which is the Shapley value of metric m.
-fn quadratic_parts(matrix: &[f32], width: usize, y: &[f32], parts: &mut [f32]) {
+pub(super) fn quadratic_parts(matrix: &[f32], width: usize, y: &[f32], parts: &mut [f32]) {
     let d = y.len();
     let mut r = vec![0.0f32; d];
     for i in 0..d {
@@ -229,7 +229,7 @@ fn quadratic_parts(matrix: &[f32], width: usize, y: &[f32], parts: &mut [f32]) {
 
 /// Gives `vote` out to the metrics in proportion to their parts (parts below zero pull the other way and
 /// get nothing); evenly where there is no part.
-fn spread_over(vote: f32, parts: &[f32], shares: &mut [f32]) {
+pub(super) fn spread_over(vote: f32, parts: &[f32], shares: &mut [f32]) {
     let total: f32 = parts.iter().map(|p| p.max(0.0)).sum();
     for (share, part) in shares.iter_mut().zip(parts) {
         *share += if total > 0.0 { vote * part.max(0.0) / total } else { vote / parts.len() as f32 };

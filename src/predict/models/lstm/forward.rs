@@ -1,11 +1,13 @@
 //! Runs the layers over a batch. Partitions stand side by side in the batch, so that one product of
 //! matrices serves all of them.
 
+use serde::{Deserialize, Serialize};
+
 use super::kernel::{multiply_add, step_gates};
 use super::{Autoencoder, Dense, Layer, Predictor};
 
 /// A layer with its weights turned round for speed: `[inputs][4 hidden]`, `[hidden][4 hidden]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Packed {
     inputs: usize,
     hidden: usize,
@@ -156,7 +158,7 @@ fn reset(values: &mut Vec<f32>, len: usize) {
 }
 
 /// What a predictor remembers of each partition.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     /// `[partition][hidden]`.
     pub hidden: Vec<f32>,
@@ -165,7 +167,7 @@ pub struct State {
 }
 
 /// The predictor, ready to run.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PredictorRun {
     layer: Packed,
     head: Dense,

@@ -3,12 +3,14 @@
 //! [`forward`] runs a batch of partitions, [`train`] fits by back-propagation through time. The
 //! weights stand as ONNX keeps them: gates in the order input, output, forget, cell.
 
+use serde::{Deserialize, Serialize};
+
 pub mod forward;
 pub mod kernel;
 pub mod train;
 
 /// One layer: `w` is `[4 hidden][inputs]`, `r` is `[4 hidden][hidden]`, `b` is `[4 hidden]`.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Layer {
     /// Numbers of one step.
     pub inputs: usize,
@@ -23,7 +25,7 @@ pub struct Layer {
 }
 
 /// `y = x · weights + bias`; `weights` is `[inputs][outputs]`.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Dense {
     /// Numbers in.
     pub inputs: usize,
@@ -50,7 +52,7 @@ pub struct Autoencoder {
 }
 
 /// Says the next row from all before it, whose memory it carries.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Predictor {
     /// The memory.
     pub layer: Layer,
