@@ -2,6 +2,11 @@
 //! training (60 %), validation (15 %) and test (25 %); the `test_*` engines, cut off before they fail,
 //! with `RUL_*` are a second test. Sensors are standardised within the flight regime, by training
 //! rows alone.
+//!
+//! How small a calibration error can be seen: an engine's stated failures are 3.5 (FD001) and 3.9 (FD002)
+//! rows beside what happened, one standard deviation. Engines drawn with replacement from those that the
+//! calibration was fitted on, so that it is right for them, have .0028 (.0009 to .0062 in eight of ten
+//! draws) where 25 are drawn from FD001, and .0018 (.0006 to .0040) where 65 are drawn from FD002.
 
 use std::path::Path;
 use std::time::Instant;
