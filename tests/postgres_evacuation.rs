@@ -124,6 +124,18 @@ async fn a_host_is_emptied_and_filled_again_while_a_client_writes_and_loses_noth
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_without_a_row_leaves_its_host_without_a_person() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask("CREATE SCHEMA orders").await;
+    clusters.all[0].ask("CREATE TABLE orders.log (id bigint PRIMARY KEY)").await;
+    let program = program(&clusters, "200ms");
+    let (well, report) = tokio::task::block_in_place(|| program.report(&["evacuate", "127.0.0.1", "--yes"]));
+    assert!(well && report["migrations"]["completed"] == 1, "{report:#}");
+    assert_eq!(owner(&clusters).await, Some(1));
+    nothing_left(&clusters).await;
+}
+
 /// How far a phase is on the way to the end.
 fn distance(phase: Phase) -> usize {
     Phase::ALL.iter().position(|p| *p == phase).unwrap_or(0)

@@ -80,6 +80,34 @@ fn a_host_is_emptied_and_filled_again_while_a_client_writes_and_loses_nothing() 
 }
 
 #[test]
+fn a_failover_that_somebody_else_made_is_followed_and_the_shard_moves_again() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    let program = program(&[("cache", &cluster)]);
+    let evacuate = |host: &str| {
+        let (well, report) = program.report(&["evacuate", host, "--yes"]);
+        assert!(well && report["migrations"]["completed"] == 1, "{report:#}");
+    };
+    let knows = |owner: usize| {
+        support::wait_until("every node knows the owner", Duration::from_secs(20), || {
+            (0..6).all(|asked| cluster.owner(0, asked) == Some(owner))
+        });
+    };
+    evacuate("127.0.0.1");
+    knows(3);
+    support::wait_until("the old master follows", Duration::from_secs(20), || {
+        cluster.nodes[0].text(&["INFO", "replication"]).contains("master_link_status:up")
+    });
+    // What a person does by hand, or the cluster by itself.
+    cluster.nodes[0].text(&["CLUSTER", "FAILOVER"]);
+    knows(0);
+    support::wait_until("the other follows again", Duration::from_secs(20), || {
+        cluster.nodes[3].text(&["INFO", "replication"]).contains("master_link_status:up")
+    });
+    evacuate("127.0.0.1");
+    knows(3);
+}
+
+#[test]
 fn the_empty_shards_of_two_clusters_leave_a_host_each_within_its_own_cluster() {
     let Some(cart) = RedisCluster::start(0) else { return };
     let Some(users) = RedisCluster::start(0) else { return };

@@ -228,6 +228,6 @@ mod tests {
             assert!(has(path), "{path} is missing in {keys:#?}");
         }
         assert_eq!(choices("engine.mode"), ["read_only", "advise", "auto"]);
-        assert_eq!(choices("drivers.cache.class"), ["redis", "postgres", "haproxy", "files"]);
+        assert_eq!(choices("drivers.cache.class"), ["redis", "postgres", "haproxy", "files", "service"]);
     }
 }

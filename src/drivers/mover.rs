@@ -261,6 +261,9 @@ pub struct CanarySample {
     pub mismatches: u64,
     /// Names of some that differ, at most twenty.
     pub examples: Vec<String>,
+    /// It was measured before, not in the same minutes as the other side: the load may have changed, too.
+    #[serde(default)]
+    pub earlier: bool,
 }
 
 /// What a driver can do. What is missing is shown as a risk on the proposal, never hidden.
@@ -315,6 +318,12 @@ pub trait Mover: Send + Sync {
 
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
+
+    /// Whether its discovery is the truth about owners, so that our record follows where it changed without
+    /// us. By default that is so where the system itself votes; else a difference is for a person.
+    fn says_the_owner(&self) -> bool {
+        self.capabilities().system_votes
+    }
 
     /// How long its fence may hold, where that is longer than the configured budget by nature: a process
     /// that is stopped in good order, for example.

@@ -60,6 +60,7 @@ impl Reads {
             compared,
             mismatches: differing.len() as u64,
             examples: differing.iter().take(20).map(|d| (*d).clone()).collect(),
+            earlier: false,
         };
         (side(|r| r.source_ms), side(|r| r.destination_ms))
     }

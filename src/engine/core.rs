@@ -21,6 +21,7 @@ use super::failures::{Failure, Failures, Label, Origin};
 use super::inventory::Inventory;
 use super::observe::Pulled;
 use super::options::EngineOptions;
+use super::ownership::Ownership;
 
 /// What a core is made of.
 pub struct Parts {
@@ -78,6 +79,8 @@ pub struct Core {
     pub(super) next_proposal: u64,
     /// What happened to each partition of late, newest last, at most 20.
     pub(super) events: HashMap<PartitionId, Vec<(Timestamp, String)>>,
+    /// Records of owners against what systems say.
+    pub(super) ownership: Ownership,
     /// Hosts whose heartbeat is lost.
     pub(super) silent: std::collections::BTreeSet<HostId>,
     /// Partitions that a replay takes to be emptied; none in an engine that runs.
@@ -148,11 +151,13 @@ impl Core {
             snapshot,
             next_proposal,
             events: HashMap::new(),
+            ownership: Ownership::default(),
             silent: std::collections::BTreeSet::new(),
             assumed: std::collections::BTreeSet::new(),
         };
         if let Some(runner) = &core.runner {
             core.inventory.owners = runner.owners().await?;
+            core.ownership = Ownership::new(&core.inventory.owners);
         }
         core.see_migrations(now);
         core.publish(now);
@@ -236,6 +241,7 @@ impl Core {
         self.label_outcomes(now).await;
         self.show_world(&topology, now);
         self.decide(&topology, now).await?;
+        self.record_hosts(&topology, now).await?;
         self.snapshot.cycle_ms = started.elapsed().as_secs_f64() * 1000.0;
         self.snapshot.next_cycle = now + self.options.interval;
         self.refresh_rows(&topology);

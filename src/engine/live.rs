@@ -165,7 +165,11 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
                 }
             }
             Some((class, result)) = discoveries.recv() => {
-                core.discovery(class, result, clock.now());
+                let now = clock.now();
+                core.discovery(class.clone(), result, now);
+                if let Err(error) = core.follow_owners(&class, now).await {
+                    core.store_failed(&error, now);
+                }
             }
             Ok(()) = source_status.changed() => {
                 let now = source_status.borrow_and_update().clone();

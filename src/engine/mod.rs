@@ -16,6 +16,7 @@ pub mod live;
 mod moves;
 pub mod observe;
 pub mod options;
+mod ownership;
 pub mod picture;
 mod publish;
 mod recorded;

@@ -57,6 +57,8 @@ const ERROR_EFFECT: f64 = 0.005;
 /// A latency that is higher by less than so many milliseconds is no effect, however significant: on one
 /// network a hop costs as much.
 const LATENCY_EFFECT: f64 = 0.2;
+/// The same where the source was measured before and not in the same minutes.
+const LATENCY_EFFECT_EARLIER: f64 = 5.0;
 
 /// Judges what was measured.
 pub fn judge(source: &CanarySample, destination: &CanarySample, bounds: Bounds) -> Judgement {
@@ -144,7 +146,8 @@ fn latency(source: &CanarySample, destination: &CanarySample, bounds: Bounds, le
     let chance = mann_whitney(&a, &b);
     let shift = hodges_lehmann(&a, &b);
     let tolerance = bounds.tolerance.max(0.0);
-    let allowed = |of: f64| (tolerance * quantile(&a, of)).max(LATENCY_EFFECT);
+    let least = if source.earlier { LATENCY_EFFECT_EARLIER } else { LATENCY_EFFECT };
+    let allowed = |of: f64| (tolerance * quantile(&a, of)).max(least);
     let tail = quantile(&b, 0.99) - quantile(&a, 0.99) > allowed(0.99);
     let shifted = chance < level && shift > allowed(0.5);
     // The tail alone decides only where there are enough samples for a 99th percentile.
@@ -281,6 +284,17 @@ mod tests {
         assert_eq!(judgement.ruling, Ruling::Pass, "{}", judgement.why);
         let slow = sample(&mut random, 2000, 0.4, 0);
         assert_eq!(judge(&a, &slow, BOUNDS).ruling, Ruling::Fail);
+    }
+
+    #[test]
+    fn what_was_measured_at_another_time_is_compared_less_strictly() {
+        let mut random = Random::new(8);
+        let (mut a, b) = (sample(&mut random, 200, 1.0, 0), sample(&mut random, 200, 2.5, 0));
+        assert_eq!(judge(&a, &b, BOUNDS).ruling, Ruling::Fail);
+        a.earlier = true;
+        assert_eq!(judge(&a, &b, BOUNDS).ruling, Ruling::Pass);
+        assert_eq!(judge(&a, &sample(&mut random, 200, 20.0, 0), BOUNDS).ruling, Ruling::Fail);
+        assert_eq!(judge(&a, &sample(&mut random, 200, 1.0, 30), BOUNDS).ruling, Ruling::Fail, "errors");
     }
 
     #[test]

@@ -15,22 +15,25 @@ use crate::fleet::{Clock, Share, SystemClock, Timestamp};
 
 /// Rows that are chosen anew together.
 const CHOSEN: usize = 50;
+/// A schema without a row is looked at again after this time.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// What is read of a schema without a row: that both sides answer is an answer, too.
+const NO_ROW: &str = "SELECT 'no row'";
 
 /// Starts reading `rate` rows a second on both sides.
 fn start(mover: PostgresMover, job: Job, rate: u32) -> Sampler {
     Sampler::start(rate, |mut beat, reads| async move {
         let mut rows: Vec<(Table, Vec<String>)> = Vec::new();
-        loop {
+        let mut empty_since: Option<Instant> = None;
+        for turn in 0u64.. {
             beat.tick().await;
             let Ok(stage) = mover.stage(&job) else { return };
-            if rows.is_empty() {
+            if rows.is_empty() && empty_since.is_none_or(|since| since.elapsed() > LOOK_AGAIN) {
                 rows = choose(&mover, &stage).await.unwrap_or_default();
+                empty_since = rows.is_empty().then(Instant::now);
             }
-            let Some((table, key)) = rows.pop() else {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
-            };
-            reads.keep(one_read(&mover, &stage, &job, &table, key).await);
+            let row = rows.pop();
+            reads.keep(one_read(&mover, &stage, &job, row, turn.is_multiple_of(2)).await);
         }
     })
 }
@@ -51,20 +54,38 @@ async fn choose(mover: &PostgresMover, stage: &Stage) -> Result<Vec<(Table, Vec<
     Ok(rows.into_iter().map(|(_, table, key)| (table, key)).collect())
 }
 
-async fn one_read(mover: &PostgresMover, stage: &Stage, job: &Job, table: &Table, key: Vec<String>) -> Read {
+/// Reads one row on both sides, or asks both for an answer where there is none.
+async fn one_read(
+    mover: &PostgresMover,
+    stage: &Stage,
+    job: &Job,
+    row: Option<(Table, Vec<String>)>,
+    source_first: bool,
+) -> Read {
     let at = SystemClock.now();
     // Connections first: they are no part of a read.
     let sessions = tokio::join!(mover.session(&stage.source), mover.session(&stage.destination));
-    let sql = format!(
-        "SELECT {} FROM ONLY {} AS r WHERE {}",
-        row_hash(table, "r"),
-        qualified(&stage.schema, &table.name),
-        by_key(table, std::slice::from_ref(&key))
+    let sql = row.as_ref().map_or_else(
+        || NO_ROW.to_string(),
+        |(table, key)| {
+            format!(
+                "SELECT {} FROM ONLY {} AS r WHERE {}",
+                row_hash(table, "r"),
+                qualified(&stage.schema, &table.name),
+                by_key(table, std::slice::from_ref(key))
+            )
+        },
     );
-    let source = timed(sessions.0, &sql).await;
-    let destination = timed(sessions.1, &sql).await;
+    // In turns: who is asked second finds the processor awake.
+    let (source, destination) = if source_first {
+        let source = timed(sessions.0, &sql).await;
+        (source, timed(sessions.1, &sql).await)
+    } else {
+        let destination = timed(sessions.1, &sql).await;
+        (timed(sessions.0, &sql).await, destination)
+    };
     let mut differs = None;
-    if let (Some((a, _)), Some((b, _))) = (&source, &destination)
+    if let (Some((a, _)), Some((b, _)), Some((table, key))) = (&source, &destination, row)
         && a != b
     {
         // Written to in between, most likely: look again until it is certain. After the switch the
@@ -72,7 +93,7 @@ async fn one_read(mover: &PostgresMover, stage: &Stage, job: &Job, table: &Table
         let opened = mover.opened(job, stage).await.unwrap_or(false);
         let stage = if opened { mover.stage(&job.mirrored(job.generation)) } else { mover.stage(job) };
         if let Ok(stage) = stage
-            && let Ok((_, found)) = look_at(mover, &stage, table, vec![key]).await
+            && let Ok((_, found)) = look_at(mover, &stage, &table, vec![key]).await
         {
             differs = found.into_iter().next();
         }

@@ -156,6 +156,11 @@ impl Mover for ServiceMover {
         }
     }
 
+    /// Where it runs is where it is; there is no data that could be elsewhere.
+    fn says_the_owner(&self) -> bool {
+        true
+    }
+
     /// Where only one may run, the stop and the start of a process lie within the fence.
     fn fence_budget(&self) -> Option<Span> {
         (self.options.instances == Instances::One)
@@ -241,9 +246,11 @@ impl Mover for ServiceMover {
     fn artifacts(&self, job: &Job, action: &Action) -> Vec<Artifact> {
         let seen = self.seen();
         let mine = seen.started.contains(&(job.migration, job.destination.clone()));
+        // The way back leads to what ran before.
+        let owns = seen.owners.get(&job.workload) == Some(&job.destination);
         let there = seen.running.get(&job.workload).is_some_and(|r| r.contains(&job.destination));
         match action {
-            Action::Prepare if mine || !there => vec![Artifact {
+            Action::Prepare if (mine || !there) && !owns => vec![Artifact {
                 kind: INSTANCE.into(),
                 name: format!("{} fs_{}", job.workload, job.key("prepare")),
                 partition: job.destination.clone(),

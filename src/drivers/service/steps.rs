@@ -112,7 +112,7 @@ impl ServiceMover {
             if !seen.before.contains_key(&job.migration)
                 && let Some(sampler) = seen.samplers.get(&job.migration)
             {
-                let before: CanarySample = sampler.since(Timestamp(0)).0;
+                let before = CanarySample { earlier: true, ..sampler.since(Timestamp(0)).0 };
                 seen.before.insert(job.migration, before);
             }
         }

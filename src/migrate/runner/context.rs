@@ -127,7 +127,7 @@ pub struct World {
 /// What all migrations of one engine share.
 pub(super) struct Context {
     /// Written to by [`Context::write`] alone, so that no journal write goes unobserved.
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) epoch: Epoch,
     /// Called through [`Context::mover`] and [`Context::router`], so that no call goes unobserved.
     movers: BTreeMap<String, Arc<dyn Mover>>,

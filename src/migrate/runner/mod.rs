@@ -6,6 +6,7 @@
 //! once, a tick is deterministic.
 
 mod admit;
+mod adopt;
 mod context;
 mod drive;
 mod log;

@@ -64,6 +64,7 @@ impl Samples {
             compared: 12,
             mismatches: 0,
             examples: Vec::new(),
+            earlier: false,
         };
         Self { normal: make(1.0), slow: make(9.0) }
     }

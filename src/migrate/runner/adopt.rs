@@ -1,0 +1,53 @@
+//! Follows a system whose owner changed without us (its own failover, a person's hand): the record says
+//! so one generation later. Without that, every plan for the workload would be stale for ever.
+
+use super::Runner;
+use super::drive::json;
+use crate::fleet::{Epoch, Generation, HostId, PartitionId, Timestamp, WorkloadId};
+use crate::migrate::owner::{Owner, OwnerMode, owner_key};
+use crate::state::{Compare, Op, StoreError, Txn, TxnOutcome, claims, leadership};
+
+impl Runner {
+    /// The epoch under which it acts.
+    pub fn epoch(&self) -> Epoch {
+        self.context.epoch
+    }
+
+    /// Records that `to` on `host` owns the workload, and the claim with it, where the record still is `seen`
+    /// and no migration holds it. The new generation, or `None` where the record is another by now.
+    ///
+    /// # Errors
+    /// As every call of the store.
+    pub async fn adopt(
+        &self,
+        workload: &WorkloadId,
+        seen: &Owner,
+        to: &PartitionId,
+        host: &HostId,
+        now: Timestamp,
+    ) -> Result<Option<Generation>, StoreError> {
+        let store = &self.context.store;
+        let key = owner_key(workload);
+        let Some(entry) = store.get(&key).await? else { return Ok(None) };
+        let stands = serde_json::from_slice::<Owner>(&entry.value).is_ok_and(|owner| owner == *seen);
+        if !stands || seen.migration.is_some() {
+            return Ok(None);
+        }
+        let generation = Generation(seen.generation.0 + 1);
+        let owner = Owner { owner: to.clone(), generation, mode: OwnerMode::Active, migration: None };
+        let claim = store.get(&claims::claim_key(workload)).await?;
+        let (claimed, claim) = claims::transfer_within(workload, claim.as_ref(), host, generation, now);
+        let txn = Txn {
+            compares: vec![
+                leadership::guard(self.context.epoch),
+                Compare::Modified(key.clone(), entry.modified),
+                claimed,
+            ],
+            ops: vec![Op::Put(key, json(&owner)), claim],
+        };
+        match store.txn(txn).await? {
+            TxnOutcome::Committed(_) => Ok(Some(generation)),
+            TxnOutcome::Conflict { .. } => Ok(None),
+        }
+    }
+}
