@@ -412,11 +412,22 @@ impl Draft {
         }
     }
 
+    /// The owner is being changed, or was changed to a destination that is not open yet: nobody takes
+    /// writes until it is, and from it alone is there a way back.
+    fn owned_by_nobody(&self) -> bool {
+        let opens = |act: &Act| matches!(act.deed, Deed::Mover { action: Action::Open });
+        match self.s.phase {
+            Phase::Committing => true,
+            Phase::Redirecting => self.s.queue.iter().any(opens),
+            _ => false,
+        }
+    }
+
     /// Does what a person wished, as soon as it is safe.
     pub(super) fn settle(&mut self) {
         let unresolved = self.s.todo == Todo::Probe;
         match self.s.wish.clone() {
-            Some(Wish::RollBack { actor }) if !unresolved && self.s.phase != Phase::Committing => {
+            Some(Wish::RollBack { actor }) if !unresolved && !self.owned_by_nobody() => {
                 if self.s.phase.is_end()
                     || matches!(
                         self.s.phase,

@@ -159,6 +159,10 @@ impl System {
             }
             Action::Commit => load.vote(job),
             Action::Open => load.open_at(job),
+            // As with every real system: from a place that takes no writes nothing comes back.
+            Action::EnableReverse if load.open.get(&job.destination).is_none_or(|g| *g < job.generation) => {
+                return refuse(Retry::Retryable, "the destination is not open yet");
+            }
             Action::EnableReverse => {
                 load.stream = Some((job.destination.clone(), job.source.clone(), now));
                 load.reverse_proved = true;

@@ -3,7 +3,7 @@
 //! Does: `open` at the destination for the new generation, then every router sends everything there.
 //! Deadline: the usual limit, then an alert while it goes on: after the commit the only way is
 //! forward or the mirrored rollback. Recovery: probe, converge to the owner record. Rollback:
-//! ROLLING_BACK_POST.
+//! ROLLING_BACK_POST, as soon as the destination is open; before that nobody takes writes.
 
 use super::{Rules, keep_trying, late_but_forward};
 use crate::drivers::Action;
