@@ -14,7 +14,7 @@ use crate::api::Access;
 use crate::config::{Config, TelemetrySource};
 use crate::drivers::Router;
 use crate::fleet::{Span, SystemClock, Topology};
-use crate::state::{RedbStore, Store};
+use crate::state::Store;
 
 /// Longest wait for one connection.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -124,7 +124,7 @@ async fn state(config: &Config) -> Finding {
             }
         };
     }
-    match RedbStore::open(&path) {
+    match place::open_state(&config.engine.data_dir) {
         Ok(store) => match store.revision().await {
             Ok(revision) => {
                 finding("state", Verdict::Well, format!("{} at revision {revision}", path.display()))

@@ -20,7 +20,7 @@ use crate::engine::{Core, Live, Parts, Surroundings};
 use crate::fleet::{Clock, SteadyClock, SystemClock};
 use crate::protocol::client::RemoteLink;
 use crate::protocol::{Intake, Link};
-use crate::state::{Leadership, RedbStore, Single, Store};
+use crate::state::{Leadership, Single, Store};
 use crate::telemetry::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::telemetry::influx::{InfluxSink, InfluxSource};
 use crate::telemetry::{Sink, Source};
@@ -86,8 +86,7 @@ pub async fn open(named: Option<&Path>) -> Result<Opened> {
             "this needs a configuration: pass --config FILE, or write foreshift.toml (config.example.toml explains every key)"
         );
     };
-    let state = place::state_file(&config.engine.data_dir);
-    match RedbStore::open(&state) {
+    match place::open_state(&config.engine.data_dir) {
         Ok(store) => Ok(Opened::Own(Box::new(start_on(config, Arc::new(store)).await?))),
         Err(error) => {
             let url = format!("http://{}", config.engine.listen);
@@ -104,8 +103,7 @@ pub async fn open(named: Option<&Path>) -> Result<Opened> {
 /// # Errors
 /// Where a part cannot be started; the error says which and why.
 pub async fn start(config: Config) -> Result<Running> {
-    let state = place::state_file(&config.engine.data_dir);
-    let store = Arc::new(RedbStore::open(&state)?);
+    let store = Arc::new(place::open_state(&config.engine.data_dir)?);
     start_on(config, store).await
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::place;
 use crate::engine::failures::{Failure, Failures, Label, Origin};
 use crate::fleet::{Clock, SystemClock, Timestamp};
-use crate::state::{RedbStore, Store};
+use crate::state::Store;
 
 /// Arguments of `foreshift failures`.
 #[derive(Args, Debug)]
@@ -122,7 +122,7 @@ pub fn run(args: FailuresArgs, config: Option<&Path>) -> Result<ExitCode> {
         None => place::load(config)?.map(|(_, c)| c.engine.data_dir).unwrap_or_else(place::default_data_dir),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let store = RedbStore::open(&place::state_file(&dir))?;
+    let store = place::open_state(&dir)?;
     runtime.block_on(act(args.act, &store))
 }
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::config::Config;
+use crate::fleet::{Clock, Revision, SystemClock};
 use crate::predict::train::Registry;
+use crate::state::{RedbStore, StoreError};
 
 /// The configuration that was named, else `foreshift.toml` here, else
 /// `~/.config/foreshift/config.toml`; `None` where there is none.
@@ -43,6 +45,16 @@ pub fn default_data_dir() -> PathBuf {
 /// The file of the embedded state within a data directory.
 pub fn state_file(dir: &Path) -> PathBuf {
     dir.join("state.redb")
+}
+
+/// Opens the embedded state within a data directory; where there is none it begins with the time, so
+/// that its epochs are above those of one that was lost.
+///
+/// # Errors
+/// As [`RedbStore::open`].
+pub fn open_state(dir: &Path) -> Result<RedbStore, StoreError> {
+    let now = u64::try_from(SystemClock.now().0).unwrap_or(0);
+    RedbStore::open_from(&state_file(dir), Revision(now))
 }
 
 /// The folder of the embedded time series within a data directory.

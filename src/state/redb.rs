@@ -51,12 +51,22 @@ impl RedbStore {
     /// `Unavailable` where another process has it open or the disk refuses; `Corrupt` where the
     /// file is not a store.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_from(path, Revision(0))
+    }
+
+    /// The same; a file that has to be made goes on after `first`. Epochs are revisions, and the systems
+    /// remember the highest that they saw: an engine that begins with the time as its first revision is
+    /// obeyed also where its predecessor's file was lost.
+    ///
+    /// # Errors
+    /// As [`RedbStore::open`].
+    pub fn open_from(path: &Path, first: Revision) -> Result<Self, StoreError> {
         if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent)
                 .map_err(|e| unavailable(path, format!("cannot make its directory: {e}")))?;
         }
         let database = guarded(path, || Builder::new().set_cache_size(CACHE_BYTES).create(path))?;
-        let revision = prepare(&database).map_err(|e| corrupt(path, &e.to_string()))?;
+        let revision = prepare(&database, first).map_err(|e| corrupt(path, &e.to_string()))?;
         let shared = Arc::new(Shared {
             database,
             place: path.to_path_buf(),
@@ -137,12 +147,19 @@ fn corrupt(path: &Path, detail: &str) -> StoreError {
 }
 
 /// Makes the tables and reads the newest revision.
-fn prepare(database: &Database) -> Result<u64, redb::Error> {
+fn prepare(database: &Database, first: Revision) -> Result<u64, redb::Error> {
     let txn = database.begin_write()?;
     let revision = {
         txn.open_table(ENTRIES)?;
-        let meta = txn.open_table(META)?;
-        meta.get("revision")?.map_or(0, |v| v.value())
+        let mut meta = txn.open_table(META)?;
+        let known = meta.get("revision")?.map(|v| v.value());
+        match known {
+            Some(known) => known,
+            None => {
+                meta.insert("revision", first.0)?;
+                first.0
+            }
+        }
     };
     txn.commit()?;
     Ok(revision)
