@@ -19,6 +19,7 @@ pub mod evacuate;
 pub mod eval;
 pub mod failures;
 pub mod journal;
+pub mod leaks;
 pub mod logging;
 pub mod models;
 pub mod moving;
@@ -88,6 +89,8 @@ pub enum Command {
     Failures(failures::FailuresArgs),
     /// The journal of everything that was done: verify its chain, show it.
     Journal(journal::JournalArgs),
+    /// What earlier migrations left in the systems: list, remove.
+    Leaks(leaks::LeaksArgs),
     /// Models that were trained here: list, put into use, take back.
     Models(versions::ModelsArgs),
     /// The migration machine under faults, crashes and leader changes, by seed.
@@ -133,6 +136,7 @@ pub fn run(cli: Cli) -> ExitCode {
             args.store.get_or_insert_with(|| place::state_file(&dir));
             Ok(journal::run(&args, &mut std::io::stdout().lock())?)
         }),
+        Some(Command::Leaks(args)) => leaks::run(&args, config),
         Some(Command::Models(args)) => versions::run(&args, config),
         Some(Command::Simulate(args)) => {
             simulate::run(&args, &mut std::io::stdout().lock()).map_err(Into::into)

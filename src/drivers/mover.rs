@@ -146,6 +146,15 @@ pub struct Artifact {
     pub partition: PartitionId,
 }
 
+impl Artifact {
+    /// Whether its name is one that only we give: `fs_` and the sixteen hexadecimal digits of
+    /// [`Job::key`].
+    pub fn is_ours(&self) -> bool {
+        let digits = self.name.strip_prefix("fs_").unwrap_or_default();
+        digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    }
+}
+
 /// When the ledger removes an artifact.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -379,4 +388,20 @@ pub trait Mover: Send + Sync {
     /// # Errors
     /// Where the system cannot be asked.
     async fn leaks(&self) -> Result<Vec<Artifact>, DriverError>;
+
+    /// Takes away an artifact that [`Mover::leaks`] found and no journal knows, by name alone; done
+    /// again it changes nothing. Whoever calls makes certain that no migration uses it; what may be
+    /// the only place of a workload is refused all the same.
+    ///
+    /// # Errors
+    /// As [`Mover::perform`]; `Permanent` where a person has to decide.
+    async fn reap(&self, artifact: &Artifact, permit: &Permit) -> Result<Answer, DriverError> {
+        let _ = permit;
+        Err(DriverError::new(
+            super::error::Retry::Permanent,
+            self.class(),
+            format!("removing {} {}", artifact.kind, artifact.name),
+            "this driver takes nothing away by name alone; take it away by hand",
+        ))
+    }
 }

@@ -16,7 +16,7 @@ use super::link::{self, EngineLink, LoopEnds};
 use super::observe::{self, Delivery, PullOptions};
 use super::write_back;
 use crate::alert::Notifier;
-use crate::drivers::Mover;
+use crate::drivers::{Artifact, Mover};
 use crate::fleet::{Clock, Topology};
 use crate::protocol::Snapshot;
 use crate::telemetry::{Sink, Source, SourceStatus};
@@ -29,6 +29,8 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(50);
 /// Longest time for coming to a safe point at the end.
 const SAFE_POINT: Duration = Duration::from_secs(4);
+/// Between two looks for what was left behind.
+const BETWEEN_LEAK_SCANS: Duration = Duration::from_secs(3600);
 /// Longest time that one discovery may take.
 const DISCOVERY_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -101,6 +103,19 @@ async fn discover(
     }
 }
 
+/// Looks for what was left behind, at the start and every hour.
+async fn look_for_leaks(class: String, mover: Arc<dyn Mover>, left: mpsc::Sender<(String, Vec<Artifact>)>) {
+    loop {
+        // Where it cannot be asked, discovery says so.
+        if let Ok(Ok(found)) = tokio::time::timeout(DISCOVERY_DEADLINE, mover.leaks()).await
+            && left.send((class.clone(), found)).await.is_err()
+        {
+            return;
+        }
+        tokio::time::sleep(BETWEEN_LEAK_SCANS).await;
+    }
+}
+
 async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: CancellationToken) {
     let clock = around.clock.clone();
     let (delivered, mut deliveries) = mpsc::channel::<Delivery>(2);
@@ -108,9 +123,11 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(observe::pull_for_ever(around.source.clone(), clock.clone(), around.pull, delivered, status));
     let (found, mut discoveries) = mpsc::channel(8);
+    let (left, mut leaks) = mpsc::channel(8);
     let every = around.every.max(SHORTEST);
     for (class, mover) in &around.movers {
         tasks.spawn(discover(class.clone(), mover.clone(), every, found.clone()));
+        tasks.spawn(look_for_leaks(class.clone(), mover.clone(), left.clone()));
     }
     let (batches, waiting) = write_back::queue();
     let (failing, mut sink_status) = watch::channel(None);
@@ -171,6 +188,7 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
                     core.store_failed(&error, now);
                 }
             }
+            Some((class, found)) = leaks.recv() => core.left_behind(&class, found, clock.now()).await,
             Ok(()) = source_status.changed() => {
                 let now = source_status.borrow_and_update().clone();
                 changed = core.source_status(&now, clock.now());

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::core::Core;
+use crate::drivers::Artifact;
 use crate::fleet::{MigrationId, Phase, PredictionState, Timestamp, Topology};
 use crate::migrate::runner::World;
 use crate::migrate::{Approval, Authority, OperatorCommand, Runner};
@@ -83,6 +84,27 @@ impl Core {
             unknown: of(PredictionState::Unknown),
             frozen: self.frozen.clone(),
         });
+    }
+
+    /// A driver found these of ours in its systems: people are told of what no running migration knows.
+    pub(super) async fn left_behind(&mut self, class: &str, found: Vec<Artifact>, now: Timestamp) {
+        let Some(runner) = &self.runner else { return };
+        let left = match runner.unknown(found).await {
+            Ok(left) => left,
+            Err(error) => return self.store_failed(&error, now),
+        };
+        let subject = format!("driver {class}");
+        let Some(one) = left.first() else { return self.alerts.clear(now, &subject, "leaks") };
+        let text = format!(
+            "{} left behind by earlier migrations, {} {} on {} for one: `foreshift leaks` shows them and takes \
+             them away while no engine runs",
+            left.len(),
+            one.kind,
+            one.name,
+            one.partition
+        );
+        tracing::warn!(class, count = left.len(), first = %one.name, "left behind by earlier migrations");
+        self.alerts.raise(now, Severity::Warning, &subject, "leaks", text);
     }
 
     /// Waits until a driver's call that is under way is done.

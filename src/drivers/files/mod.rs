@@ -350,6 +350,29 @@ impl Mover for FilesMover {
         found.sort();
         Ok(found)
     }
+
+    async fn reap(&self, artifact: &Artifact, _permit: &Permit) -> Result<Answer, DriverError> {
+        let path = workshop(self.root(&artifact.partition)?).join(&artifact.name);
+        let refuse = |why: String| {
+            let system = format!("files {}", path.display());
+            Err(DriverError::new(Retry::Permanent, system, "removing it by name alone", why))
+        };
+        if !artifact.is_ours() {
+            return refuse("its name is none that we give".into());
+        }
+        // A mark comes into the workshop right before the exchange, or with what stood there before it.
+        if path.join(tree::MARK).is_file() {
+            let mark = owner::read(&path).map_err(|e| failed("reading its mark", &path, &e))?;
+            if mark.mode != Mode::Standby {
+                return refuse(format!(
+                    "it may be the newest state of a workload ({}): compare it with the roots, then move it away \
+                     by hand",
+                    mark.generation
+                ));
+            }
+        }
+        steps::cleanup(&path)
+    }
 }
 
 impl FilesMover {

@@ -15,6 +15,7 @@ mod discover;
 mod options;
 mod prepare;
 mod probe;
+mod reap;
 mod session;
 mod stage;
 mod stream;
@@ -168,5 +169,9 @@ impl Mover for PostgresMover {
 
     async fn leaks(&self) -> Result<Vec<Artifact>, DriverError> {
         self.scan().await
+    }
+
+    async fn reap(&self, artifact: &Artifact, _permit: &Permit) -> Result<Answer, DriverError> {
+        self.reap_one(artifact).await
     }
 }

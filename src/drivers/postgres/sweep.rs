@@ -6,7 +6,7 @@ use super::stage::{Names, Stage, qualified, refuse, tables};
 use super::{PostgresMover, digest, done, stream, working};
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::{Action, Answer, Artifact, Job, Probe};
-use crate::fleet::{PartitionId, Span};
+use crate::fleet::{PartitionId, Span, WorkloadId};
 
 /// Kinds of artifacts.
 pub(super) const DIGEST: &str = "digest";
@@ -15,7 +15,7 @@ pub(super) const PUBLICATION: &str = "publication";
 pub(super) const SLOT: &str = "replication_slot";
 pub(super) const SUBSCRIPTION: &str = "subscription";
 /// Ending a subscription may have to wait for its publisher.
-const UNSUBSCRIBE: Span = Span::seconds(8);
+pub(super) const UNSUBSCRIBE: Span = Span::seconds(8);
 
 /// What an action makes, in the order in which it is made; it goes the other way round.
 pub(super) fn artifacts(job: &Job, action: &Action) -> Vec<Artifact> {
@@ -89,7 +89,6 @@ impl PostgresMover {
 
     /// Removes a copy that no longer is to be, only where it is certain that it owns nothing.
     async fn remove_copy(&self, session: &Session, job: &Job, name: &str) -> Result<(), DriverError> {
-        let doing = "removing the copy";
         let stage = self.stage(job)?;
         let Some(mark) = self.mark(session, &job.workload).await? else { return Ok(()) };
         if mark.made_by != name {
@@ -98,22 +97,32 @@ impl PostgresMover {
         if mark.mode != "standby" {
             self.other_owns(session, job, &stage, mark.generation).await?;
         }
-        let sql =
-            format!("SELECT made FROM foreshift.owner WHERE workload = {}", literal(job.workload.as_str()));
+        self.drop_copy(session, &job.workload, &stage.schema).await
+    }
+
+    /// Drops what a copy made, and says in its mark that it is none any more.
+    pub(super) async fn drop_copy(
+        &self,
+        session: &Session,
+        workload: &WorkloadId,
+        schema: &str,
+    ) -> Result<(), DriverError> {
+        let doing = "removing the copy";
+        let sql = format!("SELECT made FROM foreshift.owner WHERE workload = {}", literal(workload.as_str()));
         let made = session.one(doing, &sql).await?.text(0).to_string();
         let names: Vec<String> =
-            tables(session, &stage.schema).await?.iter().map(|t| qualified(&stage.schema, &t.name)).collect();
-        let row = literal(job.workload.as_str());
+            tables(session, schema).await?.iter().map(|t| qualified(schema, &t.name)).collect();
+        let row = literal(workload.as_str());
         let forget = format!("DELETE FROM foreshift.owner WHERE workload = {row}");
         let keep = format!(
             "UPDATE foreshift.owner SET mode = 'standby', made_by = NULL, made = 'nothing' WHERE workload = {row}"
         );
         let sql = match made.as_str() {
-            "schema" => format!("DROP SCHEMA IF EXISTS {} CASCADE; {forget}", ident(&stage.schema)),
+            "schema" => format!("DROP SCHEMA IF EXISTS {} CASCADE; {forget}", ident(schema)),
             // The schema stood there empty: all that is in it came with the copy.
             "tables" => {
                 let mut drops = String::new();
-                for line in session.ask(doing, &objects(&stage.schema)).await? {
+                for line in session.ask(doing, &objects(schema)).await? {
                     drops.push_str(&format!("DROP {} IF EXISTS {} CASCADE; ", line.text(0), line.text(1)));
                 }
                 format!("{drops}{forget}")

@@ -183,4 +183,8 @@ impl Mover for RedisMover {
     async fn leaks(&self) -> Result<Vec<Artifact>, DriverError> {
         self.marked().await
     }
+
+    async fn reap(&self, artifact: &Artifact, _permit: &Permit) -> Result<Answer, DriverError> {
+        self.reap_mark(artifact).await
+    }
 }

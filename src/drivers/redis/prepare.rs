@@ -213,6 +213,22 @@ impl RedisMover {
         Ok(done(format!("{} is gone from {address}", artifact.name)))
     }
 
+    /// Takes a mark away by name alone, and with it restores what it changed. What the node is stays: a
+    /// replica that nobody waits for any more does no harm.
+    pub(super) async fn reap_mark(&self, artifact: &Artifact) -> Result<Answer, DriverError> {
+        let address = self.address_of(&artifact.partition).await?;
+        let mark = self.nodes.marks(&address).await?.into_iter().find(|m| m.name == artifact.name);
+        let Some(mark) = mark.filter(|_| artifact.kind == KIND && artifact.is_ours()) else {
+            return Ok(done(format!("there is no {} {} on {address}", artifact.kind, artifact.name)));
+        };
+        self.nodes.unmark(&address, &artifact.name).await?;
+        let stays = match mark.made_replica {
+            true => "; it was made a replica and stays one: CLUSTER RESET there empties it",
+            false => "",
+        };
+        Ok(done(format!("the settings of {address} are as before{stays}")))
+    }
+
     async fn address_of(&self, partition: &PartitionId) -> Result<String, DriverError> {
         let census = self.census().await?;
         let node = census.newest().and_then(|v| v.nodes.iter().find(|n| &self.partition_of(n) == partition));

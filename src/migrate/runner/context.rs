@@ -256,6 +256,25 @@ impl Context {
         self.routers.get(class).map(|router| Routing { context: self, router: &**router })
     }
 
+    /// What every mover finds of ours in its systems.
+    pub(super) async fn scan(&self) -> Vec<(String, Result<Vec<Artifact>, DriverError>)> {
+        let mut found = Vec::new();
+        for (class, mover) in &self.movers {
+            found.push((class.clone(), mover.leaks().await));
+        }
+        found
+    }
+
+    /// Takes away what no migration knows; `None` where there is no mover of that class.
+    pub(super) async fn reap(&self, class: &str, artifact: &Artifact) -> Option<Result<Answer, DriverError>> {
+        let permit = Permit::mint_for_runner(self.epoch, "a leak");
+        Some(self.movers.get(class)?.reap(artifact, &permit).await)
+    }
+
+    pub(super) fn place(&self) -> String {
+        self.store.place()
+    }
+
     /// Lets something happen, observed.
     async fn around<T>(&self, state: &State, what: What, happens: impl Future<Output = T>) -> T {
         let Some(observer) = &self.options.observer else { return happens.await };
@@ -265,7 +284,7 @@ impl Context {
         came
     }
 
-    /// The right to perform one action of an approved plan. This is the one place that mints it.
+    /// The right to perform one action of an approved plan. Beside [`Context::reap`] nothing mints it.
     pub(super) fn permit(&self, plan: &Plan) -> Permit {
         Permit::mint_for_runner(self.epoch, plan.hash.hex())
     }

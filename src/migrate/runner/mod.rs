@@ -9,6 +9,7 @@ mod admit;
 mod adopt;
 mod context;
 mod drive;
+mod leaks;
 mod log;
 mod machine;
 pub mod moments;
@@ -25,6 +26,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
 pub use context::{Options, Planted, World};
+pub use leaks::Found;
 
 use self::context::Context;
 use self::log::Log;

@@ -1,0 +1,92 @@
+//! Taking away by name alone what no journal knows any more. What a subscription, slot, publication or
+//! digest is follows from its name; a copy goes only where another cluster certainly owns the workload.
+
+use super::session::{Session, literal};
+use super::stage::refuse;
+use super::sweep::{COPY, DIGEST, PUBLICATION, SLOT, SUBSCRIPTION, UNSUBSCRIBE};
+use super::{PostgresMover, digest, done, stream, working};
+use crate::drivers::error::DriverError;
+use crate::drivers::mover::{Answer, Artifact};
+use crate::fleet::WorkloadId;
+
+const DOING: &str = "removing it by name alone";
+
+impl PostgresMover {
+    /// Takes one artifact away; where it is gone nothing is done.
+    pub(super) async fn reap_one(&self, artifact: &Artifact) -> Result<Answer, DriverError> {
+        let address = self.address_of(&artifact.partition)?;
+        let name = artifact.name.as_str();
+        if !artifact.is_ours() {
+            return refuse(&address, DOING, format!("{name} is no name that we give"));
+        }
+        let session = self.session(&address).await?;
+        match artifact.kind.as_str() {
+            SUBSCRIPTION => stream::unsubscribe(&session, name, UNSUBSCRIBE).await?,
+            PUBLICATION => stream::unpublish(&session, name).await?,
+            SLOT => {
+                if !stream::drop_slot(&session, name).await? {
+                    return Ok(working(format!("{name} to be let go by who reads from it")));
+                }
+            }
+            DIGEST => self.reap_digest(&session, name).await?,
+            COPY => self.reap_copy(&session, name).await?,
+            kind => {
+                let kinds = [SUBSCRIPTION, PUBLICATION, SLOT, DIGEST, COPY].join(", ");
+                return refuse(&address, DOING, format!("expected one of {kinds}, got {kind}"));
+            }
+        }
+        Ok(done(format!("{} {name} is gone from {address}", artifact.kind)))
+    }
+
+    /// The digest, and the guard of the schema that it was for, where that is written to.
+    async fn reap_digest(&self, session: &Session, name: &str) -> Result<(), DriverError> {
+        let schemas = format!(
+            "SELECT DISTINCT n.nspname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+               JOIN pg_namespace n ON n.oid = c.relnamespace WHERE starts_with(t.tgname, {})",
+            literal(&format!("{name}_"))
+        );
+        let schemas = session.ask(DOING, &schemas).await?;
+        digest::remove(session, name, self.options.lock_timeout).await?;
+        for schema in &schemas {
+            let schema = schema.text(0);
+            let writable = format!(
+                "SELECT 1 FROM foreshift.owner WHERE schema_name = {} AND mode <> 'writable'",
+                literal(schema)
+            );
+            let held = session.ask_if_there(DOING, &writable).await?;
+            if held.is_none_or(|lines| lines.is_empty()) {
+                self.unguard(session, schema).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A copy, only where it is certain that another cluster owns the workload.
+    async fn reap_copy(&self, session: &Session, name: &str) -> Result<(), DriverError> {
+        let sql = format!(
+            "SELECT workload, schema_name, mode, generation FROM foreshift.owner WHERE made_by = {}",
+            literal(name)
+        );
+        let lines = session.ask_if_there(DOING, &sql).await?.unwrap_or_default();
+        let Some(line) = lines.first() else { return Ok(()) };
+        let (workload, schema) = (WorkloadId::from(line.text(0)), line.text(1).to_string());
+        let generation: u64 = line.text(3).parse().unwrap_or(u64::MAX);
+        if line.text(2) != "standby" {
+            let why =
+                format!("{workload} is {} here: it may be its only place; nothing was removed", line.text(2));
+            return refuse(&session.address, DOING, why);
+        }
+        for address in self.options.clusters.iter().filter(|a| **a != session.address) {
+            let other = self.session(address).await?;
+            let owns = self
+                .mark(&other, &workload)
+                .await?
+                .is_some_and(|m| m.mode == "writable" && m.generation >= generation);
+            if owns {
+                return self.drop_copy(session, &workload, &schema).await;
+            }
+        }
+        let why = format!("no other cluster says that it owns {workload} now; nothing was removed");
+        refuse(&session.address, DOING, why)
+    }
+}
