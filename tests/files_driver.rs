@@ -239,6 +239,8 @@ async fn a_deposed_leader_fences_nothing_and_a_fence_lets_go_by_itself() {
     run(&mover, &job, vec![Action::Prepare, Action::Replicate]).await;
     let short = Action::Fence { deadline: SystemClock.now() + Span::millis(100) };
     complete(&mover, &job, short).await;
+    let seal = Action::Fence { deadline: SystemClock.now() + Span::hours(1_000) };
+    assert_eq!(mover.probe(&job, &seal).await, Probe::NotStarted, "what lets go by itself is no seal");
     assert!(matches!(write_to(&roots.path("a"), "cart", |_| Ok(())), Err(NotWritten::NotOwner { .. })));
     let error = mover.perform(&job, &fence(), &permit(4)).await.unwrap_err();
     assert!(error.retry == Retry::Permanent && error.detail.contains("deposed"), "{error}");

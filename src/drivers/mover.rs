@@ -308,6 +308,12 @@ pub enum Answer {
     },
 }
 
+/// Whether a fence until then is a seal: it is not to let go by itself, and on the strength of it the owner
+/// changes. A shorter hold is no proof of it.
+pub(crate) fn is_seal(until: Timestamp, now: Timestamp) -> bool {
+    until - now > Span::hours(24)
+}
+
 /// Done, with words only.
 pub(super) fn done(summary: impl Into<String>) -> Answer {
     Answer::Done(Evidence { summary: summary.into(), ..Evidence::default() })

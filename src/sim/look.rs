@@ -4,6 +4,7 @@
 use super::jobs::{PREPARING, refused};
 use super::track::Reverse;
 use super::world::World;
+use crate::drivers::mover::is_seal;
 use crate::drivers::{Action, DriverError, Evidence, Job, JobStatus, Probe, Retry};
 use crate::fleet::{Bytes, Span, Timestamp};
 
@@ -37,7 +38,11 @@ impl World {
                 let set = track.map_or(0.0, |t| t.share.get());
                 (set - share.get()).abs() < 1e-9
             }
-            Action::Fence { .. } => self.fences.get(&at.workload).is_some_and(|f| f.deadline > now),
+            // A hold that lets go by itself is no seal.
+            Action::Fence { deadline } => self
+                .fences
+                .get(&at.workload)
+                .is_some_and(|f| f.deadline > now && (!is_seal(*deadline, now) || is_seal(f.deadline, now))),
             Action::Unfence => !self.fences.contains_key(&at.workload),
             Action::Commit | Action::Open => {
                 let standing = &self.workloads[at.workload];

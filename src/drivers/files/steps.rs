@@ -9,7 +9,7 @@ use super::owner::{self, Mode, Owner, workshop};
 use super::tree::{self, Comparison, Entry, Listing, MARK, Progress};
 use super::{Places, done, failed};
 use crate::drivers::error::{DriverError, Retry};
-use crate::drivers::mover::{Action, Answer, CanarySample, Evidence, Job, Probe};
+use crate::drivers::mover::{Action, Answer, CanarySample, Evidence, Job, Probe, is_seal};
 use crate::fleet::{Clock, Epoch, Generation, SystemClock, Timestamp};
 
 /// Passes over a source that never comes to rest.
@@ -299,10 +299,13 @@ pub(super) fn probe(
             fs::read_to_string(p.back.join("probe")).is_ok_and(|t| t == job.key("probe_reverse")),
             "the way back was proved",
         ),
-        Action::Fence { .. } => is(
-            open || matches!(mode, Mode::Fenced { until } if SystemClock.now() <= until),
-            "the source is fenced",
-        ),
+        // A fence that lets go by itself is no seal.
+        Action::Fence { deadline } => {
+            let now = SystemClock.now();
+            let fenced = matches!(mode, Mode::Fenced { until }
+                if now <= until && (!is_seal(*deadline, now) || is_seal(until, now)));
+            is(open || fenced, "the source is fenced")
+        }
         Action::Unfence => is(mode == Mode::Writable || open, "the source is not fenced"),
         Action::Open => is(open, "the destination is the owner"),
         Action::EnableReverse => Probe::NotStarted,

@@ -10,11 +10,9 @@ use super::stream::{
 use super::verify::{look_at, some_keys};
 use super::{PostgresMover, digest, done, working};
 use crate::drivers::error::{DriverError, Retry};
-use crate::drivers::mover::{Answer, Evidence, Job, Permit};
+use crate::drivers::mover::{Answer, Evidence, Job, Permit, is_seal};
 use crate::fleet::{Clock, SystemClock, Timestamp};
 
-/// A fence that is to hold for longer than this is a seal: the next thing is the change of the owner.
-const SEAL: i64 = 24 * 3_600_000;
 /// How long the way back may take for its proof.
 const PROOF: Duration = Duration::from_secs(5);
 /// Rows that are compared after the switch.
@@ -30,7 +28,7 @@ impl PostgresMover {
     ) -> Result<Answer, DriverError> {
         let stage = self.stage(job)?;
         let left = (until - SystemClock.now()).0;
-        let sealed = left > SEAL;
+        let sealed = is_seal(until, SystemClock.now());
         let session = self.session(&stage.source).await?;
         if !sealed && !self.ready_to_compare(job, &stage, &session).await? {
             return Ok(done("the destination is open already"));
@@ -150,12 +148,21 @@ impl PostgresMover {
     async fn refuse_beside_an_owner(&self, job: &Job, source: &str) -> Result<(), DriverError> {
         let Ok(session) = self.session(source).await else { return Ok(()) };
         let mark = self.mark(&session, &job.workload).await?;
-        if mark.is_some_and(|m| m.mode == "writable" || (m.mode == "fenced" && !m.held)) {
+        if mark.as_ref().is_some_and(|m| m.mode == "writable" || (m.mode == "fenced" && !m.held)) {
             return refuse(
                 source,
                 "opening the destination",
                 "the source takes writes; it must be sealed first",
             );
+        }
+        // It answers and is held: sealed, its barrier is on the way; only held, it will let go.
+        if mark.is_some_and(|m| m.mode == "fenced") {
+            return Err(DriverError::new(
+                Retry::Retryable,
+                system(source),
+                "opening the destination",
+                "the source answers and its seal has not arrived at the destination; nothing was opened",
+            ));
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! Whether an action was done, from the catalogs alone.
 
+use super::session::{Session, ident};
 use super::stage::Stage;
 use super::stream::{self, State};
 use super::{PostgresMover, digest, stage};
 use crate::drivers::error::{DriverError, Retry};
-use crate::drivers::mover::{Action, Evidence, Job, Probe};
+use crate::drivers::mover::{Action, Evidence, Job, Probe, is_seal};
+use crate::fleet::{Clock, SystemClock};
 
 pub(super) fn applied(summary: &str) -> Probe {
     Probe::Applied { evidence: Evidence { summary: summary.into(), ..Evidence::default() } }
@@ -12,6 +14,13 @@ pub(super) fn applied(summary: &str) -> Probe {
 
 fn is(yes: bool, summary: &str) -> Probe {
     if yes { applied(summary) } else { Probe::NotStarted }
+}
+
+/// Whether the source's barrier carries the seal of the job's generation.
+async fn sealed_for(source: &Session, job: &Job, at: &Stage) -> Result<bool, DriverError> {
+    let sql = format!("SELECT sealed = {} FROM foreshift.{}", job.generation.0, ident(&at.names.stream));
+    let lines = source.ask_if_there("looking for the seal", &sql).await?;
+    Ok(lines.is_some_and(|lines| lines.first().is_some_and(|line| line.yes(0))))
 }
 
 impl PostgresMover {
@@ -84,6 +93,10 @@ impl PostgresMover {
                 let unheld = mark.is_none_or(|m| m.mode != "fenced");
                 match action {
                     Action::Unfence => is(open || unheld, "the source is not held"),
+                    // A hold that lets go by itself is no seal: the owner changes on the strength of that.
+                    Action::Fence { deadline } if held && !open && is_seal(*deadline, SystemClock.now()) => {
+                        is(sealed_for(&source, job, at).await?, "the source is sealed")
+                    }
                     _ => is(open || held, "the source is held"),
                 }
             }
