@@ -19,9 +19,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FROZEN: Duration = Duration::from_millis(2_500);
 
 /// What does not come to pass on this system, and why.
-pub const UNREACHABLE_ON_REDIS: [(&str, &str); 0] = [];
+pub const UNREACHABLE_ON_REDIS: [(&str, &str); 5] = [
+    ("ReverseArmed", "nothing can be proved before the cut: the phase is passed over"),
+    ("ProbeReverse", "the same"),
+    ROUTE,
+    SOURCE_LOST,
+    STUCK,
+];
 /// The same.
-pub const UNREACHABLE_ON_POSTGRES: [(&str, &str); 0] = [];
+pub const UNREACHABLE_ON_POSTGRES: [(&str, &str); 3] = [ROUTE, SOURCE_LOST, STUCK];
+
+const ROUTE: (&str, &str) = ("Route)", "no router stands before a system with data");
+const SOURCE_LOST: (&str, &str) = ("SourceLost", "the servers live; tests/*_driver.rs kill them");
+const STUCK: (&str, &str) = ("(Stuck", "every probe is answered; tests/tcp_faults.rs keeps answers back");
 
 /// What a client saw during one round.
 pub struct Written {
