@@ -70,7 +70,15 @@ async fn a_model_of_own_history_is_made_compared_used_and_taken_back() {
 
     let before = models(&program);
     assert!(before.contains("calibrated on other fleets (shipped)"), "{before}");
-    let trained = object(&program, &[&["train", "--json"], &span[..]].concat());
+    // Trained, it runs in shadow and says nothing.
+    let shadowed = object(&program, &[&["train", "--json"], &span[..]].concat());
+    assert_eq!((&shadowed["in_use"], &shadowed["in_shadow"]), (&Value::Bool(false), &Value::Bool(true)));
+    let listed = object(&program, &["models", "list", "--json"]);
+    assert_eq!((&listed["shadow"]["version"], &listed["shadow"]["seat"]), (&1.into(), &"challenger".into()));
+    assert_eq!(models(&program), before, "what is in shadow does not speak");
+    assert!(said(&program, &["models", "list"]).1.contains("~ version 1 in shadow since"));
+
+    let trained = object(&program, &[&["train", "--promote", "--json"], &span[..]].concat());
     println!("{trained:#}");
     assert_eq!(trained["failures"], died.iter().map(|d| d.1.len()).sum::<usize>());
     let windows = trained["windows"].as_array().unwrap();
@@ -87,8 +95,8 @@ async fn a_model_of_own_history_is_made_compared_used_and_taken_back() {
     assert!(now.contains("calibrated on this fleet"), "the engine opens what check opens: {now}");
 
     let listed = object(&program, &["models", "list", "--json"]);
-    assert_eq!(listed["versions"][0]["in_use"], true);
-    let cards = listed["versions"][0]["cards"].as_array().unwrap();
+    assert_eq!(listed["versions"][1]["in_use"], true);
+    let cards = listed["versions"][1]["cards"].as_array().unwrap();
     assert!(
         cards.len() >= windows.len()
             && cards.iter().all(|c| c["hash"].as_str().is_some_and(|h| h.len() == 64))
@@ -101,18 +109,20 @@ async fn a_model_of_own_history_is_made_compared_used_and_taken_back() {
     assert!(tested["models"].to_string().contains("calibrated on this fleet"), "{}", tested["models"]);
 
     // The same seed and history make the same models, which are then no better than themselves.
-    let again = object(&program, &[&["train", "--json"], &span[..]].concat());
-    assert_eq!((&again["in_use"], &again["version"]), (&Value::Bool(false), &2.into()), "{again:#}");
+    let again = object(&program, &[&["train", "--promote", "--json"], &span[..]].concat());
+    assert_eq!((&again["in_use"], &again["version"]), (&Value::Bool(false), &3.into()), "{again:#}");
     let listed = object(&program, &["models", "list", "--json"]);
     let hashes = |version: usize| -> Vec<String> {
         let cards = listed["versions"][version]["cards"].as_array().unwrap().iter();
         cards.map(|c| c["hash"].as_str().unwrap().to_string()).collect()
     };
     let of_better: Vec<&Value> = windows.iter().filter(|w| w["better"] == true).collect();
-    assert!(hashes(1).iter().filter(|h| hashes(0).contains(h)).count() >= of_better.len());
-    assert!(said(&program, &["models", "promote", "2"]).0);
-    assert_eq!(object(&program, &["models", "list", "--json"])["versions"][1]["in_use"], true);
-    assert!(said(&program, &["models", "revert"]).1.contains("version 1 speaks"));
+    assert!(hashes(2).iter().filter(|h| hashes(1).contains(h)).count() >= of_better.len());
+    assert!(said(&program, &["models", "promote", "3"]).0);
+    let listed = object(&program, &["models", "list", "--json"]);
+    assert_eq!(listed["versions"][2]["in_use"], true);
+    assert_eq!((&listed["shadow"]["version"], &listed["shadow"]["seat"]), (&2.into(), &"former".into()));
+    assert!(said(&program, &["models", "revert"]).1.contains("version 2 speaks"));
     assert!(said(&program, &["models", "revert"]).1.contains("the shipped models speak"));
     assert_eq!(models(&program), before);
     let (well, none) = said(&program, &["models", "revert"]);

@@ -139,7 +139,8 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         source_name: series.source.name(),
         models,
     };
-    let core = Core::start(parts, now).await?;
+    let mut core = Core::start(parts, now).await?;
+    super::models::compete(&config, &mut core, now).await?;
     let notifier = Notifier::start(settings::targets(&config)?);
     let live = Live::start(
         core,

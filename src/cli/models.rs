@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use super::{place, settings};
 use crate::config::{Config, RuntimeSetting};
 use crate::engine::brain::Brain;
+use crate::engine::{Contest, Core};
 use crate::fleet::Timestamp;
-use crate::predict::Calibration;
 use crate::predict::failure::open::{Opened, open};
 use crate::predict::models::runtime::Runtime;
 use crate::predict::models::runtime::kernels::Kernels;
 use crate::predict::models::{ModelError, runtime};
 use crate::predict::train::Card;
 use crate::protocol::ModelStatus;
+use crate::state::StoreError;
 
 /// The runtime in use, whether it is the wanted one, and which it is in words.
 struct Chosen {
@@ -41,38 +43,6 @@ fn all_cards(opened: &Opened) -> impl Iterator<Item = &Card> {
     opened.cards.iter().chain(opened.autoencoder.iter().map(|(_, card)| card))
 }
 
-/// Name, version, trained when on what, calibration: one model in one line.
-fn line(card: &Card) -> String {
-    let hash = card.hash.get(..8).unwrap_or(&card.hash);
-    let Some(calibration) = card.calibration else {
-        let held_back = card.measures.get("auroc_of_the_error").copied().unwrap_or(f64::NAN);
-        return format!(
-            "{} [{hash}, {}], trained on {}; AUROC {held_back:.2} on held-back partitions",
-            card.title, card.trained_by, card.data.source
-        );
-    };
-    let calibration = match calibration {
-        Calibration::Uncalibrated => "uncalibrated",
-        Calibration::Shipped => "calibrated on other fleets (shipped)",
-        Calibration::Calibrated => "calibrated on this fleet",
-    };
-    format!(
-        "{} [{hash}, {}], trained on {}, {} failures among {} partitions, data until {}; {calibration}",
-        card.title,
-        card.trained_by,
-        card.data.source,
-        card.data.failures,
-        card.data.partitions,
-        day(card.data.until),
-    )
-}
-
-/// A day as `2026-01-05`.
-fn day(at: Timestamp) -> String {
-    jiff::Timestamp::from_millisecond(at.millis())
-        .map_or_else(|_| "an unknown day".into(), |t| t.strftime("%F").to_string())
-}
-
 fn fallback(error: &ModelError) -> String {
     format!("mapping of instability, uncalibrated: {error}")
 }
@@ -84,7 +54,7 @@ pub fn install(config: &Config, brain: &mut Brain) -> ModelStatus {
     let chosen = choose(config);
     let models = match opened(config) {
         Ok(opened) => {
-            let lines = all_cards(&opened).map(line).collect();
+            let lines = all_cards(&opened).map(Card::line).collect();
             if let Err(error) = brain.set_models(&*chosen.runtime, opened) {
                 tracing::error!(%error, "a model cannot be run and is left out");
             }
@@ -95,7 +65,21 @@ pub fn install(config: &Config, brain: &mut Brain) -> ModelStatus {
             vec![fallback(&error)]
         }
     };
-    ModelStatus { runtime: chosen.words, models }
+    ModelStatus { runtime: chosen.words, models, ..ModelStatus::default() }
+}
+
+/// Lets the versions that were trained here compete in a running engine, unless the configuration names
+/// models of its own.
+///
+/// # Errors
+/// As every call of the store.
+pub async fn compete(config: &Config, core: &mut Core, now: Timestamp) -> Result<(), StoreError> {
+    let registry = place::registry(&config.engine.data_dir);
+    if config.predict.model_dir.is_some() && config.predict.model_dir != registry.in_use() {
+        return Ok(());
+    }
+    let contest = Contest::new(registry, choose(config).runtime, settings::shadow(config));
+    core.compete(contest, now).await
 }
 
 /// What `foreshift check` says of models: what, whether it is well, in words.
@@ -103,7 +87,7 @@ pub fn check(config: &Config) -> Vec<(String, bool, String)> {
     let chosen = choose(config);
     let mut said = vec![("model runtime".into(), chosen.well, chosen.words)];
     match opened(config) {
-        Ok(opened) => said.extend(all_cards(&opened).map(|card| ("model".into(), true, line(card)))),
+        Ok(opened) => said.extend(all_cards(&opened).map(|card| ("model".into(), true, card.line()))),
         Err(error) => said.push(("model".into(), false, fallback(&error))),
     }
     said

@@ -15,6 +15,7 @@ use crate::fleet::{HostId, Span};
 use crate::migrate::Policy;
 use crate::plan::options::{self as plan, ClassPolicy, Places, PlanOptions};
 use crate::plan::{CanaryPlan, CanaryStep};
+use crate::predict::shadow::ShadowOptions;
 use crate::predict::{AssessOptions, HysteresisOptions, MetricWeight, WindowThreshold};
 use crate::protocol::{Mode, Severity};
 use crate::telemetry::WindowsConfig;
@@ -81,6 +82,19 @@ pub fn assess(config: &Config) -> AssessOptions {
         options.weights.push(MetricWeight { metric: metric.clone(), kind: None, weight: *weight });
     }
     options
+}
+
+/// How a model runs in shadow.
+pub fn shadow(config: &Config) -> ShadowOptions {
+    let settings = &config.predict.shadow;
+    ShadowOptions {
+        every: settings.every,
+        least_failures: settings.least_failures,
+        certainty: settings.certainty,
+        at_most: settings.at_most,
+        false_revert_every: settings.false_revert_every,
+        ..ShadowOptions::default()
+    }
 }
 
 fn thresholds(config: &Config) -> Vec<WindowThreshold> {

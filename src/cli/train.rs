@@ -42,6 +42,10 @@ pub struct Train {
     /// One JSON object on standard output, and nothing else there.
     #[arg(long, conflicts_with = "shipped")]
     pub json: bool,
+    /// Put the model into use at once where it is better on held-back hosts, instead of letting it run in
+    /// shadow until it has proved better on what happens from now on.
+    #[arg(long, conflicts_with = "shipped")]
+    pub promote: bool,
     /// Where to write the models.
     #[arg(long)]
     pub out: Option<PathBuf>,

@@ -1,4 +1,4 @@
-//! `foreshift train`: the shipped models, or models of your own fleet's history, which take over where
+//! `foreshift train`: the shipped models, or models of your own fleet's history, which run in shadow where
 //! they are better than what speaks now on hosts that neither has seen.
 
 use std::collections::HashMap;
@@ -92,7 +92,14 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
     let judged = judge(&rows, &truth, &champion, &trained, args.seed);
     let folder = args.out.clone().unwrap_or_else(|| place::models_dir(&config.engine.data_dir));
     let registry = Registry::new(&folder, args.app.as_deref().unwrap_or("all"));
-    let (version, in_use) = keep(&registry, &champion, &trained, &judged, args.app.is_none())?;
+    let version = keep(&registry, &champion, &trained, &judged)?;
+    let better = judged.iter().any(Judged::promoted) && args.app.is_none();
+    let (in_use, in_shadow) = (better && args.promote, better && !args.promote);
+    if in_use {
+        registry.take_over(version, now, "better on hosts held back (foreshift train --promote)")?;
+    } else if in_shadow {
+        registry.challenge(version, now)?;
+    }
     shown.end();
     let summary = json!({
         "task": "train",
@@ -106,6 +113,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         "points": rows.points,
         "version": version,
         "in_use": in_use,
+        "in_shadow": in_shadow,
         "windows": judged.iter().map(Judged::json).collect::<Vec<_>>(),
         "notes": notes,
     });
@@ -125,7 +133,12 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
     notes.iter().for_each(|n| println!("  {n}"));
     if in_use {
         println!(
-            "version {version} speaks from the engine's next start on; `foreshift models revert` takes it back"
+            "version {version} speaks; a running engine follows, `foreshift models revert` takes it back"
+        );
+    } else if in_shadow {
+        println!(
+            "version {version} runs in shadow: the engine puts it into use once it has proved better; `foreshift \
+             models list` says how things stand, `foreshift models promote {version}` does it now"
         );
     } else {
         println!("version {version} is kept in {} and not in use", folder.display());
@@ -199,18 +212,12 @@ fn judge(rows: &Rows, truth: &Truth, champion: &Opened, trained: &Trained, seed:
         .collect()
 }
 
-/// Writes a version: where a window's new model is better, with the old ones of the others, and in use;
-/// else the new ones as they are, not in use.
-fn keep(
-    registry: &Registry,
-    champion: &Opened,
-    trained: &Trained,
-    judged: &[Judged],
-    may_speak: bool,
-) -> Result<(u32, bool)> {
+/// Writes a version: where a window's new model is better, with the old ones of the others; else the new
+/// ones as they are.
+fn keep(registry: &Registry, champion: &Opened, trained: &Trained, judged: &[Judged]) -> Result<u32> {
     let better: Vec<Span> = judged.iter().filter(|j| j.promoted()).map(|j| j.within).collect();
-    if better.is_empty() || !may_speak {
-        return Ok((registry.add(&trained.files)?, false));
+    if better.is_empty() {
+        return Ok(registry.add(&trained.files)?);
     }
     let is_better = |f: &&HeadFile| f.card.within().is_some_and(|w| better.contains(&w));
     let mut files: Vec<HeadFile> = trained.files.iter().filter(is_better).cloned().collect();
@@ -220,9 +227,7 @@ fn keep(
         }
     }
     files.sort_by_key(|f| f.card.within_seconds);
-    let version = registry.add(&files)?;
-    registry.promote(version)?;
-    Ok((version, true))
+    Ok(registry.add(&files)?)
 }
 
 /// Progress on standard error: a line that is written over on a terminal, else one a step.

@@ -1,4 +1,4 @@
-//! `foreshift models`: the versions that were trained here, which one speaks, and the way back.
+//! `foreshift models`: the versions that were trained here, which one speaks, which runs in shadow, and the way back.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,7 +9,12 @@ use serde_json::json;
 
 use super::place;
 use crate::eval::backtest::error::written;
+use crate::fleet::{Clock, SystemClock};
 use crate::predict::train::Card;
+use crate::predict::train::standing::{SHIPPED, name};
+
+/// Chapters that a list shows.
+const SHOWN: usize = 10;
 
 /// Arguments of `foreshift models`.
 #[derive(Args, Debug)]
@@ -25,18 +30,24 @@ pub struct ModelsArgs {
 /// What to do with the versions.
 #[derive(Subcommand, Debug)]
 pub enum Act {
-    /// Print the versions that were trained, and which one is in use.
+    /// Print the versions that were trained, which one is in use (*) and which in shadow (~), and why.
     List {
         /// One JSON object on standard output.
         #[arg(long)]
         json: bool,
     },
-    /// Put a version into use, whatever its figures; the engine speaks with it from its next start on.
+    /// Put a version into use, whatever its figures; a running engine follows within a cycle.
     Promote {
         /// Its number.
         number: u32,
     },
-    /// Take the last promotion back; before the first one the shipped models speak.
+    /// Let a version run in shadow, to take over once it has proved better.
+    Shadow {
+        /// Its number.
+        number: u32,
+    },
+    /// Take the last promotion back; before the first one the shipped models speak. A running engine
+    /// follows within a cycle.
     Revert,
 }
 
@@ -51,6 +62,7 @@ pub fn run(args: &ModelsArgs, config: Option<&Path>) -> Result<ExitCode> {
     };
     let registry = place::registry(&dir);
     let versions = registry.versions();
+    let now = SystemClock.now();
     match args.act {
         Act::List { json: true } => {
             let version = |v: &u32| {
@@ -63,11 +75,26 @@ pub fn run(args: &ModelsArgs, config: Option<&Path>) -> Result<ExitCode> {
                 })
             };
             let versions: Vec<_> = versions.iter().map(version).collect();
-            println!("{}", json!({ "versions": versions, "shipped_speak": registry.in_use().is_none() }));
+            let standing = registry.standing()?;
+            println!(
+                "{}",
+                json!({
+                    "versions": versions,
+                    "shipped_speak": registry.in_use().is_none(),
+                    "shadow": standing.shadow,
+                    "past": standing.past,
+                })
+            );
         }
         Act::List { json: false } => {
+            let standing = registry.standing()?;
+            let in_shadow = standing.shadow.map(|s| s.version);
             for version in &versions {
-                let sign = if registry.current() == Some(*version) { "*" } else { " " };
+                let sign = match () {
+                    () if registry.current() == Some(*version) => "*",
+                    () if in_shadow == Some(*version) => "~",
+                    () => " ",
+                };
                 match registry.cards(*version) {
                     Ok(cards) => cards.iter().for_each(|c| println!("{sign} {version:>4}  {}", line(c))),
                     Err(error) => println!("{sign} {version:>4}  cannot be used: {error}"),
@@ -76,24 +103,36 @@ pub fn run(args: &ModelsArgs, config: Option<&Path>) -> Result<ExitCode> {
             if registry.in_use().is_none() {
                 println!("* the shipped models speak");
             }
+            if let Some(shadow) = standing.shadow {
+                let (who, since) = (name(shadow.version), written(shadow.since));
+                println!("~ {who} in shadow since {since}, as {}", shadow.seat.word());
+            }
+            for chapter in standing.past.iter().rev().take(SHOWN) {
+                let (at, who) = (written(chapter.at), name(chapter.version));
+                println!("  {at}  {who} {}: {}", chapter.what, chapter.why);
+            }
         }
         Act::Promote { number } => {
             if !versions.contains(&number) {
                 bail!("there is no version {number}; `foreshift models list` shows them");
             }
-            registry.promote(number)?;
-            println!("version {number} speaks from the engine's next start on");
+            registry.take_over(number, now, "put into use by hand (foreshift models promote)")?;
+            println!("version {number} speaks; a running engine follows within a cycle");
+        }
+        Act::Shadow { number } => {
+            if !versions.contains(&number) {
+                bail!("there is no version {number}; `foreshift models list` shows them");
+            }
+            registry.challenge(number, now)?;
+            println!("version {number} runs in shadow; a running engine follows within a cycle");
         }
         Act::Revert => {
             if registry.current().is_none() {
                 bail!("no version is in use: the shipped models speak already");
             }
-            match registry.revert() {
-                Ok(version) => println!("version {version} speaks from the engine's next start on"),
-                Err(_) => {
-                    registry.retire()?;
-                    println!("the shipped models speak from the engine's next start on");
-                }
+            match registry.go_back(now, "taken back by hand (foreshift models revert)")? {
+                SHIPPED => println!("the shipped models speak; a running engine follows within a cycle"),
+                version => println!("version {version} speaks; a running engine follows within a cycle"),
             }
         }
     }

@@ -181,6 +181,20 @@ fn predict(config: &Config, broken: &mut Broken) {
             ("predict.relearn_every", predict.relearn_every),
         ],
     );
+    let (shadow, training) = (&predict.shadow, &predict.training);
+    positive(
+        broken,
+        &[
+            ("predict.shadow.every", shadow.every),
+            ("predict.shadow.at_most", shadow.at_most),
+            ("predict.shadow.false_revert_every", shadow.false_revert_every),
+            ("predict.training.every", training.every),
+            ("predict.training.from", training.from),
+        ],
+    );
+    if !(shadow.certainty.is_finite() && shadow.certainty > 1.0) {
+        say(broken, "predict.shadow.certainty", "expected a number over 1, for example 20");
+    }
     if predict.expires_after < config.engine.interval {
         say(
             broken,

@@ -109,6 +109,7 @@ impl Core {
                 self.mode = mode;
                 done(format!("mode is {} now", mode.word()))
             }
+            Command::RevertModels => self.revert_models(&actor.name, now).await,
             Command::RecordFailure { subject, at, cause } => {
                 let number = self
                     .record_failure(at, &subject, cause, Origin::Operator)
@@ -213,6 +214,7 @@ fn words(command: &Command) -> String {
         Command::Veto { subject, .. } => format!("veto {subject}"),
         Command::ReleaseVeto { subject } => format!("release the veto on {subject}"),
         Command::SetMode { mode } => format!("mode {}", mode.word()),
+        Command::RevertModels => "go back to the models before".into(),
         Command::RecordFailure { subject, cause, .. } => format!("record failure of {subject}: {cause}"),
     }
 }

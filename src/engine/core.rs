@@ -85,6 +85,8 @@ pub struct Core {
     pub(super) silent: std::collections::BTreeSet<HostId>,
     /// Partitions that a replay takes to be emptied; none in an engine that runs.
     pub(super) assumed: std::collections::BTreeSet<PartitionId>,
+    /// Models that change places; none where they are fixed.
+    pub(super) contest: Option<super::contest::Contest>,
 }
 
 /// Where proposals stand in the store.
@@ -154,6 +156,7 @@ impl Core {
             ownership: Ownership::default(),
             silent: std::collections::BTreeSet::new(),
             assumed: std::collections::BTreeSet::new(),
+            contest: None,
         };
         if let Some(runner) = &core.runner {
             core.inventory.owners = runner.owners().await?;
@@ -242,6 +245,7 @@ impl Core {
         self.show_world(&topology, now);
         self.decide(&topology, now).await?;
         self.record_hosts(&topology, now).await?;
+        self.step_contest(&topology, &evacuations, now).await?;
         self.snapshot.cycle_ms = started.elapsed().as_secs_f64() * 1000.0;
         self.snapshot.next_cycle = now + self.options.interval;
         self.refresh_rows(&topology);

@@ -5,6 +5,7 @@ pub mod audit;
 pub mod book;
 pub mod brain;
 mod commands;
+pub mod contest;
 pub mod core;
 mod decide;
 pub mod failures;
@@ -23,6 +24,7 @@ mod recorded;
 pub mod write_back;
 
 pub use commands::automatic;
+pub use contest::Contest;
 pub use core::{Core, Parts};
 pub use link::EngineLink;
 pub use live::{Live, Surroundings};

@@ -93,7 +93,7 @@ impl Assessor {
             .iter()
             .map(|within| model.heads.iter().position(|h| h.within == *within))
             .collect();
-        if windows.config().step == GRID && heads.iter().any(Option::is_some) {
+        if speaks_on(windows) && heads.iter().any(Option::is_some) {
             self.run(&model, &heads, windows, now);
         }
         self.failure_model = Some(model);
@@ -125,8 +125,13 @@ impl Assessor {
     }
 }
 
+/// Whether models speak on the grid of these windows.
+pub(super) fn speaks_on(windows: &Windows) -> bool {
+    windows.config().step == GRID
+}
+
 /// Whether enough is known of a partition for the model.
-fn has_a_say(spec: &FeatureSpec, said: &Assessment, row: &[f32]) -> bool {
+pub(super) fn has_a_say(spec: &FeatureSpec, said: &Assessment, row: &[f32]) -> bool {
     let there = (0..spec.metrics.len()).filter(|&m| row[spec.mean10(m)].is_finite()).count();
     said.maturity > Maturity::Untrained && there as f64 >= LEAST_METRICS * spec.metrics.len() as f64
 }

@@ -26,6 +26,7 @@ pub mod project;
 pub mod rebuilt;
 mod scene;
 mod schedule;
+pub mod shadow;
 pub mod train;
 
 pub use assess::Assessor;

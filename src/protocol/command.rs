@@ -114,6 +114,8 @@ pub enum Command {
         /// The new mode.
         mode: Mode,
     },
+    /// Go back to the models that spoke before.
+    RevertModels,
     /// A person records a failure.
     RecordFailure {
         /// Partition, workload or host.

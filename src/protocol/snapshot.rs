@@ -103,6 +103,15 @@ pub struct ModelStatus {
     pub runtime: String,
     /// One line a model: name, version, trained when on what, calibration.
     pub models: Vec<String>,
+    /// Which version runs in shadow, how far it is from a verdict, and its figures; empty = none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadow: Vec<String>,
+    /// How far what the models read lies outside what they were trained on; empty = nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<String>,
+    /// The version that `Command::RevertModels` would go back to, in words; `None` = there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<String>,
 }
 
 /// A host.

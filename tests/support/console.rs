@@ -106,6 +106,7 @@ fn well(random: &mut Random, sites: &[&str], racks: usize, hosts: usize, per_hos
                 "forecast: exponential smoothing, chosen by backtest for 88 % of metrics; ARIMA else"
                     .to_string(),
             ],
+            ..ModelStatus::default()
         },
         hosts: Arc::new(host_views),
         partitions: Arc::new(partitions),

@@ -18,8 +18,8 @@ pub use decide::{
 pub use drivers::{Driver, DriverClass, Instances, ServiceProfile};
 pub use house::{Engine, Fleet, HostPlace, ModeSetting, WorkloadProfile};
 pub use observe::{
-    Agent, AgentLog, AgentSink, Endpoint, Mapping, Predict, ProcessMatch, RuntimeSetting, Telemetry,
-    TelemetrySource, WriteBack,
+    Agent, AgentLog, AgentSink, BackgroundTraining, Endpoint, Mapping, Predict, ProcessMatch, RuntimeSetting,
+    Shadow, Telemetry, TelemetrySource, WriteBack,
 };
 pub use show::{Alerts, Console, Glyphs, Keys, Severity, Webhook};
 

@@ -169,6 +169,65 @@ pub struct Predict {
     /// A prediction is not acted on when it is older than this.
     #[serde(with = "quantity::span")]
     pub expires_after: Span,
+    /// A new model beside the one that speaks.
+    pub shadow: Shadow,
+    /// Training in the background.
+    pub training: BackgroundTraining,
+}
+
+/// Section `[predict.shadow]`: a new model says what it would say beside the one that speaks, until the
+/// truth of both is known.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shadow {
+    /// How often each partition is noted, with what both models say of it.
+    #[serde(with = "quantity::span")]
+    pub every: Span,
+    /// The new one speaks only after so many failures (a host and day count once) …
+    pub least_failures: usize,
+    /// … and when chance would show such evidence at most once in so many models.
+    pub certainty: f64,
+    /// It is retired where it was not better within this time.
+    #[serde(with = "quantity::span")]
+    pub at_most: Span,
+    /// After a promotion, the model goes back by itself where it would do so wrongly at most about once
+    /// in this time.
+    #[serde(with = "quantity::span")]
+    pub false_revert_every: Span,
+}
+
+impl Default for Shadow {
+    fn default() -> Self {
+        Self {
+            every: Span::minutes(5),
+            least_failures: 10,
+            certainty: 20.0,
+            at_most: Span::days(30),
+            false_revert_every: Span::days(365),
+        }
+    }
+}
+
+/// Section `[predict.training]`: the engine trains by itself.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackgroundTraining {
+    /// Whether it does; what comes of it runs in shadow.
+    pub enabled: bool,
+    /// How often.
+    #[serde(with = "quantity::span")]
+    pub every: Span,
+    /// On how much of the past.
+    #[serde(with = "quantity::span")]
+    pub from: Span,
+    /// Not before so many failures are recorded.
+    pub least_failures: usize,
+}
+
+impl Default for BackgroundTraining {
+    fn default() -> Self {
+        Self { enabled: false, every: Span::days(1), from: Span::days(30), least_failures: 20 }
+    }
 }
 
 impl Default for Predict {
@@ -182,6 +241,8 @@ impl Default for Predict {
             learning_period: Span::days(14),
             relearn_every: Span::hours(1),
             expires_after: Span::minutes(2),
+            shadow: Shadow::default(),
+            training: BackgroundTraining::default(),
         }
     }
 }

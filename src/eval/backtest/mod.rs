@@ -3,7 +3,7 @@
 //!
 //! `feed` gives history on as time passes and `replay` steps the engine through it: the same predict
 //! and decide, at the cycle's pace, with nothing from later than the cycle. What it said is judged by
-//! `truth` (what happened), `calls` (what was said and what came of it), `tally` (counts and cost),
+//! `predict::failure::truth` (what happened), `calls` (what was said and what came of it), `tally` (counts and cost),
 //! `calibration`, `sweep` (the same predictions under other thresholds) and `recommend`. None of these
 //! reaches the engine. `report` is what a person or a program reads.
 
@@ -16,10 +16,9 @@ pub mod replay;
 pub mod report;
 pub mod sweep;
 pub mod tally;
-pub mod truth;
 
+pub use crate::predict::failure::truth::{self, Incident, Truth};
 pub use error::BacktestError;
 pub use replay::{Advance, Setup, run};
 pub use report::Report;
 pub use tally::Rates;
-pub use truth::{Incident, Truth};

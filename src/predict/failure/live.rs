@@ -9,6 +9,21 @@ use crate::telemetry::window::{MetricIx, PartitionIx, Windows};
 /// One row a partition of the assessor's last cycle, in the windows' order.
 pub fn features(spec: &FeatureSpec, assessor: &Assessor, windows: &Windows) -> FeatureMatrix {
     let partitions = windows.partitions().len().min(assessor.assessments().len());
+    let all: Vec<u32> = (0..partitions as u32).collect();
+    features_of(spec, assessor, windows, &all)
+}
+
+/// One row each of the partitions `which`, by their number in the windows, in that order.
+///
+/// # Panics
+/// Where there is no assessment of one of them.
+pub fn features_of(
+    spec: &FeatureSpec,
+    assessor: &Assessor,
+    windows: &Windows,
+    which: &[u32],
+) -> FeatureMatrix {
+    let partitions = which.len();
     let width = assessor.columns.len();
     let metrics: Vec<Option<usize>> = spec
         .metrics
@@ -20,30 +35,31 @@ pub fn features(spec: &FeatureSpec, assessor: &Assessor, windows: &Windows) -> F
     let mut location = vec![f32::NAN; partitions * per];
     let mut scale = vec![f32::NAN; partitions * per];
     let mut extras = vec![f32::NAN; partitions * spec.extras.len()];
-    for p in 0..partitions {
+    for (row, &p) in which.iter().enumerate() {
         for (k, metric) in metrics.iter().enumerate() {
-            if let Some((l, s)) = metric.and_then(|m| assessor.normal.get(p * width + m)) {
-                (location[p * per + k], scale[p * per + k]) = (*l, *s);
+            if let Some((l, s)) = metric.and_then(|m| assessor.normal.get(p as usize * width + m)) {
+                (location[row * per + k], scale[row * per + k]) = (*l, *s);
             }
         }
-        let said = &assessor.assessments()[p];
+        let said = &assessor.assessments()[p as usize];
         for (e, name) in spec.extras.iter().enumerate() {
             let value = match name.as_str() {
                 "instability" => said.instability,
                 "health" => said.health.map(|h| h.get()),
                 _ => None,
             };
-            extras[p * spec.extras.len() + e] = value.map_or(f32::NAN, |v| v as f32);
+            extras[row * spec.extras.len() + e] = value.map_or(f32::NAN, |v| v as f32);
         }
     }
-    let context = |p: usize| PartitionContext {
-        location: &location[p * per..(p + 1) * per],
-        scale: &scale[p * per..(p + 1) * per],
-        extras: &extras[p * spec.extras.len()..(p + 1) * spec.extras.len()],
-        kind: assessor.derived.kind.get(p).and_then(|&k| kinds.get(k as usize).copied().flatten()),
+    let kind_of = |p: u32| assessor.derived.kind.get(p as usize).copied();
+    let context = |row: usize| PartitionContext {
+        location: &location[row * per..(row + 1) * per],
+        scale: &scale[row * per..(row + 1) * per],
+        extras: &extras[row * spec.extras.len()..(row + 1) * spec.extras.len()],
+        kind: kind_of(which[row]).and_then(|k| kinds.get(k as usize).copied().flatten()),
     };
-    compute(spec, partitions, context, |p, k| match metrics[k] {
-        Some(m) => windows.row(PartitionIx(p as u32), MetricIx(m as u16)),
+    compute(spec, partitions, context, |row, k| match metrics[k] {
+        Some(m) => windows.row(PartitionIx(which[row]), MetricIx(m as u16)),
         None => (&[], &[]),
     })
 }

@@ -10,11 +10,15 @@ pub mod live;
 pub mod model;
 pub mod open;
 pub mod quality;
+pub mod reliability;
 pub mod shipped;
 pub mod signature;
+pub mod truth;
 
 pub use features::{FeatureSpec, PartitionContext, compute};
 pub use labels::{Event, Outcome, label_rows};
 pub use model::{Explanation, FailureModel, Head, Predictions, Scorer};
 pub use open::{Opened, open};
+pub use reliability::Reliability;
 pub use signature::SignatureMemory;
+pub use truth::{Incident, Truth};

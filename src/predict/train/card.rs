@@ -100,8 +100,40 @@ impl Card {
         Ok(card)
     }
 
+    /// Name, version, trained when on what, calibration: one model in one line.
+    pub fn line(&self) -> String {
+        let hash = self.hash.get(..8).unwrap_or(&self.hash);
+        let Some(calibration) = self.calibration else {
+            let held_back = self.measures.get("auroc_of_the_error").copied().unwrap_or(f64::NAN);
+            return format!(
+                "{} [{hash}, {}], trained on {}; AUROC {held_back:.2} on held-back partitions",
+                self.title, self.trained_by, self.data.source
+            );
+        };
+        let calibration = match calibration {
+            Calibration::Uncalibrated => "uncalibrated",
+            Calibration::Shipped => "calibrated on other fleets (shipped)",
+            Calibration::Calibrated => "calibrated on this fleet",
+        };
+        format!(
+            "{} [{hash}, {}], trained on {}, {} failures among {} partitions, data until {}; {calibration}",
+            self.title,
+            self.trained_by,
+            self.data.source,
+            self.data.failures,
+            self.data.partitions,
+            day(self.data.until),
+        )
+    }
+
     /// The window of a failure model.
     pub fn within(&self) -> Option<Span> {
         self.within_seconds.map(Span::seconds)
     }
+}
+
+/// A day as `2026-01-05`.
+pub fn day(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.millis())
+        .map_or_else(|_| "an unknown day".into(), |t| t.strftime("%F").to_string())
 }

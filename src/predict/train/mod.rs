@@ -1,19 +1,21 @@
 //! Training in the product: history is replayed through the very assessor that runs live
 //! ([`replay`]), heads are fitted and judged on partitions that were held back ([`failure`]), an
 //! autoencoder is trained on what was healthy ([`autoencoder`]), and models stand on disk as ONNX with
-//! a card ([`card`]) in versions that can be promoted and reverted ([`registry`]). Deterministic by
-//! seed; time comes in as an argument.
+//! a card ([`card`]) in versions that can be promoted and reverted ([`registry`]), one of which runs in shadow
+//! ([`standing`]). Deterministic by seed; time comes in as an argument.
 
 pub mod autoencoder;
 pub mod card;
 pub mod failure;
 pub mod registry;
 pub mod replay;
+pub mod standing;
 
 pub use card::Card;
 pub use failure::{TrainOptions, Trained, Verdict, compare, train_failure};
 pub use registry::Registry;
 pub use replay::{History, Replayed, Sampling, replay};
+pub use standing::{Chapter, Contender, Seat, Standing};
 
 /// A step of training, for a progress bar.
 #[derive(Clone, PartialEq, Debug)]

@@ -57,8 +57,13 @@ impl Registry {
         Ok(cards)
     }
 
+    /// Its folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Versions that were in use, the present one last.
-    fn chain(&self) -> Vec<u32> {
+    pub(super) fn chain(&self) -> Vec<u32> {
         let text = std::fs::read_to_string(self.folder.join(CURRENT)).unwrap_or_default();
         text.lines().filter_map(|line| line.trim().parse().ok()).collect()
     }
@@ -132,11 +137,12 @@ impl Registry {
         assemble(heads.map(|f| (f.onnx.as_slice(), f.card.clone())))
     }
 
-    fn place(&self, version: u32) -> PathBuf {
+    /// The folder of a version.
+    pub fn place(&self, version: u32) -> PathBuf {
         self.folder.join(format!("{version:04}"))
     }
 
-    fn write_chain(&self, chain: &[u32]) -> Result<(), ModelError> {
+    pub(super) fn write_chain(&self, chain: &[u32]) -> Result<(), ModelError> {
         let text: String = chain.iter().map(|v| format!("{v:04}\n")).collect();
         let (draft, path) = (self.folder.join("current.draft"), self.folder.join(CURRENT));
         std::fs::write(&draft, text)

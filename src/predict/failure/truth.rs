@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::labels::{Event, Outcome, label_rows};
 use crate::fleet::{HostId, PartitionId, Span, Timestamp, Topology};
-use crate::predict::Outcome;
-use crate::predict::failure::{Event, label_rows};
 
 /// Rows this long after a failure say nothing: it is being mended.
 const RECOVERY: Span = Span::minutes(30);
