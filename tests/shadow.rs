@@ -16,7 +16,7 @@ use foreshift::fleet::{
     Workload, WorkloadId,
 };
 use foreshift::plan::PlanOptions;
-use foreshift::predict::failure::FeatureSpec;
+use foreshift::predict::failure::{FeatureSpec, Ranges};
 use foreshift::predict::models::linear::Linear;
 use foreshift::predict::models::onnx::{self, Model};
 use foreshift::predict::models::runtime::kernels::Kernels;
@@ -46,6 +46,15 @@ fn spec() -> FeatureSpec {
     }
 }
 
+/// Latencies of every kind were seen in training, of the processor a calm life.
+fn ranges() -> Ranges {
+    let (mut low, mut high) = (vec![-20.0; spec().width()], vec![200.0; spec().width()]);
+    for feature in 5..10 {
+        (low[feature], high[feature]) = (-4.0, 4.0);
+    }
+    Ranges::new(low, high)
+}
+
 /// A model of 15 minutes and of an hour that rises with write latency by a slope a deviation, from a base
 /// in log-odds.
 fn version(heads: [(f64, f32); 2]) -> Vec<HeadFile> {
@@ -73,6 +82,7 @@ fn version(heads: [(f64, f32); 2]) -> Vec<HeadFile> {
                 quality: None,
                 measures: BTreeMap::new(),
                 calibrator: None,
+                ranges: Some(ranges()),
             };
             HeadFile { name: file_name(within), onnx: bytes, card }
         })
@@ -81,7 +91,7 @@ fn version(heads: [(f64, f32); 2]) -> Vec<HeadFile> {
 
 /// Reads the warning of a failing disk.
 fn good() -> Vec<HeadFile> {
-    version([(-19.0, 2.9), (-6.0, 1.5)])
+    version([(-5.6, 0.0), (-6.0, 1.5)])
 }
 
 /// Knows how often disks fail, and no more.
@@ -96,6 +106,8 @@ enum World {
     Tells,
     /// They slow down every day for a scrub, and fail without a warning.
     Misleads,
+    /// The processors are busier than they ever were.
+    Busy,
 }
 
 fn name(host: usize) -> String {
@@ -197,11 +209,12 @@ impl Life {
                 // The scrub comes to every host once a day, at an hour of its own, for ninety minutes.
                 let scrub = (at - h as i64 * 3_600_000).rem_euclid(DAY) < WARNING;
                 let slow = match world {
-                    World::Tells => 5.0 * share,
+                    World::Tells | World::Busy => 5.0 * share,
                     World::Misleads => 5.0 * f32::from(u8::from(scrub)),
                 };
                 pulled.push(series[0], START + Span(at), 5.0 * noise * (1.0 + slow));
-                pulled.push(series[1], START + Span(at), busy);
+                let more = if world == World::Busy { 45.0 } else { 0.0 };
+                pulled.push(series[1], START + Span(at), busy + more);
             }
         }
         self.now += CYCLE;
@@ -370,6 +383,42 @@ async fn a_person_takes_the_models_back_and_the_folder_is_followed() {
     assert!(format!("{reply:?}").contains("went back from version 1 to the shipped models"), "{reply:?}");
     let refused = life.core.command(&operator, Command::RevertModels, life.now).await.unwrap_err();
     assert!(refused.to_string().contains("the shipped models speak already"), "{refused}");
+    life.step(World::Tells).await;
     let audit = &life.core.snapshot().audit;
     assert!(audit.iter().any(|a| a.actor == "eve" && a.act == "go back to the models before"), "{audit:?}");
+}
+
+#[tokio::test]
+async fn inputs_outside_the_training_range_are_alarmed_on_until_they_are_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = registry(dir.path(), &good(), &poor());
+    let mut life = Life::begin(Arc::new(MemoryStore::new()), contest(&registry), START).await;
+    life.days(1, World::Tells).await;
+    let alarmed = |life: &Life| {
+        let snapshot = life.core.snapshot();
+        snapshot
+            .alerts
+            .iter()
+            .any(|a| a.subject == "models" && a.text.contains("outside what it was trained on"))
+    };
+    let sure = |life: &Life| {
+        let hosts = life.core.snapshot().hosts.clone();
+        hosts.iter().map(|h| h.confidence).fold(0.0, f64::max)
+    };
+    let (calm, before) = (life.core.snapshot().models.drift.join("\n"), sure(&life));
+    assert!(!alarmed(&life) && calm.contains("within 1 h"), "{calm}");
+    let mut rises = 0;
+    while !alarmed(&life) && rises < 24 {
+        life.step(World::Busy).await;
+        rises += 1;
+    }
+    assert!(alarmed(&life), "{:?}", life.core.snapshot().models.drift);
+    assert!(sure(&life) < 0.8 * before, "{} was {before}: how far from training counts", sure(&life));
+    let mut falls = 0;
+    while alarmed(&life) && falls < 96 {
+        life.step(World::Tells).await;
+        falls += 1;
+    }
+    assert!(!alarmed(&life), "{:?}", life.core.snapshot().models.drift);
+    println!("raised after {rises} cycles of five minutes, cleared after {falls}");
 }

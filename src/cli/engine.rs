@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::moving::{self, Ground};
-use super::{place, settings, systems};
+use super::{place, settings, systems, train_background};
 use crate::alert::Notifier;
 use crate::api::{Access, ApiServer};
 use crate::config::{Config, TelemetrySource};
@@ -128,6 +128,7 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         clock: Arc::new(SteadyClock::default()),
     };
     let runner = moving::runner(&config, options.mode, ground).await?;
+    let ground = train_background::ground(&config, store.clone(), &series.source, &series.history);
     let parts = Parts {
         options: options.clone(),
         brain,
@@ -162,6 +163,7 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         },
     );
     let stop = CancellationToken::new();
+    train_background::start(ground, stop.clone())?;
     let link: Arc<dyn Link> = Arc::new(live.link.clone());
     let intake = series.intake.map(|i| i as Arc<dyn Intake>);
     let api = ApiServer::start(config.engine.listen, Access::default(), link, intake, stop.clone()).await;

@@ -28,6 +28,7 @@ pub mod settings;
 pub mod simulate;
 pub mod systems;
 pub mod train;
+pub mod train_background;
 mod train_rows;
 pub mod train_run;
 pub mod versions;

@@ -26,10 +26,6 @@ pub struct Train {
     /// Make the models that come with the program, from simulated scenarios.
     #[arg(long)]
     pub shipped: bool,
-    /// Train on the partitions that hold this application's workloads alone. Such a model is kept, not
-    /// put into use: the engine runs one for the whole fleet.
-    #[arg(long, conflicts_with = "shipped")]
-    pub app: Option<String>,
     /// Where the history begins: a time, or how long before --to (30d).
     #[arg(long, default_value = "30d", value_name = "TIME", conflicts_with = "shipped")]
     pub from: String,

@@ -16,7 +16,7 @@ use crate::telemetry::{Source, Windows, WindowsConfig};
 /// The assessor looks this often, and rows are a multiple of it apart.
 const LOOK: Span = Span::minutes(5);
 /// Rows that are kept at most; a fleet with more gets them further apart.
-const MOST_ROWS: i64 = 1_500_000;
+pub(super) const MOST_ROWS: i64 = 1_500_000;
 /// Rows begin when an assessor has learnt what is normal: after a sixth of the span, at most a day.
 const LEARN_AT_MOST: Span = Span::days(1);
 
@@ -36,6 +36,8 @@ pub(super) struct Past {
     pub(super) until: Timestamp,
     /// What the rows hold.
     pub(super) spec: FeatureSpec,
+    /// Most rows; a fleet with more gets them further apart.
+    pub(super) most_rows: i64,
 }
 
 /// Rows with whom and when each is of. Units are hosts: partitions of one host fail together, and must
@@ -60,7 +62,7 @@ pub(super) struct Rows {
 /// # Errors
 /// The source fails.
 pub(super) async fn gather(past: Past, progress: &mut dyn FnMut(Progress)) -> Result<Rows, BacktestError> {
-    let Past { source, mut assess, windows, mut inventory, from, until, spec } = past;
+    let Past { source, mut assess, windows, mut inventory, from, until, spec, most_rows } = past;
     // Forecasts and combinations are no feature; making them would be most of the time.
     assess.forecast.budget = 0;
     assess.combined.fits = 0;
@@ -99,7 +101,7 @@ pub(super) async fn gather(past: Past, progress: &mut dyn FnMut(Progress)) -> Re
         assessor.assess(&windows, &Context { topology: inventory.topology(), failures: &[] }, now);
         if now >= next && seen > 0 {
             if rows.times.is_empty() {
-                rows.every = spacing(until - now, seen);
+                rows.every = spacing(until - now, seen, most_rows);
             }
             take(&mut rows, &spec, &assessor, &windows, &units, now);
             next = now + rows.every;
@@ -114,9 +116,9 @@ pub(super) async fn gather(past: Past, progress: &mut dyn FnMut(Progress)) -> Re
 }
 
 /// Far enough apart that so many partitions give no more than the most rows.
-fn spacing(left: Span, partitions: usize) -> Span {
+fn spacing(left: Span, partitions: usize, most: i64) -> Span {
     let all = (left.0 / LOOK.0.max(1)).saturating_mul(partitions as i64);
-    Span(LOOK.0 * ((all + MOST_ROWS - 1) / MOST_ROWS).max(1))
+    Span(LOOK.0 * ((all + most - 1) / most).max(1))
 }
 
 fn take(
@@ -156,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_larger_fleet_gets_rows_further_apart() {
-        assert_eq!(spacing(Span::days(30), 100), LOOK);
-        let apart = spacing(Span::days(30), 1000);
+        assert_eq!(spacing(Span::days(30), 100, MOST_ROWS), LOOK);
+        let apart = spacing(Span::days(30), 1000, MOST_ROWS);
         assert_eq!(apart, Span::minutes(30));
         assert!(Span::days(30).0 / apart.0 * 1000 <= MOST_ROWS);
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -12,16 +13,17 @@ use serde_json::json;
 use super::backtest::inputs::{self, Labels};
 use super::backtest::{self, Sources};
 use super::train::{Train, labels, train_history, train_shipped, write_shipped};
-use super::train_rows::{Past, Rows, gather};
+use super::train_rows::{MOST_ROWS, Past, Rows, gather};
 use super::{place, settings};
 use crate::config::Config;
 use crate::engine::inventory::Inventory;
 use crate::eval::backtest::Truth;
 use crate::eval::backtest::error::written;
-use crate::fleet::{ApplicationId, Clock, Span, SystemClock, Topology};
+use crate::fleet::{Clock, Span, SystemClock, Timestamp};
 use crate::predict::failure::Opened;
 use crate::predict::train::failure::{HeadFile, Part, file_name, part_of};
 use crate::predict::train::{Progress, Registry, Trained, Verdict, compare};
+use crate::telemetry::Source;
 
 /// Models of failure speak on this grid alone.
 const GRID: Span = Span::seconds(30);
@@ -53,14 +55,68 @@ pub fn run(args: &Train, config: Option<&Path>) -> Result<ExitCode> {
     runtime.block_on(of_history(args, &config))
 }
 
-async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
-    let mut shown = Shown::default();
-    let Sources { source, history, ends } = backtest::sources(config)?;
-    let now = SystemClock.now();
-    let (from, to) = inputs::span(&args.from, args.to.as_deref(), ends.unwrap_or(now), now)?;
+/// What is learnt from.
+pub(super) struct Lesson<'a> {
+    pub(super) config: &'a Config,
+    pub(super) source: Arc<dyn Source>,
+    pub(super) history: Arc<dyn Source>,
+    pub(super) recorded: Labels,
+    pub(super) from: Timestamp,
+    pub(super) to: Timestamp,
+    pub(super) seed: u64,
+    /// Most rows, which bound the memory.
+    pub(super) most_rows: i64,
+}
+
+/// What came of it.
+pub(super) struct Learnt {
+    name: String,
+    rows: Rows,
+    failures: usize,
+    champion: Opened,
+    trained: Trained,
+    judged: Vec<Judged>,
+    notes: Vec<String>,
+}
+
+impl Learnt {
+    /// Whether a window's new model is better on held-back hosts.
+    pub(super) fn better(&self) -> bool {
+        self.judged.iter().any(Judged::promoted)
+    }
+
+    /// One line a window.
+    pub(super) fn words(&self) -> String {
+        self.judged.iter().map(Judged::words).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Writes a version: where a window's new model is better, with the old ones of the others; else the
+    /// new ones as they are.
+    pub(super) fn keep(&self, registry: &Registry) -> Result<u32> {
+        let better: Vec<Span> = self.judged.iter().filter(|j| j.promoted()).map(|j| j.within).collect();
+        if better.is_empty() {
+            return Ok(registry.add(&self.trained.files)?);
+        }
+        let is_better = |f: &&HeadFile| f.card.within().is_some_and(|w| better.contains(&w));
+        let mut files: Vec<HeadFile> = self.trained.files.iter().filter(is_better).cloned().collect();
+        for (onnx, card) in self.champion.files.iter().zip(&self.champion.cards) {
+            if let Some(within) = card.within().filter(|w| !better.contains(w)) {
+                files.push(HeadFile { name: file_name(within), onnx: onnx.clone(), card: card.clone() });
+            }
+        }
+        files.sort_by_key(|f| f.card.within_seconds);
+        Ok(registry.add(&files)?)
+    }
+}
+
+/// Reads the history, trains, and compares with what speaks now on hosts that neither has seen.
+///
+/// # Errors
+/// The history cannot be read, or there is too little of it.
+pub(super) async fn learn(lesson: Lesson<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Learnt> {
+    let Lesson { config, source, history, recorded, from, to, seed, most_rows } = lesson;
     let mut notes = Vec::new();
     let topologies = backtest::discovered(config, &mut notes).await?;
-    let recorded = Labels::load(config, args.failures.as_deref(), &mut notes).await?;
     let champion = crate::predict::failure::open(config.predict.model_dir.as_deref())
         .context("the models that speak now cannot be read, and training compares with them")?;
     let mut inventory = Inventory::with_places(settings::places(config));
@@ -76,31 +132,42 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         from,
         until: to,
         spec: champion.model.spec.clone(),
+        most_rows,
     };
-    let mut rows = gather(past, &mut |p| shown.show(&p)).await?;
+    let rows = gather(past, progress).await?;
     if rows.times.is_empty() {
         bail!("{name} holds too little between {} and {} to learn from", written(from), written(to));
-    }
-    if let Some(app) = &args.app {
-        only(&mut rows, &topology, app)?;
     }
     let incidents = inputs::resolve(&recorded, &topology, &*history, (from, to), &mut notes).await?;
     let failures = incidents.iter().filter(|i| i.outcome == crate::predict::Outcome::Failed).count();
     let truth = Truth::new(incidents, to);
-    let spec = &champion.model.spec;
-    let trained = train_history(&rows, &truth, spec, (&name, from, to), args.seed, &mut |p| shown.show(&p))?;
-    let judged = judge(&rows, &truth, &champion, &trained, args.seed);
+    let trained = train_history(&rows, &truth, &champion.model.spec, (&name, from, to), seed, progress)?;
+    let judged = judge(&rows, &truth, &champion, &trained, seed);
+    Ok(Learnt { name, rows, failures, champion, trained, judged, notes })
+}
+
+async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
+    let mut shown = Shown::default();
+    let Sources { source, history, ends } = backtest::sources(config)?;
+    let now = SystemClock.now();
+    let (from, to) = inputs::span(&args.from, args.to.as_deref(), ends.unwrap_or(now), now)?;
+    let mut notes = Vec::new();
+    let recorded = Labels::load(config, args.failures.as_deref(), &mut notes).await?;
+    let lesson =
+        Lesson { config, source, history, recorded, from, to, seed: args.seed, most_rows: MOST_ROWS };
+    let learnt = learn(lesson, &mut |p| shown.show(&p)).await?;
+    notes.extend(learnt.notes.iter().cloned());
     let folder = args.out.clone().unwrap_or_else(|| place::models_dir(&config.engine.data_dir));
-    let registry = Registry::new(&folder, args.app.as_deref().unwrap_or("all"));
-    let version = keep(&registry, &champion, &trained, &judged)?;
-    let better = judged.iter().any(Judged::promoted) && args.app.is_none();
-    let (in_use, in_shadow) = (better && args.promote, better && !args.promote);
+    let registry = Registry::new(&folder, "all");
+    let version = learnt.keep(&registry)?;
+    let (in_use, in_shadow) = (learnt.better() && args.promote, learnt.better() && !args.promote);
     if in_use {
         registry.take_over(version, now, "better on hosts held back (foreshift train --promote)")?;
     } else if in_shadow {
         registry.challenge(version, now)?;
     }
     shown.end();
+    let Learnt { name, rows, failures, judged, .. } = &learnt;
     let summary = json!({
         "task": "train",
         "source": name,
@@ -144,26 +211,6 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         println!("version {version} is kept in {} and not in use", folder.display());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Keeps the rows of partitions that hold the application's workloads.
-fn only(rows: &mut Rows, topology: &Topology, app: &str) -> Result<()> {
-    let app = ApplicationId::from(app);
-    let holds: Vec<bool> =
-        rows.partitions.iter().map(|p| topology.on_partition(p).any(|w| w.application == app)).collect();
-    let kept: Vec<usize> = (0..rows.times.len()).filter(|r| holds[rows.of[*r] as usize]).collect();
-    if kept.is_empty() {
-        let mut known: Vec<&str> = topology.workloads.iter().map(|w| w.application.as_str()).collect();
-        known.sort_unstable();
-        known.dedup();
-        bail!("--app {app}: no partition with data holds it; drivers say: {}", known.join(", "));
-    }
-    rows.replayed.rows = rows.replayed.rows.select(&kept);
-    rows.replayed.units = kept.iter().map(|r| rows.replayed.units[*r]).collect();
-    rows.replayed.slots = vec![0; kept.len()];
-    rows.of = kept.iter().map(|r| rows.of[*r]).collect();
-    rows.times = kept.iter().map(|r| rows.times[*r]).collect();
-    Ok(())
 }
 
 /// One window's new model against what speaks now.
@@ -210,24 +257,6 @@ fn judge(rows: &Rows, truth: &Truth, champion: &Opened, trained: &Trained, seed:
             Judged { within, verdict }
         })
         .collect()
-}
-
-/// Writes a version: where a window's new model is better, with the old ones of the others; else the new
-/// ones as they are.
-fn keep(registry: &Registry, champion: &Opened, trained: &Trained, judged: &[Judged]) -> Result<u32> {
-    let better: Vec<Span> = judged.iter().filter(|j| j.promoted()).map(|j| j.within).collect();
-    if better.is_empty() {
-        return Ok(registry.add(&trained.files)?);
-    }
-    let is_better = |f: &&HeadFile| f.card.within().is_some_and(|w| better.contains(&w));
-    let mut files: Vec<HeadFile> = trained.files.iter().filter(is_better).cloned().collect();
-    for (onnx, card) in champion.files.iter().zip(&champion.cards) {
-        if let Some(within) = card.within().filter(|w| !better.contains(w)) {
-            files.push(HeadFile { name: file_name(within), onnx: onnx.clone(), card: card.clone() });
-        }
-    }
-    files.sort_by_key(|f| f.card.within_seconds);
-    Ok(registry.add(&files)?)
 }
 
 /// Progress on standard error: a line that is written over on a terminal, else one a step.

@@ -246,6 +246,7 @@ impl Core {
         self.decide(&topology, now).await?;
         self.record_hosts(&topology, now).await?;
         self.step_contest(&topology, &evacuations, now).await?;
+        self.watch_drift(now);
         self.snapshot.cycle_ms = started.elapsed().as_secs_f64() * 1000.0;
         self.snapshot.next_cycle = now + self.options.interval;
         self.refresh_rows(&topology);

@@ -14,6 +14,7 @@ use super::chances::Heads;
 use super::column::Column;
 use super::combined::{Pools, Watch};
 use super::context::{Context, Derived};
+use super::drift::Drift;
 use super::failure::FailureModel;
 use super::gap::Gap;
 use super::health;
@@ -118,6 +119,7 @@ pub struct Assessor {
     pub(super) pools: Pools,
     last_learnt: Option<i64>,
     pub(super) cycle: u64,
+    pub(super) drift: Vec<Drift>,
 }
 
 impl Assessor {
@@ -153,6 +155,7 @@ impl Assessor {
             pools: Pools::default(),
             last_learnt: None,
             cycle: 0,
+            drift: Vec::new(),
         }
     }
 

@@ -70,6 +70,7 @@ impl Assessor {
 
     /// From now on `model` says the chances of failure, where it has a say.
     pub fn set_failure_model(&mut self, model: FailureModel) {
+        self.drift.clear();
         self.failure_model = Some(Box::new(model));
     }
 
@@ -122,6 +123,39 @@ impl Assessor {
             }
         });
         self.assessments = assessments;
+        self.measure_drift(model, heads, &rows, now);
+    }
+
+    /// How far the rows lie outside what each head was trained on: for the fleet, and off the confidence
+    /// of each partition.
+    fn measure_drift(
+        &mut self,
+        model: &FailureModel,
+        heads: &[Option<usize>],
+        rows: &FeatureMatrix,
+        now: Timestamp,
+    ) {
+        let mut farthest = vec![0f64; rows.rows()];
+        for head in heads.iter().flatten().map(|h| &model.heads[*h]) {
+            let Some(ranges) = &head.ranges else { continue };
+            let (mut sum, mut count) = (0.0, 0u32);
+            for (p, farthest) in farthest.iter_mut().enumerate() {
+                let said = &self.assessments[p];
+                if said.failure.is_empty() || !has_a_say(&model.spec, said, rows.row(p)) {
+                    continue;
+                }
+                if let Some(outside) = ranges.outside(rows.row(p)) {
+                    (sum, count) = (sum + outside, count + 1);
+                    *farthest = farthest.max(outside);
+                }
+            }
+            if count > 0 {
+                self.note_drift(head.within, sum / f64::from(count), now);
+            }
+        }
+        for (out, far) in self.assessments.iter_mut().zip(farthest).filter(|(_, far)| *far > 0.0) {
+            out.confidence *= 1.0 - far;
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod column;
 pub mod combined;
 pub mod context;
 mod detail;
+pub mod drift;
 pub mod failure;
 pub mod forecast;
 pub mod gap;

@@ -215,6 +215,8 @@ actions! {
     ReleaseVeto "release-veto" "" ["V"] On::these(&[K::Partitions, K::Partition, K::Workloads]), Change, "release a veto";
     /// Records a failure.
     RecordFailure "record-failure" "" [] On::these(&[K::Partitions, K::Partition]), Change, "record that this partition failed, with the cause";
+    /// The models before.
+    RevertModels "revert-models" "models back" ["u"] On::these(&[K::Models]), Change, "go back to the models that spoke before";
     /// Commands of a proposal.
     Commands "commands" "commands" ["d"] On::these(&[K::Proposal]), View, "show the exact commands of each move";
     /// Explains.

@@ -19,6 +19,7 @@ pub(super) fn confirmation(model: &Model, action: Action) -> Option<Confirm> {
         Action::Evacuate => evacuate(model)?,
         Action::Stop => stop(model),
         Action::ChangeMode => mode(model),
+        Action::RevertModels => models(model)?,
         Action::Veto | Action::ReleaseVeto | Action::RecordFailure => about_subject(model, action)?,
         _ => return None,
     };
@@ -165,6 +166,15 @@ fn mode(model: &Model) -> Confirm {
             .say(format!("{} now; the next is decided without you.", plural(model.waiting(), "proposal")))
             .say("A hold, a veto or a stop by an operator wins at once.")
     }
+}
+
+fn models(model: &Model) -> Option<Confirm> {
+    let before = model.snapshot.models.way_back.as_ref()?;
+    Some(
+        ask(model, "models back", "go back", Tier::Weighed, Command::RevertModels)
+            .say(format!("From the next cycle on {before} speak of the chances of failure."))
+            .say("What speaks now is kept, and out of use; proposals that wait are judged anew."),
+    )
 }
 
 fn about_subject(model: &Model, action: Action) -> Option<Confirm> {

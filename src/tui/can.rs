@@ -84,6 +84,7 @@ fn target(model: &Model, action: Action) -> Can {
                 _ => &m.can.roll_back,
             })
         }
+        Action::RevertModels => some(model.snapshot.models.way_back.as_ref()),
         Action::ToProposal => match model.chosen_proposal() {
             Some(_) => Can::Yes,
             None => Can::No("no proposal concerns this partition".to_string()),

@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::features::FeatureSpec;
+use super::ranges::Ranges;
 use super::signature::SignatureMemory;
 use crate::fleet::Span;
 use crate::predict::assessment::Calibration;
@@ -77,6 +78,8 @@ pub struct Head {
     pub calibrator: Calibrator,
     /// How far the probability may be taken at its word.
     pub calibration: Calibration,
+    /// What it was trained on, where its card says so.
+    pub ranges: Option<Box<Ranges>>,
 }
 
 /// The model: what it reads, and one head a window, shortest first.
@@ -164,6 +167,7 @@ impl FailureModel {
                     scorer: Scorer::Mapping { base, slope, feature },
                     calibrator: Calibrator::default(),
                     calibration: Calibration::Uncalibrated,
+                    ranges: None,
                 }
             })
             .collect();
@@ -375,6 +379,7 @@ mod tests {
             scorer: scorer.clone(),
             calibrator: Calibrator::Platt { slope: 1.0, offset },
             calibration: Calibration::Calibrated,
+            ranges: None,
         };
         let heads = vec![head(Span::minutes(15), -1.0), head(Span::hours(1), 0.0)];
         (FailureModel { spec, heads, signatures: SignatureMemory::default() }, rows)

@@ -75,6 +75,7 @@ pub fn train(
         quality: None,
         measures,
         calibrator: None,
+        ranges: None,
     };
     HeadFile { name: "autoencoder".into(), onnx, card }
 }

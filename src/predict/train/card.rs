@@ -8,6 +8,7 @@ use crate::predict::assessment::Calibration;
 use crate::predict::calibrate::Calibrator;
 use crate::predict::failure::features::FeatureSpec;
 use crate::predict::failure::quality::Quality;
+use crate::predict::failure::ranges::Ranges;
 use crate::predict::models::ModelError;
 
 /// A card, as it stands in a TOML file.
@@ -44,6 +45,9 @@ pub struct Card {
     /// From margin to probability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibrator: Option<Calibrator>,
+    /// Training range of each feature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<Ranges>,
 }
 
 /// The data behind a model.
@@ -96,6 +100,13 @@ impl Card {
         let width = card.features.metrics.len();
         if card.features.counted.iter().any(|&c| c >= width) {
             return Err(wrong("a counted metric is not among its metrics".into()));
+        }
+        if let Some(ranges) = card.ranges.as_ref().filter(|r| r.width() != card.features.width()) {
+            return Err(wrong(format!(
+                "it has ranges of {} features and names {}",
+                ranges.width(),
+                card.features.width()
+            )));
         }
         Ok(card)
     }

@@ -10,6 +10,7 @@ use crate::predict::failure::features::FeatureSpec;
 use crate::predict::failure::fit::{Candidates, Sample, fit};
 use crate::predict::failure::model::{FailureModel, Head, Scorer, Trees};
 use crate::predict::failure::quality::Quality;
+use crate::predict::failure::ranges::Ranges;
 use crate::predict::failure::signature::SignatureMemory;
 use crate::predict::models::error::ModelError;
 use crate::predict::models::onnx::{self, Model};
@@ -158,6 +159,7 @@ fn train_head(
         quality: Some(Quality::of(&shown, &held.1)),
         measures: std::collections::BTreeMap::new(),
         calibrator: Some(fitted.calibrator),
+        ranges: Some(Ranges::of(&train.0)),
     };
     Some(Ok(HeadFile { name: file_name(within), onnx, card }))
 }
@@ -214,6 +216,7 @@ pub fn assemble<'a>(heads: impl IntoIterator<Item = (&'a [u8], Card)>) -> Result
             scorer,
             calibrator: card.calibrator.unwrap_or_default(),
             calibration: card.calibration.unwrap_or_default(),
+            ranges: card.ranges.map(Box::new),
         });
     }
     out.sort_by_key(|h| h.within);

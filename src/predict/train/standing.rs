@@ -174,6 +174,23 @@ impl Registry {
         self.write(&mut standing)
     }
 
+    /// Removes the oldest versions that neither speak, nor spoke before, nor run in shadow, but for the
+    /// newest `kept` of them.
+    ///
+    /// # Errors
+    /// A folder can't be removed.
+    pub fn tidy(&self, kept: usize) -> Result<(), ModelError> {
+        let (chain, shadow) = (self.chain(), self.standing()?.shadow.map(|s| s.version));
+        let idle: Vec<u32> =
+            self.versions().into_iter().filter(|v| !chain.contains(v) && shadow != Some(*v)).collect();
+        for version in &idle[..idle.len().saturating_sub(kept)] {
+            let place = self.place(*version);
+            std::fs::remove_dir_all(&place)
+                .map_err(|e| ModelError::File { path: place.display().to_string(), detail: e.to_string() })?;
+        }
+        Ok(())
+    }
+
     /// The version before the one in use; `None` where the shipped models speak.
     pub fn before(&self) -> Option<u32> {
         let chain = self.chain();

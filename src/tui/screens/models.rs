@@ -116,9 +116,11 @@ fn models(model: &Model, pane: &mut Pane<'_>) {
             look[Token::Watch],
         );
     }
-    for text in &s.models.models {
+    let drift = s.models.drift.iter().map(|text| (text, Token::Dim));
+    let shadow = s.models.shadow.iter().map(|text| (text, Token::Text));
+    for (text, token) in s.models.models.iter().map(|text| (text, Token::Text)).chain(shadow).chain(drift) {
         for line in wrap(text, usize::from(pane.width().saturating_sub(4))) {
-            pane.put(2, y, &line, look[Token::Text]);
+            pane.put(2, y, &line, look[token]);
             y += 1;
         }
     }
