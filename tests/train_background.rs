@@ -1,16 +1,17 @@
 //! The engine trains by itself: on its own store's history and recorded failures, into shadow and never
 //! straight into use, and not again while the last one is being tried.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use foreshift::cli::train_background::{Ground, once};
 use foreshift::config::Config;
 use foreshift::engine::failures::{Failure, Failures, Label, Origin};
-use foreshift::fleet::{Clock, ManualClock, Span, Timestamp};
+use foreshift::fleet::{Clock, ManualClock, PartitionId, Span, Timestamp};
 use foreshift::predict::train::{Registry, Seat};
 use foreshift::sim::{DemoOptions, HistoryPlan, SimFleet};
 use foreshift::state::{MemoryStore, Store};
-use foreshift::telemetry::{EmbeddedStore, Source};
+use foreshift::telemetry::{Batch, EmbeddedStore, Source};
 
 /// Monday, 2026-01-05T00:00:00Z.
 const START: Timestamp = Timestamp(1_767_571_200_000);
@@ -24,9 +25,24 @@ async fn what_is_trained_in_the_background_runs_in_shadow() {
     let mut fleet = SimFleet::new(11, options);
     let series = EmbeddedStore::in_memory().unwrap();
     series.append_many(&fleet.history()).unwrap();
+    let mut lived: BTreeMap<PartitionId, Vec<(Timestamp, BTreeMap<String, f64>)>> = BTreeMap::new();
     while clock.now() < START + LIFE {
-        clock.advance(Span::seconds(30));
-        series.append_many(&fleet.step_to(clock.now())).unwrap();
+        clock.advance(Span::seconds(5));
+        for message in fleet.step_to(clock.now()) {
+            for reading in message.readings.into_iter().filter(|r| r.at.0 % 30_000 == 0) {
+                let partition = PartitionId::of(&message.host, &reading.partition);
+                lived.entry(partition).or_default().push((reading.at, reading.metrics));
+            }
+        }
+    }
+    for (partition, rows) in lived {
+        let metrics: BTreeSet<&String> = rows.iter().flat_map(|(_, m)| m.keys()).collect();
+        let mut batch = Batch::new(rows.iter().map(|(at, _)| *at).collect());
+        for metric in metrics {
+            let values = rows.iter().map(|(_, m)| m.get(metric).map_or(f32::NAN, |v| *v as f32)).collect();
+            batch = batch.with_column(metric.as_str(), values);
+        }
+        series.append(&partition, &batch).unwrap();
     }
     let now = START + LIFE;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
