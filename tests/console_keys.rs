@@ -74,6 +74,23 @@ fn one_key_and_enter_stop_everything_from_every_screen() {
 }
 
 #[test]
+fn the_models_before_come_back_by_key_where_there_are_any() {
+    let mut c = console();
+    c.run("9uy<enter>");
+    assert!(c.performed().is_empty(), "the shipped models have none before them");
+    let mut snapshot = (*c.model.snapshot).clone();
+    snapshot.sequence += 1;
+    snapshot.models.way_back = Some("version 3".into());
+    snapshot.models.shadow = vec!["version 3 runs beside version 4".into()];
+    c.happens(Msg::Snapshot(Arc::new(snapshot)));
+    c.run("9u");
+    assert!(c.text().contains("said by version 3"), "{}", c.text());
+    c.run("y<enter>");
+    assert_eq!(c.performed(), [Command::RevertModels]);
+    assert!(c.text().contains("version 3 runs beside version 4"), "{}", c.text());
+}
+
+#[test]
 fn raising_to_automatic_needs_the_name_of_the_fleet() {
     let mut c = console();
     c.run("my<enter>");

@@ -422,3 +422,24 @@ async fn inputs_outside_the_training_range_are_alarmed_on_until_they_are_back() 
     assert!(!alarmed(&life), "{:?}", life.core.snapshot().models.drift);
     println!("raised after {rises} cycles of five minutes, cleared after {falls}");
 }
+
+#[tokio::test]
+async fn what_cannot_be_followed_is_told_once_and_old_versions_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = registry(dir.path(), &good(), &poor());
+    std::fs::write(registry.place(2).join("failure-1h.onnx"), b"cut short").unwrap();
+    let mut life = Life::begin(Arc::new(MemoryStore::new()), contest(&registry), START).await;
+    for _ in 0..20 {
+        life.step(World::Tells).await;
+    }
+    let snapshot = life.core.snapshot();
+    let told = snapshot.alerts.iter().filter(|a| a.text.contains("version 2 cannot run in shadow")).count();
+    assert_eq!((told, snapshot.audit.len()), (1, 1), "{:?}", snapshot.audit);
+    assert!(snapshot.models.shadow.is_empty());
+    assert!(registry.take_over(2, life.now, "by hand").is_err(), "nor is it put into use");
+    for _ in 0..6 {
+        registry.add(&poor()).unwrap();
+    }
+    registry.tidy(2).unwrap();
+    assert_eq!(registry.versions(), [1, 2, 7, 8], "what speaks and what is in shadow stays");
+}

@@ -42,6 +42,8 @@ pub struct Contest {
     options: ShadowOptions,
     champion: u32,
     beside: Option<Beside>,
+    /// Who should speak and run in shadow, as it was last followed; whether that could be done or not.
+    followed: Option<(u32, Option<Contender>)>,
     kept: Timestamp,
     /// Looks that are judged and still in the store.
     gone: Vec<Timestamp>,
@@ -74,6 +76,7 @@ impl Contest {
             options,
             champion: SHIPPED,
             beside: None,
+            followed: None,
             kept: Timestamp(0),
             gone: Vec::new(),
             trouble: None,
@@ -268,7 +271,10 @@ impl Core {
             self.alerts.clear(now, "models", "registry");
         }
         let spoke = contest.champion;
-        if standing.current == spoke && standing.shadow == contest.beside.as_ref().map(|b| b.contender) {
+        let same =
+            standing.current == spoke && standing.shadow == contest.beside.as_ref().map(|b| b.contender);
+        // What could not be followed was told once.
+        if same || contest.followed == Some((standing.current, standing.shadow)) {
             return Ok(());
         }
         if standing.current != spoke {
@@ -286,6 +292,7 @@ impl Core {
     /// Loads who speaks and who runs in shadow now, with a new account.
     async fn take_places(&mut self, contest: &mut Contest, now: Timestamp) -> Result<(), StoreError> {
         let Ok(standing) = contest.registry.standing() else { return Ok(()) };
+        contest.followed = Some((standing.current, standing.shadow));
         if standing.current != contest.champion {
             match self.speak(contest, standing.current) {
                 Ok(()) => contest.champion = standing.current,

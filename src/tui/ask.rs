@@ -172,7 +172,7 @@ fn models(model: &Model) -> Option<Confirm> {
     let before = model.snapshot.models.way_back.as_ref()?;
     Some(
         ask(model, "models back", "go back", Tier::Weighed, Command::RevertModels)
-            .say(format!("From the next cycle on {before} speak of the chances of failure."))
+            .say(format!("From the next cycle on, the chances of failure are said by {before}."))
             .say("What speaks now is kept, and out of use; proposals that wait are judged anew."),
     )
 }
