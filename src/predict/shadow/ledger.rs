@@ -273,8 +273,8 @@ impl Ledger {
         }
         let done = |at: Timestamp| self.accounts.iter().all(|a| a.judged.is_some_and(|j| j >= at));
         let mut gone = Vec::new();
-        while let Some(look) = self.looks.pop_front_if(|l| done(l.at)) {
-            gone.push(look.at);
+        while self.looks.front().is_some_and(|l| done(l.at)) {
+            gone.extend(self.looks.pop_front().map(|l| l.at));
         }
         let longest = self.accounts.iter().map(|a| a.within).max().unwrap_or_default();
         self.blind.retain(|(_, to)| *to + longest + options.grace + options.block > now);
