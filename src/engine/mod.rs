@@ -8,6 +8,7 @@ mod commands;
 pub mod contest;
 pub mod core;
 mod decide;
+mod drift;
 pub mod failures;
 pub mod history;
 pub mod intake;
