@@ -239,7 +239,13 @@ mod tests {
     fn what_is_kept_comes_back_whole() {
         let (_, _, all) = some();
         let kept = serde_json::to_vec(&all).unwrap();
-        assert_eq!(serde_json::from_slice::<Reliability>(&kept).unwrap(), all);
+        let back: Reliability = serde_json::from_slice(&kept).unwrap();
+        let numbers = |r: &Reliability| {
+            let all = r.finish();
+            [all.rows as f64, all.brier, all.ece, r.average_precision(), r.log_loss()]
+        };
+        // Text keeps a number but for its last digit.
+        assert!(numbers(&back).iter().zip(numbers(&all)).all(|(a, b)| (a - b).abs() < 1e-12));
         let empty = Reliability::new(Span::hours(1));
         assert_eq!((empty.average_precision(), empty.log_loss()), (0.0, 0.0));
     }
