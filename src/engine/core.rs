@@ -58,6 +58,8 @@ pub struct Core {
     pub(super) audit: Audit,
     pub(super) failures: Failures,
     pub(super) alerts: Board,
+    /// Models that change places; none where they are fixed.
+    pub(super) contest: Option<super::contest::Contest>,
     pub(super) mode: Mode,
     pub(super) stopped: Option<(String, Timestamp)>,
     pub(super) frozen: Option<String>,
@@ -85,8 +87,6 @@ pub struct Core {
     pub(super) silent: std::collections::BTreeSet<HostId>,
     /// Partitions that a replay takes to be emptied; none in an engine that runs.
     pub(super) assumed: std::collections::BTreeSet<PartitionId>,
-    /// Models that change places; none where they are fixed.
-    pub(super) contest: Option<super::contest::Contest>,
 }
 
 /// Where proposals stand in the store.
@@ -140,6 +140,7 @@ impl Core {
             audit,
             failures,
             alerts: Board::default(),
+            contest: None,
             stopped: None,
             frozen: None,
             vetoes: BTreeMap::new(),
@@ -156,7 +157,6 @@ impl Core {
             ownership: Ownership::default(),
             silent: std::collections::BTreeSet::new(),
             assumed: std::collections::BTreeSet::new(),
-            contest: None,
         };
         if let Some(runner) = &core.runner {
             core.inventory.owners = runner.owners().await?;
@@ -245,11 +245,11 @@ impl Core {
         self.show_world(&topology, now);
         self.decide(&topology, now).await?;
         self.record_hosts(&topology, now).await?;
-        self.step_contest(&topology, &evacuations, now).await?;
-        self.watch_drift(now);
         self.snapshot.cycle_ms = started.elapsed().as_secs_f64() * 1000.0;
         self.snapshot.next_cycle = now + self.options.interval;
         self.refresh_rows(&topology);
+        self.step_contest(&topology, &evacuations, now).await?;
+        self.watch_drift(now);
         self.publish(now);
         Ok(())
     }
