@@ -17,6 +17,9 @@ use foreshift::telemetry::{Batch, EmbeddedStore, Source};
 const START: Timestamp = Timestamp(1_767_571_200_000);
 const LIFE: Span = Span::hours(12);
 
+/// The metrics of a partition at one time, by name.
+type Sampled = (Timestamp, BTreeMap<String, f64>);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_trained_in_the_background_runs_in_shadow() {
     let clock = Arc::new(ManualClock::at(START));
@@ -25,7 +28,7 @@ async fn what_is_trained_in_the_background_runs_in_shadow() {
     let mut fleet = SimFleet::new(11, options);
     let series = EmbeddedStore::in_memory().unwrap();
     series.append_many(&fleet.history()).unwrap();
-    let mut lived: BTreeMap<PartitionId, Vec<(Timestamp, BTreeMap<String, f64>)>> = BTreeMap::new();
+    let mut lived: BTreeMap<PartitionId, Vec<Sampled>> = BTreeMap::new();
     while clock.now() < START + LIFE {
         clock.advance(Span::seconds(5));
         for message in fleet.step_to(clock.now()) {
