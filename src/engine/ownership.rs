@@ -104,6 +104,7 @@ impl Core {
         self.inventory.owners = runner.owners().await?;
         let Some(discovered) = self.inventory.discovered.get(class) else { return Ok(()) };
         let strays = self.ownership.strays(discovered, &self.inventory.owners);
+        let mut adopted = false;
         let follows = self.movers.get(class).is_some_and(|mover| mover.says_the_owner());
         for (workload, to) in strays {
             let Some(seen) = self.inventory.owners.get(&workload).cloned() else { continue };
@@ -118,6 +119,7 @@ impl Core {
             }
             let host = host.unwrap_or_else(|| to.host());
             let Some(generation) = runner.adopt(&workload, &seen, &to, &host, now).await? else { continue };
+            adopted = true;
             let said = format!("{to} at {generation}, was {from} at {}", seen.generation);
             tracing::warn!(%workload, owner = %said, "the system changed the owner by itself");
             let store = self.store.clone();
@@ -136,8 +138,10 @@ impl Core {
             })
             .collect();
         standing.iter().for_each(|subject| self.alerts.clear(now, subject, "owner"));
-        self.inventory.owners = runner.owners().await?;
-        self.rebuild_inventory();
+        if adopted {
+            self.inventory.owners = runner.owners().await?;
+            self.rebuild_inventory();
+        }
         Ok(())
     }
 

@@ -467,20 +467,6 @@ impl Ground for PostgresGround {
     }
 
     async fn left(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        for cluster in &self.clusters.all {
-            let rows = cluster
-                .ask(
-                    "SELECT 'publication', pubname FROM pg_publication \
-                     UNION SELECT 'subscription', subname FROM pg_subscription \
-                     UNION SELECT 'slot', slot_name FROM pg_replication_slots \
-                     UNION SELECT 'trigger', tgname FROM pg_trigger WHERE tgname LIKE 'fs%' \
-                     UNION SELECT 'relation', relname FROM pg_class WHERE relname LIKE 'fs\\_%' \
-                     UNION SELECT 'function', proname FROM pg_proc WHERE proname LIKE 'fs\\_%'",
-                )
-                .await;
-            left.extend(rows.into_iter().map(|row| format!("{} {}", cluster.address, row.join(" "))));
-        }
-        left
+        self.clusters.left().await
     }
 }

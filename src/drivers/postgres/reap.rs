@@ -3,8 +3,8 @@
 
 use super::session::{Session, literal};
 use super::stage::refuse;
-use super::sweep::{COPY, DIGEST, PUBLICATION, SLOT, SUBSCRIPTION, UNSUBSCRIBE};
-use super::{PostgresMover, digest, done, stream, working};
+use super::sweep::{COPY, DIGEST, gone, no_such_kind, remove_of_stream};
+use super::{PostgresMover, digest};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{Answer, Artifact};
 use crate::fleet::WorkloadId;
@@ -20,22 +20,15 @@ impl PostgresMover {
             return refuse(&address, DOING, format!("{name} is no name that we give"));
         }
         let session = self.session(&address).await?;
+        if let Some(answer) = remove_of_stream(&session, artifact).await? {
+            return Ok(answer);
+        }
         match artifact.kind.as_str() {
-            SUBSCRIPTION => stream::unsubscribe(&session, name, UNSUBSCRIBE).await?,
-            PUBLICATION => stream::unpublish(&session, name).await?,
-            SLOT => {
-                if !stream::drop_slot(&session, name).await? {
-                    return Ok(working(format!("{name} to be let go by who reads from it")));
-                }
-            }
             DIGEST => self.reap_digest(&session, name).await?,
             COPY => self.reap_copy(&session, name).await?,
-            kind => {
-                let kinds = [SUBSCRIPTION, PUBLICATION, SLOT, DIGEST, COPY].join(", ");
-                return refuse(&address, DOING, format!("expected one of {kinds}, got {kind}"));
-            }
+            kind => return no_such_kind(&address, DOING, kind),
         }
-        Ok(done(format!("{} {name} is gone from {address}", artifact.kind)))
+        Ok(gone(&session, artifact))
     }
 
     /// The digest, and the guard of the schema that it was for, where that is written to.

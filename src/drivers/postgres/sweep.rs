@@ -45,6 +45,36 @@ pub(super) fn artifacts(job: &Job, action: &Action) -> Vec<Artifact> {
     }
 }
 
+/// Takes a subscription, publication or slot away; `None` where the artifact is none of these.
+pub(super) async fn remove_of_stream(
+    session: &Session,
+    artifact: &Artifact,
+) -> Result<Option<Answer>, DriverError> {
+    let name = artifact.name.as_str();
+    match artifact.kind.as_str() {
+        SUBSCRIPTION => stream::unsubscribe(session, name, UNSUBSCRIBE).await?,
+        PUBLICATION => stream::unpublish(session, name).await?,
+        SLOT => {
+            if !stream::drop_slot(session, name).await? {
+                return Ok(Some(working(format!("{name} to be let go by who reads from it"))));
+            }
+        }
+        _ => return Ok(None),
+    }
+    Ok(Some(gone(session, artifact)))
+}
+
+/// The answer where an artifact is not there any more.
+pub(super) fn gone(session: &Session, artifact: &Artifact) -> Answer {
+    done(format!("{} {} is gone from {}", artifact.kind, artifact.name, session.address))
+}
+
+/// Refuses a kind of artifact that is not made here.
+pub(super) fn no_such_kind<T>(address: &str, doing: &str, kind: &str) -> Result<T, DriverError> {
+    let kinds = [SUBSCRIPTION, PUBLICATION, SLOT, DIGEST, COPY].join(", ");
+    refuse(address, doing, format!("expected one of {kinds}, got {kind}"))
+}
+
 impl PostgresMover {
     /// Takes one artifact away; where it is gone nothing is done.
     pub(super) async fn cleanup(&self, job: &Job, artifact: &Artifact) -> Result<Answer, DriverError> {
@@ -54,27 +84,19 @@ impl PostgresMover {
             return refuse(&address, format!("removing {name}").as_str(), "it is none of ours");
         }
         let session = self.session(&address).await?;
-        let gone = || done(format!("{} {name} is gone from {address}", artifact.kind));
+        if let Some(answer) = remove_of_stream(&session, artifact).await? {
+            return Ok(answer);
+        }
         match artifact.kind.as_str() {
-            SUBSCRIPTION => stream::unsubscribe(&session, name, UNSUBSCRIBE).await?,
-            PUBLICATION => stream::unpublish(&session, name).await?,
-            SLOT => {
-                if !stream::drop_slot(&session, name).await? {
-                    return Ok(working(format!("{name} to be let go by who reads from it")));
-                }
-            }
             DIGEST => {
                 self.forget(job).await;
                 digest::remove(&session, name, self.options.lock_timeout).await?;
                 self.unguard_owner(&session, job).await?;
             }
             COPY => self.remove_copy(&session, job, name).await?,
-            kind => {
-                let kinds = [SUBSCRIPTION, PUBLICATION, SLOT, DIGEST, COPY].join(", ");
-                return refuse(&address, "cleanup", format!("expected one of {kinds}, got {kind}"));
-            }
+            kind => return no_such_kind(&address, "cleanup", kind),
         }
-        Ok(gone())
+        Ok(gone(&session, artifact))
     }
 
     /// An owner needs no guard; a copy keeps it.

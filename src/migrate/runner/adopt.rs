@@ -5,7 +5,7 @@ use super::Runner;
 use super::drive::json;
 use crate::fleet::{Epoch, Generation, HostId, PartitionId, Timestamp, WorkloadId};
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
-use crate::state::{Compare, Op, StoreError, Txn, TxnOutcome, claims, leadership};
+use crate::state::{Compare, Op, StoreError, TxnOutcome, claims};
 
 impl Runner {
     /// The epoch under which it acts.
@@ -26,26 +26,19 @@ impl Runner {
         host: &HostId,
         now: Timestamp,
     ) -> Result<Option<Generation>, StoreError> {
-        let store = &self.context.store;
+        let context = &self.context;
         let key = owner_key(workload);
-        let Some(entry) = store.get(&key).await? else { return Ok(None) };
+        let Some(entry) = context.get(&key).await? else { return Ok(None) };
         let stands = serde_json::from_slice::<Owner>(&entry.value).is_ok_and(|owner| owner == *seen);
         if !stands || seen.migration.is_some() {
             return Ok(None);
         }
         let generation = Generation(seen.generation.0 + 1);
         let owner = Owner { owner: to.clone(), generation, mode: OwnerMode::Active, migration: None };
-        let claim = store.get(&claims::claim_key(workload)).await?;
+        let claim = context.get(&claims::claim_key(workload)).await?;
         let (claimed, claim) = claims::transfer_within(workload, claim.as_ref(), host, generation, now);
-        let txn = Txn {
-            compares: vec![
-                leadership::guard(self.context.epoch),
-                Compare::Modified(key.clone(), entry.modified),
-                claimed,
-            ],
-            ops: vec![Op::Put(key, json(&owner)), claim],
-        };
-        match store.txn(txn).await? {
+        let compares = [Compare::Modified(key.clone(), entry.modified), claimed];
+        match context.set(compares, vec![Op::Put(key, json(&owner)), claim]).await? {
             TxnOutcome::Committed(_) => Ok(Some(generation)),
             TxnOutcome::Conflict { .. } => Ok(None),
         }

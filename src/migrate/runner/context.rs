@@ -15,7 +15,7 @@ use crate::migrate::journal::Note;
 use crate::migrate::limits::{Limits, Tokens};
 use crate::migrate::plan::{Plan, Policy};
 use crate::migrate::state::{Act, State};
-use crate::state::{Entry, Op, Store, StoreError, Txn, TxnOutcome, leadership};
+use crate::state::{Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, leadership};
 
 /// How a runner is set up.
 #[derive(Clone)]
@@ -127,7 +127,7 @@ pub struct World {
 /// What all migrations of one engine share.
 pub(super) struct Context {
     /// Written to by [`Context::write`] alone, so that no journal write goes unobserved.
-    pub(super) store: Arc<dyn Store>,
+    store: Arc<dyn Store>,
     pub(super) epoch: Epoch,
     /// Called through [`Context::mover`] and [`Context::router`], so that no call goes unobserved.
     movers: BTreeMap<String, Arc<dyn Mover>>,
@@ -238,10 +238,15 @@ impl Context {
         self.around(state, moments::kinds(notes), self.store.txn(txn)).await
     }
 
-    /// Writes what belongs to no migration: a setting of the engine.
-    pub(super) async fn set(&self, op: Op) -> Result<TxnOutcome, StoreError> {
-        let txn = Txn { compares: vec![leadership::guard(self.epoch)], ops: vec![op] };
-        self.store.txn(txn).await
+    /// Writes what belongs to no migration (a setting of the engine, an owner that changed without us), as
+    /// long as this engine leads and `compares` hold.
+    pub(super) async fn set(
+        &self,
+        compares: impl IntoIterator<Item = Compare>,
+        ops: Vec<Op>,
+    ) -> Result<TxnOutcome, StoreError> {
+        let compares = std::iter::once(leadership::guard(self.epoch)).chain(compares).collect();
+        self.store.txn(Txn { compares, ops }).await
     }
 
     // --- drivers

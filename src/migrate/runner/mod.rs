@@ -368,7 +368,7 @@ impl Runner {
     }
 
     async fn put(&mut self, op: Op) -> Result<(), MigrateError> {
-        match self.context.set(op).await? {
+        match self.context.set([], vec![op]).await? {
             crate::state::TxnOutcome::Committed(_) => Ok(()),
             crate::state::TxnOutcome::Conflict { .. } => Err(self.deposed()),
         }
