@@ -58,7 +58,7 @@ async fn drive_once(context: &Context, machine: &mut Machine) -> Result<(), Stor
         Some(Effect::Status(side)) => {
             let job = job_of(plan, side);
             let status = match mover(context, plan) {
-                Ok(mover) => mover.status(&state, &job).await.map_err(|e| e.to_string()),
+                Ok(mover) => in_time(context, mover.status(&state, &job)).await,
                 Err(error) => Err(error.to_string()),
             };
             if let Ok(status) = &status {
@@ -68,10 +68,10 @@ async fn drive_once(context: &Context, machine: &mut Machine) -> Result<(), Stor
         }
         Some(Effect::Sample(since)) => {
             let samples = match mover(context, plan) {
-                Ok(mover) => mover
-                    .samples(&state, &job_of(plan, Side::Forward), context.wall(since))
-                    .await
-                    .map_err(|e| e.to_string()),
+                Ok(mover) => {
+                    let job = job_of(plan, Side::Forward);
+                    in_time(context, mover.samples(&state, &job, context.wall(since))).await
+                }
                 Err(error) => Err(error.to_string()),
             };
             EventKind::Samples { samples }
@@ -147,7 +147,7 @@ async fn perform(context: &Context, machine: &mut Machine, act: &Act) -> EventKi
         }
         Ok(Answer::Working { waiting_for }) => {
             let status = match mover(context, plan) {
-                Ok(mover) => mover.status(&state, &job_of(plan, act.side)).await.ok(),
+                Ok(mover) => in_time(context, mover.status(&state, &job_of(plan, act.side))).await.ok(),
                 Err(_) => None,
             };
             if status.is_some() {
@@ -188,6 +188,17 @@ async fn limited<T>(context: &Context, call: impl Future<Output = T>) -> Option<
     match context.options.call_limit {
         Some(limit) => tokio::time::timeout(limit.to_std(), call).await.ok(),
         None => Some(call.await),
+    }
+}
+
+/// A look at a system within the call limit; in words what is wrong where there is no answer.
+async fn in_time<T>(
+    context: &Context,
+    look: impl Future<Output = Result<T, DriverError>>,
+) -> Result<T, String> {
+    match limited(context, look).await {
+        Some(found) => found.map_err(|error| error.to_string()),
+        None => Err("no answer in time; it will be asked again".to_string()),
     }
 }
 

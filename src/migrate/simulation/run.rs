@@ -462,7 +462,8 @@ impl Run {
     fn advance(&mut self) {
         let now = self.now();
         let offset = self.outside().offset;
-        let due = self.engine.as_ref().and_then(|e| e.runner.next_due()).map(|at| at.0 - offset);
+        let due =
+            self.engine.as_ref().and_then(|e| e.runner.next_due()).map(|at| at.0.saturating_sub(offset));
         let most = if self.zombie.is_some() { 300 } else { 2_000 };
         let span = due.map_or(500, |at| at.saturating_sub(now)).clamp(1, most);
         self.clock.advance(Span(span));
