@@ -169,6 +169,7 @@ fn fleet_whose_source_hangs() {
             movers: HashMap::new(),
             routers: BTreeMap::new(),
             clock: clock.clone(),
+            driven: foreshift::migrate::runner::Driven::InTicks,
         };
         let parts = Parts {
             brain: Brain::new(options.windows, settings::assess(&config), settings::hysteresis(&config), now),

@@ -28,6 +28,7 @@ use crate::engine::{Core, EngineOptions, Live, Parts, Surroundings};
 use crate::fleet::{
     Clock, ManualClock, PartitionId, Phase, PredictionState, Share, Span, SystemClock, Timestamp,
 };
+use crate::migrate::runner::Driven;
 use crate::protocol::{Intake, Link, Mode};
 use crate::sim::{DemoOptions, SimFleet};
 use crate::state::{Leadership, MemoryStore, Single, Store};
@@ -135,6 +136,8 @@ async fn stage(seed: u64, mode: Mode, clock: Arc<dyn Clock>) -> Result<Stage> {
         movers: movers.clone(),
         routers: BTreeMap::from([(mover.class().to_string(), router)]),
         clock: clock.clone(),
+        // The same seed does the same.
+        driven: Driven::InTicks,
     };
     let runner = moving::runner(&config, mode, ground).await?;
     let mut brain =

@@ -18,6 +18,7 @@ use crate::engine::intake::EmbeddedIntake;
 use crate::engine::inventory::Inventory;
 use crate::engine::{Core, Live, Parts, Surroundings};
 use crate::fleet::{Clock, SteadyClock, SystemClock};
+use crate::migrate::runner::Driven;
 use crate::protocol::client::RemoteLink;
 use crate::protocol::{Intake, Link};
 use crate::state::{Leadership, Single, Store};
@@ -126,6 +127,7 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         routers: systems.routers,
         // Deadlines are not moved by whoever sets the wall clock.
         clock: Arc::new(SteadyClock::default()),
+        driven: Driven::InTasks,
     };
     let runner = moving::runner(&config, options.mode, ground).await?;
     let ground = train_background::ground(&config, store.clone(), &series.source, &series.history);

@@ -9,7 +9,7 @@ use super::settings;
 use crate::config::Config;
 use crate::drivers::{Mover, Router};
 use crate::fleet::{Clock, Epoch};
-use crate::migrate::runner::Options;
+use crate::migrate::runner::{Driven, Options};
 use crate::migrate::{Authority, Limits, Runner, Window};
 use crate::protocol::Mode;
 use crate::state::Store;
@@ -26,6 +26,8 @@ pub struct Ground {
     pub routers: BTreeMap<String, Arc<dyn Router>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Where migrations are driven.
+    pub driven: Driven,
 }
 
 /// The runner of an engine in `mode`, recovered; `None` for a read-only one.
@@ -38,6 +40,7 @@ pub async fn runner(config: &Config, mode: Mode, ground: Ground) -> Result<Optio
         limits: limits(config),
         policy: settings::policy(config),
         call_limit: Some(config.migration.timeouts.call),
+        driven: ground.driven,
         clock: ground.clock.clone(),
         ..Options::default()
     };

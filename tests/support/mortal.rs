@@ -20,7 +20,7 @@ use foreshift::fleet::{
     Bytes, Clock, MigrationId, Phase, ProposalId, Revision, Share, Span, SteadyClock, WorkloadId,
 };
 use foreshift::migrate::runner::moments::{Moment, Observer};
-use foreshift::migrate::runner::overlay;
+use foreshift::migrate::runner::{Driven, overlay};
 use foreshift::migrate::state::HoldReason;
 use foreshift::migrate::{Approval, Authority, Limits, OperatorCommand, Options, Policy, Runner, World};
 use foreshift::plan::Proposal;
@@ -293,6 +293,7 @@ fn options(observer: Observer) -> Options {
             ..Policy::default()
         },
         call_limit: Some(Span::seconds(10)),
+        driven: Driven::InTasks,
         observer: Some(observer),
         ..Options::default()
     }

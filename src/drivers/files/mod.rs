@@ -13,8 +13,8 @@ mod tree;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -80,13 +80,13 @@ struct Places {
 /// The driver.
 pub struct FilesMover {
     options: FilesOptions,
-    work: tokio::sync::Mutex<HashMap<String, Work>>,
+    work: Mutex<HashMap<String, Work>>,
 }
 
 impl FilesMover {
     /// A driver for these roots.
     pub fn new(options: FilesOptions) -> Self {
-        Self { options, work: tokio::sync::Mutex::default() }
+        Self { options, work: Mutex::default() }
     }
 
     fn root(&self, partition: &PartitionId) -> Result<&Path, DriverError> {
@@ -120,8 +120,14 @@ impl FilesMover {
         })
     }
 
-    async fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
-        then(self.work.lock().await.entry(job.key("work")).or_default())
+    /// What is under way, never held over a wait: a lock of the runtime's can be given to a call that
+    /// nobody polls just then, and everybody else waits for ever.
+    fn work(&self) -> MutexGuard<'_, HashMap<String, Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
+        then(self.work().entry(job.key("work")).or_default())
     }
 
     fn topology(&self) -> std::io::Result<Topology> {
@@ -265,7 +271,7 @@ impl Mover for FilesMover {
             Action::Prepare => steps::prepare(job, &places),
             Action::Replicate => self.replicate(job, places).await,
             Action::StopReplication => {
-                self.with_work(job, |w| w.copying = None).await;
+                self.with_work(job, |w| w.copying = None);
                 Ok(done("the copying has ended"))
             }
             Action::Verify => self.verify(job, places).await,
@@ -280,7 +286,7 @@ impl Mover for FilesMover {
             Action::Retire => steps::retire(job, &places),
             Action::Cleanup { artifact } => {
                 let path = workshop(self.root(&artifact.partition)?).join(&artifact.name);
-                self.work.lock().await.remove(&job.key("work"));
+                self.work().remove(&job.key("work"));
                 steps::cleanup(&path)
             }
         }
@@ -291,7 +297,7 @@ impl Mover for FilesMover {
             Ok(places) => places,
             Err(error) => return Probe::Unknown { reason: error.to_string() },
         };
-        let running = self.with_work(job, |w| (w.copying.is_some(), w.comparing.is_some())).await;
+        let running = self.with_work(job, |w| (w.copying.is_some(), w.comparing.is_some()));
         let path = match action {
             Action::Cleanup { artifact } => {
                 self.root(&artifact.partition).ok().map(|r| workshop(r).join(&artifact.name))
@@ -307,7 +313,7 @@ impl Mover for FilesMover {
         let opened = owner::read(&p.destination).is_ok_and(|o| o.generation >= job.generation);
         let there = if opened { &p.destination } else { &p.copy };
         let copied = tree::list(there).map(|l| tree::bytes(&l)).unwrap_or(0);
-        let streaming = self.with_work(job, |w| !w.copied.is_empty()).await;
+        let streaming = self.with_work(job, |w| !w.copied.is_empty());
         Ok(JobStatus {
             copied: Bytes(copied),
             total: Bytes(size.max(copied)),
@@ -381,63 +387,59 @@ impl FilesMover {
         if steps::opened(job, &places) {
             return Ok(done("the destination is open already"));
         }
-        if !self.with_work(job, |w| w.copying.is_some()).await {
+        if !self.with_work(job, |w| w.copying.is_some()) {
             let progress = Arc::new(Progress::default());
             let (p, watched) = (places.clone(), progress.clone());
             let task = tokio::task::spawn_blocking(move || steps::copy_until_close(&p, &watched));
-            self.with_work(job, |w| w.copying = Some(Running { task, progress })).await;
+            self.with_work(job, |w| w.copying = Some(Running { task, progress }));
         }
         let start = Instant::now();
-        while !self.with_work(job, |w| w.copying.as_ref().is_none_or(|r| r.task.is_finished())).await {
+        while !self.with_work(job, |w| w.copying.as_ref().is_none_or(|r| r.task.is_finished())) {
             if start.elapsed() > PATIENCE {
                 let at = self.with_work(job, |w| {
                     w.copying.as_ref().map_or(0, |r| r.progress.bytes.load(Ordering::Relaxed))
                 });
-                return Ok(Answer::Working {
-                    waiting_for: format!("the copy: {} looked at", Bytes(at.await)),
-                });
+                return Ok(Answer::Working { waiting_for: format!("the copy: {} looked at", Bytes(at)) });
             }
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
-        let Some(mut running) = self.with_work(job, |w| w.copying.take()).await else {
+        let Some(mut running) = self.with_work(job, |w| w.copying.take()) else {
             return Ok(Answer::Working { waiting_for: "another call of the same copy".into() });
         };
         let copied = finished((&mut running.task).await, "copying", &places.source)?;
         let words = format!("{} files and folders, {}", copied.len(), Bytes(tree::bytes(&copied)));
-        self.with_work(job, |w| w.copied = copied).await;
+        self.with_work(job, |w| w.copied = copied);
         Ok(done(words))
     }
 
     async fn verify(&self, job: &Job, places: Places) -> Result<Answer, DriverError> {
-        if !self.with_work(job, |w| w.comparing.is_some()).await {
+        if !self.with_work(job, |w| w.comparing.is_some()) {
             let progress = Arc::new(Progress::default());
             let (p, watched) = (places.clone(), progress.clone());
-            let copied = self.with_work(job, |w| w.copied.clone()).await;
+            let copied = self.with_work(job, |w| w.copied.clone());
             let opened = steps::opened(job, &places);
             let task = tokio::task::spawn_blocking(move || {
                 let (from, to) = if opened { (&p.destination, &p.source) } else { (&p.source, &p.copy) };
                 tree::compare(from, to, &Listing::new(), &copied, &watched)
             });
-            self.with_work(job, |w| w.comparing = Some(Running { task, progress })).await;
+            self.with_work(job, |w| w.comparing = Some(Running { task, progress }));
         }
         let start = Instant::now();
-        while !self.with_work(job, |w| w.comparing.as_ref().is_none_or(|r| r.task.is_finished())).await {
+        while !self.with_work(job, |w| w.comparing.as_ref().is_none_or(|r| r.task.is_finished())) {
             if start.elapsed() > PATIENCE {
                 let at = self.with_work(job, |w| {
                     w.comparing.as_ref().map_or(0, |r| r.progress.bytes.load(Ordering::Relaxed))
                 });
-                return Ok(Answer::Working {
-                    waiting_for: format!("the comparison: {} read", Bytes(at.await)),
-                });
+                return Ok(Answer::Working { waiting_for: format!("the comparison: {} read", Bytes(at)) });
             }
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
-        let Some(mut running) = self.with_work(job, |w| w.comparing.take()).await else {
+        let Some(mut running) = self.with_work(job, |w| w.comparing.take()) else {
             return Ok(Answer::Working { waiting_for: "another call of the same comparison".into() });
         };
         let found = finished((&mut running.task).await, "comparing", &places.source)?;
         let evidence = steps::evidence(&found);
-        self.with_work(job, |w| w.equal = found.equal.clone()).await;
+        self.with_work(job, |w| w.equal = found.equal.clone());
         Ok(Answer::Done(evidence))
     }
 
@@ -446,7 +448,7 @@ impl FilesMover {
         if steps::opened(job, &places) {
             return Ok(done("the destination is open already"));
         }
-        let known = self.with_work(job, |w| w.equal.clone()).await;
+        let known = self.with_work(job, |w| w.equal.clone());
         let (p, generation): (Places, Generation) = (places.clone(), job.generation);
         let task = tokio::task::spawn_blocking(move || steps::settle(&p, generation, &known)).await;
         let found = finished(task, "comparing at the cut", &places.source)?;

@@ -115,13 +115,13 @@ impl PostgresMover {
     pub(super) async fn canary(&self, job: &Job, share: Share) -> Result<String, DriverError> {
         let stage = self.stage(job)?;
         if share.get() <= 0.0 {
-            self.with_work(job, |w| w.sampler = None).await;
+            self.with_work(job, |w| w.sampler = None);
             return Ok("no reads are sent any more".into());
         }
         let rate = (f64::from(self.options.canary_reads_per_s) * share.get()).ceil().max(5.0) as u32;
         let sampler = start(self.clone(), job.clone(), rate);
-        self.with_work(job, |w| w.sampler = Some(sampler)).await;
-        self.keep(job, &stage).await;
+        self.with_work(job, |w| w.sampler = Some(sampler));
+        self.keep(job, &stage);
         Ok(format!("{rate} reads a second go to both sides and are compared"))
     }
 
@@ -132,10 +132,10 @@ impl PostgresMover {
         since: Timestamp,
     ) -> Result<(CanarySample, CanarySample), DriverError> {
         self.stage(job)?;
-        if !self.with_work(job, |w| w.sampler.is_some()).await {
+        if !self.with_work(job, |w| w.sampler.is_some()) {
             let sampler = start(self.clone(), job.clone(), self.options.canary_reads_per_s);
-            self.with_work(job, |w| w.sampler = Some(sampler)).await;
+            self.with_work(job, |w| w.sampler = Some(sampler));
         }
-        Ok(self.with_work(job, |w| w.sampler.as_ref().map(|s| s.since(since))).await.unwrap_or_default())
+        Ok(self.with_work(job, |w| w.sampler.as_ref().map(|s| s.since(since))).unwrap_or_default())
     }
 }

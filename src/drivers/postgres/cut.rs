@@ -73,7 +73,7 @@ impl PostgresMover {
         if self.opened(job, stage).await? {
             return Ok(false);
         }
-        self.keep(job, stage).await;
+        self.keep(job, stage);
         let destination = self.session(&stage.destination).await?;
         let tables = tables(source, &stage.schema).await?;
         for session in [source, &destination] {
@@ -209,7 +209,7 @@ impl PostgresMover {
             (self.session(&stage.source).await?, self.session(&stage.destination).await?);
         let token = send_barrier(&destination, &stage.names.back).await?;
         let took = wait_for_barrier(&source, &stage.names.back, token, PROOF).await?;
-        self.keep(job, &stage).await;
+        self.keep(job, &stage);
         Ok(done(format!(
             "a barrier written at the destination was applied at the source after {:.1} ms",
             took.as_secs_f64() * 1e3
@@ -245,7 +245,7 @@ impl PostgresMover {
             job.generation.0
         );
         source.ask("making the old owner a copy", &sql).await?;
-        self.keep(job, &stage).await;
+        self.keep(job, &stage);
         let back = stage.names.back.as_str();
         match stream::state(&source, back).await? {
             State::Streaming(_) => {}
@@ -298,7 +298,7 @@ impl PostgresMover {
                 "the destination does not own the workload; nothing was done",
             );
         }
-        self.forget(job).await;
+        self.forget(job);
         let destination = self.session(&stage.destination).await?;
         let own = format!(
             "UPDATE foreshift.owner SET made_by = NULL, made = 'nothing' WHERE workload = {}",
@@ -320,7 +320,7 @@ impl PostgresMover {
     /// Ends the stream to the destination, for now or for good.
     pub(super) async fn stop_replication(&self, job: &Job) -> Result<Answer, DriverError> {
         let stage = self.stage(job)?;
-        self.forget(job).await;
+        self.forget(job);
         let session = self.session(&stage.destination).await?;
         let name = stage.names.stream.as_str();
         match stream::state(&session, name).await? {

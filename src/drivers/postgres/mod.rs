@@ -24,7 +24,7 @@ mod tls;
 mod verify;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
@@ -58,7 +58,7 @@ pub struct PostgresMover {
     options: Arc<PostgresOptions>,
     clusters: Arc<Clusters>,
     counters: Arc<Mutex<BTreeMap<String, discover::Counters>>>,
-    work: Arc<tokio::sync::Mutex<HashMap<String, Work>>>,
+    work: Arc<Mutex<HashMap<String, Work>>>,
 }
 
 impl PostgresMover {
@@ -72,23 +72,28 @@ impl PostgresMover {
         }
     }
 
+    /// What is under way, never held over a wait: a lock of the runtime's can be given to a call that
+    /// nobody polls just then, and everybody else waits for ever.
+    fn work(&self) -> MutexGuard<'_, HashMap<String, Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Does something with what is under way for a migration, whichever way its job goes.
-    async fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
-        then(self.work.lock().await.entry(stage::Names::of(job).digest).or_default())
+    fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
+        then(self.work().entry(stage::Names::of(job).digest).or_default())
     }
 
     /// Tends the digests of both sides from now on.
-    async fn keep(&self, job: &Job, stage: &Stage) {
+    fn keep(&self, job: &Job, stage: &Stage) {
         let (clusters, scan) = (self.clusters.clone(), self.options.scan_timeout);
         self.with_work(job, |w| {
             w.keeper.get_or_insert_with(|| Keeper::start(clusters, stage, scan));
-        })
-        .await;
+        });
     }
 
     /// Ends what is under way for a migration.
-    async fn forget(&self, job: &Job) {
-        self.work.lock().await.remove(&stage::Names::of(job).digest);
+    fn forget(&self, job: &Job) {
+        self.work().remove(&stage::Names::of(job).digest);
     }
 }
 

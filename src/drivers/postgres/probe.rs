@@ -40,12 +40,12 @@ impl PostgresMover {
         match action {
             Action::Announce | Action::Commit => return Ok(applied("nothing to be done")),
             Action::Verify | Action::VerifyAtCut | Action::ProbeReverse | Action::EnableReverse => {
-                let going_on = self.with_work(job, |w| w.comparison.is_some()).await;
+                let going_on = self.with_work(job, |w| w.comparison.is_some());
                 let going_on = going_on && *action == Action::Verify;
                 return Ok(if going_on { Probe::InProgress } else { Probe::NotStarted });
             }
             Action::CanaryShare { share } => {
-                let reads = self.with_work(job, |w| w.sampler.is_some()).await;
+                let reads = self.with_work(job, |w| w.sampler.is_some());
                 return Ok(is(reads == (share.get() > 0.0), "reads are sent as asked"));
             }
             Action::Cleanup { artifact } => return self.look_cleanup(artifact).await,

@@ -89,7 +89,7 @@ impl PostgresMover {
         }
         match artifact.kind.as_str() {
             DIGEST => {
-                self.forget(job).await;
+                self.forget(job);
                 digest::remove(&session, name, self.options.lock_timeout).await?;
                 self.unguard_owner(&session, job).await?;
             }

@@ -86,21 +86,21 @@ impl PostgresMover {
         if self.opened(job, &stage).await? {
             return Ok(done("the destination is open already"));
         }
-        let going_on = self.with_work(job, |w| w.comparison.is_some()).await;
+        let going_on = self.with_work(job, |w| w.comparison.is_some());
         if !going_on {
             let sides = Sides::open(&self.clusters, &stage, self.options.scan_timeout).await?;
             let task = tokio::spawn(async move { compare_all(&sides).await });
-            self.with_work(job, |w| w.comparison = Some(Running(task))).await;
-            self.keep(job, &stage).await;
+            self.with_work(job, |w| w.comparison = Some(Running(task)));
+            self.keep(job, &stage);
         }
         let start = Instant::now();
-        while !self.with_work(job, |w| w.comparison.as_ref().is_none_or(|r| r.0.is_finished())).await {
+        while !self.with_work(job, |w| w.comparison.as_ref().is_none_or(|r| r.0.is_finished())) {
             if start.elapsed() > PATIENCE {
                 return Ok(working("the comparison of all rows"));
             }
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
-        let Some(mut running) = self.with_work(job, |w| w.comparison.take()).await else {
+        let Some(mut running) = self.with_work(job, |w| w.comparison.take()) else {
             return Ok(working("another call of the same comparison"));
         };
         let found = (&mut running.0).await.map_err(|error| {
@@ -143,7 +143,7 @@ impl PostgresMover {
         let arrived = start.elapsed();
         let mut theirs = sides.other.ask(doing, &looks).await?.into_iter();
         let (our_shape, their_shape) = (ours.next(), theirs.next());
-        let known = self.with_work(job, |w| w.tables.clone()).await;
+        let known = self.with_work(job, |w| w.tables.clone());
         let tables = match known {
             // As they were when all rows were compared.
             Some((shape, tables)) if Some(&shape) == our_shape.as_ref() => tables,
@@ -151,7 +151,7 @@ impl PostgresMover {
         };
         if let Some(shape) = &our_shape {
             let known = Some((shape.clone(), tables.clone()));
-            self.with_work(job, |w| w.tables = known).await;
+            self.with_work(job, |w| w.tables = known);
         }
         let (ours, theirs): (Vec<_>, Vec<_>) = (ours.collect(), theirs.collect());
         let ours = digest::sums(&stage.source, &ours, &tables)?;

@@ -42,7 +42,7 @@ impl RedisMover {
         {
             return Ok(working(wait));
         }
-        let asked = self.with_work(job, |w| w.failover_asked).await;
+        let asked = self.with_work(job, |w| w.failover_asked);
         let start = match asked.filter(|at| at.elapsed() < GIVEN_UP) {
             Some(at) => at,
             None => {
@@ -59,10 +59,10 @@ impl RedisMover {
                 }
                 let now = Instant::now();
                 let slots = stage.source.slots.clone();
-                self.with_work(job, |w| (w.failover_asked, w.slots) = (Some(now), slots)).await;
+                self.with_work(job, |w| (w.failover_asked, w.slots) = (Some(now), slots));
                 if let Err(error) = self.nodes.tell(&address, &cmd).await {
                     if error.retry != Retry::Unknown {
-                        self.with_work(job, |w| w.failover_asked = None).await;
+                        self.with_work(job, |w| w.failover_asked = None);
                     }
                     return Err(error);
                 }
@@ -92,14 +92,14 @@ impl RedisMover {
                         promoted.as_secs_f64() * 1e3,
                         start.elapsed().as_secs_f64() * 1e3
                     );
-                    self.with_work(job, |w| w.failover_asked = None).await;
+                    self.with_work(job, |w| w.failover_asked = None);
                     return Ok(self.owned(stage, &words));
                 }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(8));
         }
-        self.with_work(job, |w| w.failover_asked = None).await;
+        self.with_work(job, |w| w.failover_asked = None);
         let now = self.stage(job).await?;
         if now.owned_by_destination() {
             return Ok(self.owned(&now, "the destination owns the shard"));
@@ -139,7 +139,7 @@ impl RedisMover {
         if let Some(wait) = stage.census.disagreement(stage.slot, &stage.destination.id) {
             return Ok(working(wait));
         }
-        let before = self.with_work(job, |w| w.slots.clone()).await;
+        let before = self.with_work(job, |w| w.slots.clone());
         if let Some(slot) = first_difference(&before, &stage.destination.slots).filter(|_| !before.is_empty())
         {
             return Ok(working(format!(
@@ -215,7 +215,7 @@ impl RedisMover {
     /// Leaves the old master as a replica, or has every node forget it.
     pub(super) async fn retire(&self, job: &Job) -> Result<Answer, DriverError> {
         let stage = self.stage(job).await;
-        self.with_work(job, |w| (w.sampler, w.comparison) = (None, None)).await;
+        self.with_work(job, |w| (w.sampler, w.comparison) = (None, None));
         match self.options.after_move {
             AfterMove::KeepAsReplica => {
                 let stage = stage?;

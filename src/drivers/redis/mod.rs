@@ -25,7 +25,7 @@ mod view;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -63,7 +63,7 @@ pub struct RedisMover {
     known: Mutex<View>,
     counters: Mutex<BTreeMap<String, discover::Counters>>,
     writes: OnceLock<BTreeSet<String>>,
-    work: tokio::sync::Mutex<HashMap<String, Work>>,
+    work: Mutex<HashMap<String, Work>>,
     started: Instant,
 }
 
@@ -76,7 +76,7 @@ impl RedisMover {
             known: Mutex::default(),
             counters: Mutex::default(),
             writes: OnceLock::new(),
-            work: tokio::sync::Mutex::default(),
+            work: Mutex::default(),
             started: Instant::now(),
         }
     }
@@ -94,9 +94,15 @@ impl RedisMover {
         }
     }
 
+    /// What is under way, never held over a wait: a lock of the runtime's can be given to a call that
+    /// nobody polls just then, and everybody else waits for ever.
+    fn work(&self) -> MutexGuard<'_, HashMap<String, Work>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Does something with what is under way for a job.
-    async fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
-        then(self.work.lock().await.entry(job.key("work")).or_default())
+    fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
+        then(self.work().entry(job.key("work")).or_default())
     }
 }
 

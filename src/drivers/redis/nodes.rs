@@ -3,13 +3,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, Pipeline, RedisConnectionInfo,
     RedisError, ServerErrorKind, Value,
 };
-use tokio::sync::Mutex;
 
 use super::options::RedisOptions;
 use super::view::{Info, View};
@@ -42,7 +42,7 @@ pub(super) struct Nodes {
     command_timeout: Span,
     open: Mutex<HashMap<(String, Lane), MultiplexedConnection>>,
     /// Lines for comparisons that nobody uses now.
-    idle: std::sync::Mutex<HashMap<String, Vec<Wire>>>,
+    idle: Mutex<HashMap<String, Vec<Wire>>>,
 }
 
 /// Idle lines that are kept to one node.
@@ -88,7 +88,7 @@ impl Nodes {
             connect_timeout: options.connect_timeout,
             command_timeout: options.command_timeout,
             open: Mutex::default(),
-            idle: std::sync::Mutex::default(),
+            idle: Mutex::default(),
         }
     }
 
@@ -151,7 +151,7 @@ impl Nodes {
         match connection.req_packed_commands(pipeline, 0, pipeline.len()).await {
             Ok(values) => Ok(values),
             Err(error) => {
-                self.forget(address, lane).await;
+                self.forget(address, lane);
                 Err(meaning(&error, address, "reading", Effect::Reads))
             }
         }
@@ -217,25 +217,30 @@ impl Nodes {
             let failed = meaning(&error, address, &name_of(cmd), effect);
             if !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension) {
                 // A connection whose state nobody knows is not used again.
-                if let Ok(mut open) = self.open.try_lock() {
-                    open.remove(&(address.to_string(), Lane::Control));
-                }
+                self.forget(address, Lane::Control);
             }
             failed
         })
     }
 
-    async fn forget(&self, address: &str, lane: Lane) {
-        self.open.lock().await.remove(&(address.to_string(), lane));
+    /// The open lines, never held over a wait: a lock of the runtime's can be given to a call that
+    /// nobody polls just then, and everybody else waits for ever.
+    fn open(&self) -> MutexGuard<'_, HashMap<(String, Lane), MultiplexedConnection>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, address: &str, lane: Lane) {
+        self.open().remove(&(address.to_string(), lane));
     }
 
     async fn connection(&self, address: &str, lane: Lane) -> Result<MultiplexedConnection, DriverError> {
         let key = (address.to_string(), lane);
-        if let Some(open) = self.open.lock().await.get(&key) {
-            return Ok(open.clone());
+        let open = self.open().get(&key).cloned();
+        if let Some(open) = open {
+            return Ok(open);
         }
         let connection = self.connect(address).await?;
-        self.open.lock().await.insert(key, connection.clone());
+        self.open().insert(key, connection.clone());
         Ok(connection)
     }
 

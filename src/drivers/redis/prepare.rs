@@ -209,7 +209,7 @@ impl RedisMover {
         }
         let address = self.address_of(&artifact.partition).await?;
         self.nodes.unmark(&address, &artifact.name).await?;
-        self.work.lock().await.remove(&job.key("work"));
+        self.work().remove(&job.key("work"));
         Ok(done(format!("{} is gone from {address}", artifact.name)))
     }
 

@@ -52,12 +52,12 @@ impl RedisMover {
                 Err(error) => from_error(error),
             },
             Action::Verify => {
-                let running = self.with_work(job, |w| w.comparison.is_some()).await;
+                let running = self.with_work(job, |w| w.comparison.is_some());
                 if running { Probe::InProgress } else { Probe::NotStarted }
             }
             Action::VerifyAtCut => Probe::NotStarted,
             Action::CanaryShare { share } => {
-                let rate = self.with_work(job, |w| w.sampler.as_ref().map(|s| s.rate)).await;
+                let rate = self.with_work(job, |w| w.sampler.as_ref().map(|s| s.rate));
                 let wanted = (share.get() > 0.0).then(|| self.canary_rate(*share));
                 if rate == wanted { applied("as asked") } else { Probe::NotStarted }
             }
@@ -148,7 +148,7 @@ impl RedisMover {
         if !stage.census.majority_says(stage.slot, stage.owner.as_deref().unwrap_or_default()) {
             return Probe::Unknown { reason: "no majority of the masters answers".into() };
         }
-        let asked = self.with_work(job, |w| w.failover_asked).await.unwrap_or(self.started);
+        let asked = self.with_work(job, |w| w.failover_asked).unwrap_or(self.started);
         if asked.elapsed() < GIVEN_UP { Probe::InProgress } else { Probe::NotStarted }
     }
 }

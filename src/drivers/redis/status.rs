@@ -72,11 +72,11 @@ impl RedisMover {
     /// Starts canary reads at a share of the configured rate, or ends them.
     pub(super) async fn canary(&self, job: &Job, share: Share) -> Result<Answer, DriverError> {
         if share.get() == 0.0 {
-            self.with_work(job, |w| w.sampler = None).await;
+            self.with_work(job, |w| w.sampler = None);
             return Ok(done("no canary reads"));
         }
         let rate = self.canary_rate(share);
-        if self.with_work(job, |w| w.sampler.as_ref().map(|s| s.rate)).await != Some(rate) {
+        if self.with_work(job, |w| w.sampler.as_ref().map(|s| s.rate)) != Some(rate) {
             self.sample(job, rate).await?;
         }
         Ok(done(format!(
@@ -97,7 +97,7 @@ impl RedisMover {
             other: stage.destination.address.clone(),
             ..self.pair(&stage)
         };
-        self.with_work(job, |w| w.sampler = Some(canary::start(pair, stage.slot, rate))).await;
+        self.with_work(job, |w| w.sampler = Some(canary::start(pair, stage.slot, rate)));
         Ok(())
     }
 
@@ -106,10 +106,10 @@ impl RedisMover {
         job: &Job,
         since: Timestamp,
     ) -> Result<(CanarySample, CanarySample), DriverError> {
-        if !self.with_work(job, |w| w.sampler.is_some()).await {
+        if !self.with_work(job, |w| w.sampler.is_some()) {
             self.sample(job, self.options.canary_reads_per_s).await?;
         }
-        Ok(self.with_work(job, |w| w.sampler.as_ref().map(|s| s.since(since))).await.unwrap_or_default())
+        Ok(self.with_work(job, |w| w.sampler.as_ref().map(|s| s.since(since))).unwrap_or_default())
     }
 
     /// What will be sent, in order.

@@ -44,34 +44,32 @@ impl RedisMover {
 
     /// Starts the comparison of all keys or goes on waiting for it.
     pub(super) async fn verify(&self, job: &Job) -> Result<Answer, DriverError> {
-        if !self.with_work(job, |w| w.comparison.is_some()).await {
+        if !self.with_work(job, |w| w.comparison.is_some()) {
             let stage = self.stage(job).await?;
             let pair = self.pair(&stage);
             pair.wait_until_applied(Duration::from_secs(2)).await?;
             let total = self.nodes.info(&pair.owner).await?.keys();
             let done = pair.done.clone();
             let task = tokio::spawn(async move { pair.compare_all().await });
-            self.with_work(job, |w| w.comparison = Some(Running { task, done, total })).await;
+            self.with_work(job, |w| w.comparison = Some(Running { task, done, total }));
         }
         let start = Instant::now();
         loop {
             let finished =
                 self.with_work(job, |w| w.comparison.as_ref().is_some_and(|r| r.task.is_finished()));
-            if finished.await {
+            if finished {
                 break;
             }
             if start.elapsed() > PATIENCE {
-                let (done, total) = self
-                    .with_work(job, |w| {
-                        let r = w.comparison.as_ref();
-                        r.map_or((0, 0), |r| (r.done.load(Ordering::Relaxed), r.total))
-                    })
-                    .await;
+                let (done, total) = self.with_work(job, |w| {
+                    let r = w.comparison.as_ref();
+                    r.map_or((0, 0), |r| (r.done.load(Ordering::Relaxed), r.total))
+                });
                 return Ok(working(format!("the comparison: {done} of about {total} keys")));
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let Some(mut running) = self.with_work(job, |w| w.comparison.take()).await else {
+        let Some(mut running) = self.with_work(job, |w| w.comparison.take()) else {
             return Ok(working("another call of the same comparison"));
         };
         let found = (&mut running.task).await.map_err(|error| {
@@ -83,7 +81,7 @@ impl RedisMover {
             )
         })??;
         let busy = found.busy.clone();
-        self.with_work(job, |w| w.busy = busy).await;
+        self.with_work(job, |w| w.busy = busy);
         Ok(Answer::Done(evidence(&found, "")))
     }
 
@@ -128,7 +126,7 @@ impl RedisMover {
     pub(super) async fn verify_at_cut(&self, job: &Job) -> Result<Answer, DriverError> {
         let stage = self.stage(job).await?;
         let pair = self.pair(&stage);
-        let mut busy = self.with_work(job, |w| w.busy.clone()).await;
+        let mut busy = self.with_work(job, |w| w.busy.clone());
         let all = busy.len();
         busy.truncate(self.options.keys_at_cut);
         let sample = pair.random_keys(self.options.keys_at_cut - busy.len()).await?;

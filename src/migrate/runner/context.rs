@@ -27,6 +27,8 @@ pub struct Options {
     /// A driver's call that takes longer counts as unknown; `None` where the drivers' futures never
     /// wait (simulation).
     pub call_limit: Option<Span>,
+    /// Where migrations are driven.
+    pub driven: Driven,
     /// Nothing is begun on a fleet that was last seen longer ago than this.
     pub world_age: Span,
     /// Wait before the store is asked again after it failed.
@@ -40,6 +42,18 @@ pub struct Options {
     /// Bugs that tests plant, to see them caught; none anywhere else.
     #[doc(hidden)]
     pub planted: Planted,
+}
+
+/// Where migrations are driven.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Driven {
+    /// Within [`super::Runner::tick`] and [`super::Runner::ready`]: what happens is in the same order every time,
+    /// where the drivers' futures never wait. Calls stand still while neither is being waited for.
+    #[default]
+    InTicks,
+    /// Each in a task of the Tokio runtime, which goes on whatever else the engine does meanwhile: a
+    /// cut does not wait for a cycle that takes half a second. Not more is under way than without.
+    InTasks,
 }
 
 /// A bug that the simulation plants to prove that it would be caught.
@@ -100,6 +114,7 @@ impl Default for Options {
             limits: Limits::default(),
             policy: Policy::default(),
             call_limit: Some(Span::seconds(30)),
+            driven: Driven::default(),
             world_age: Span::minutes(2),
             store_wait: Span::millis(200),
             clock: Arc::new(SystemClock),

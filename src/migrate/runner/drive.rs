@@ -1,11 +1,15 @@
 //! One drive: find out what the state wants, do it, take what came of it into the state, make that
 //! durable. Every path ends in a machine that can be driven again.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::context::{Context, Driver, Planted, Routing};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::context::{self, Context, Driver, Planted, Routing};
 use super::machine::{Conditions, Machine, Saved};
+use super::{DRIVES, must_go_on};
 use crate::drivers::{Action, Answer, DriverError, Evidence, Job, Probe, Retry, ServerState, Weight};
 use crate::fleet::{Share, Span, Timestamp};
 use crate::migrate::effect::Effect;
@@ -17,11 +21,42 @@ use crate::migrate::state::{Act, Deed, Side, State};
 use crate::migrate::step::step;
 use crate::state::{Compare, Op, StoreError, claims};
 
+/// A machine under way; at the end it comes back, and with it why nothing may go on.
+pub(super) type Drive = Pin<Box<dyn Future<Output = Driven> + Send>>;
+type Driven = (Box<Machine>, Result<(), StoreError>);
+
+/// Drives a machine that is due. Dropped, it ends where it waits.
+pub(super) fn start(context: Arc<Context>, machine: Box<Machine>) -> Drive {
+    if context.options.driven == context::Driven::InTicks {
+        return Box::pin(drive(context, machine));
+    }
+    let task = AbortOnDropHandle::new(tokio::spawn(drive_through(context, machine)));
+    Box::pin(async {
+        match task.await {
+            Ok(driven) => driven,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            // The runtime is ending, and with it whoever waits here.
+            Err(_) => std::future::pending().await,
+        }
+    })
+}
+
+/// Drives a machine by one effect, and, while it is between fence and redirect, by all that are due:
+/// writes wait for nobody else's turn.
+async fn drive_through(context: Arc<Context>, mut machine: Box<Machine>) -> Driven {
+    for _ in 0..DRIVES {
+        let (driven, result) = drive(Arc::clone(&context), machine).await;
+        machine = driven;
+        let due = machine.due().is_some_and(|due| due <= context.now());
+        if result.is_err() || context.is_deposed() || !due || !must_go_on(machine.state.phase) {
+            return (machine, result);
+        }
+    }
+    (machine, Ok(()))
+}
+
 /// Drives a machine by one effect, and makes what came of it durable.
-pub(super) async fn drive(
-    context: Arc<Context>,
-    mut machine: Box<Machine>,
-) -> (Box<Machine>, Result<(), StoreError>) {
+async fn drive(context: Arc<Context>, mut machine: Box<Machine>) -> Driven {
     let result = drive_once(&context, &mut machine).await;
     let result = match result {
         Err(StoreError::Unavailable { .. } | StoreError::Ambiguous { .. }) => {

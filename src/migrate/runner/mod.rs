@@ -17,18 +17,17 @@ mod recover;
 mod submit;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-pub use context::{Options, Planted, World};
+pub use context::{Driven, Options, Planted, World};
 pub use leaks::Found;
 
 use self::context::Context;
+use self::drive::Drive;
 use self::log::Log;
 use self::machine::Machine;
 use super::effect::Alert;
@@ -51,8 +50,6 @@ const STOPPED_KEY: &str = "/engine/stopped";
 const DRIVES: u32 = 64;
 /// Ended migrations that are kept for screens.
 const ENDED: usize = 200;
-
-type Drive = Pin<Box<dyn Future<Output = (Box<Machine>, Result<(), StoreError>)> + Send>>;
 
 /// One migration's place with the runner.
 struct Slot {
@@ -325,7 +322,8 @@ impl Runner {
             && let Some(machine) = slot.machine.take()
         {
             slot.drives += 1;
-            under_way(&mut self.driving).push(Box::pin(drive::drive(Arc::clone(&self.context), machine)));
+            let drive = drive::start(Arc::clone(&self.context), machine);
+            under_way(&mut self.driving).push(drive);
         }
     }
 

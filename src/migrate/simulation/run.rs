@@ -21,7 +21,7 @@ use crate::migrate::journal;
 use crate::migrate::limits::Limits;
 use crate::migrate::plan::Policy;
 use crate::migrate::runner::moments::{Observer, Occasion};
-use crate::migrate::runner::{Options, Runner, World};
+use crate::migrate::runner::{Driven, Options, Runner, World};
 use crate::migrate::state::{Progress, Wish};
 use crate::plan::Proposal;
 use crate::protocol::{Actor, Mode, Role};
@@ -111,6 +111,7 @@ impl Run {
             limits: limits.clone(),
             policy: policy(&mut random),
             call_limit: None,
+            driven: Driven::InTicks,
             world_age: Span::hours(3),
             store_wait: Span::millis(200),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
