@@ -28,7 +28,7 @@ fn anomaly(c: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(38 * 24_000));
     group.bench_function("score and alarm, points", |b| {
-        b.iter(|| model.alarms(black_box(&views)));
+        b.iter(|| model.read_columns(black_box(&views)));
     });
     group.throughput(Throughput::Elements(38 * 1_000));
     group.bench_function("stream with contributions, points", |b| {

@@ -28,6 +28,10 @@ pub fn readings<'a>(
         if let Some(instability) = assessment.instability {
             fields.push(("instability".into(), instability));
         }
+        if let Some(anomaly) = assessment.anomaly {
+            fields.push(("anomaly".into(), anomaly.score));
+            fields.push(("anomaly_alarm".into(), f64::from(u8::from(anomaly.alarmed))));
+        }
         for failure in &assessment.failure {
             fields.push((format!("failure_{}s", failure.within.0 / 1000), failure.probability.get()));
         }

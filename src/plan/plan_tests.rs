@@ -121,6 +121,7 @@ impl Scene {
             expires: NOW + Span::minutes(3),
             health: HealthScore::clamped(100.0 - 70.0 * p),
             instability: Some(20.0 * p),
+            anomaly: None,
             failure: failure
                 .into_iter()
                 .map(|(m, p)| FailureForecast {

@@ -180,6 +180,7 @@ impl Assessor {
             (Some(row), Some(assessment)) if row.gap.is_none() => Reading::Known {
                 instability: f64::from(row.instability),
                 beside_peers: f64::from(row.beside_peers),
+                alarm: assessment.anomaly.is_some_and(|a| a.is_suspect()),
                 failure: &assessment.failure,
             },
             _ => Reading::Unknown,
@@ -268,6 +269,7 @@ impl Assessor {
                 expires: Timestamp(0),
                 health: None,
                 instability: None,
+                anomaly: None,
                 failure: Vec::new(),
                 why_health: Vec::new(),
                 why_failure: Vec::new(),
@@ -276,6 +278,11 @@ impl Assessor {
                 confidence: 0.0,
             });
         }
+    }
+
+    /// Makes room for the partitions and metrics of `windows`.
+    pub(super) fn intern_windows(&mut self, windows: &Windows) {
+        self.intern(windows.partitions(), windows.metrics());
     }
 
     /// Makes `partitions` and `metrics` the first rows and columns, in their order.

@@ -275,16 +275,17 @@ fn a_combination_that_is_unlike_the_partition_costs_health_and_says_which_metric
     for (p, a) in all.iter().enumerate() {
         let sum: f64 = a.why_health.iter().map(|c| c.amount).sum();
         assert!((sum - (100.0 - a.health.unwrap().get())).abs() < 1e-6);
-        assert_eq!(
-            named(a),
-            p == 2,
-            "partition {p}: {:?}, strength {}",
-            a.why_health,
-            assessor.strength(PartitionIx(p as u32))
-        );
+        assert_eq!(named(a), p == 2, "partition {p}: {:?}, {:?}", a.why_health, a.anomaly);
     }
     let why = all[2].why_health.iter().find(|c| c.metric.as_str() == "combination").unwrap();
     assert!(why.words.contains("cpu") || why.words.contains("queue"), "{}", why.words);
+    let said = all[2].anomaly.unwrap();
+    assert!(said.alarmed && said.stands_out && !said.by_days, "{said:?}");
+    let Reading::Known { alarm, .. } = assessor.reading(PartitionIx(2)) else { panic!("known") };
+    assert!(!alarm, "a level of two hours makes nobody suspect");
+    // Of whom nothing is noticed; 640 bytes more while contributions are kept.
+    let calm = (0..5).map(|p| assessor.model_bytes(PartitionIx(p))).min().unwrap();
+    assert!(calm <= 12 * 1024, "{calm} bytes a partition");
 }
 
 /// A warmed fleet whose assessor has the shipped models.

@@ -88,6 +88,29 @@ pub struct FailureForecast {
     pub calibration: Calibration,
 }
 
+/// What the anomaly detector says of the metrics of a partition together: the detector that `foreshift eval
+/// anomaly` measures, row for row.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Anomaly {
+    /// 0 = an ordinary row, 1 = as unusual as one training row in a thousand.
+    pub score: f64,
+    /// What of it is news, in units of the level of alarms.
+    pub strength: f64,
+    /// An alarm stands.
+    pub alarmed: bool,
+    /// The level rests on days of its own history, not on its last two hours.
+    pub by_days: bool,
+    /// An alarm has stood for four rows, and does not for most of its peers.
+    pub stands_out: bool,
+}
+
+impl Anomaly {
+    /// Whether it makes the partition suspect: an alarm that stands out, by a level that knows days.
+    pub fn is_suspect(&self) -> bool {
+        self.alarmed && self.by_days && self.stands_out
+    }
+}
+
 /// All that is said of one partition at one time. Expired after its time to live, it must not be
 /// acted on.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -100,8 +123,11 @@ pub struct Assessment {
     pub expires: Timestamp,
     /// `None` where the data is missing or too old: unknown, never healthy.
     pub health: Option<HealthScore>,
-    /// Distance from its own baseline in robust standard deviations.
+    /// Distance of its single metrics from their own baseline in robust standard deviations.
     pub instability: Option<f64>,
+    /// What the anomaly detector says of its metrics together; `None` where it has no model yet.
+    #[serde(default)]
+    pub anomaly: Option<Anomaly>,
     /// Probability per window, shortest window first; empty where unknown.
     pub failure: Vec<FailureForecast>,
     /// What drove the health score, greatest first; parts sum to `100 − health`.

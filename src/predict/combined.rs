@@ -1,23 +1,27 @@
-//! The linear trio ([`AnomalyModel`]) over every partition: is this *combination* of metrics, and the way
-//! it follows from the last rows, like the partition itself?
+//! The anomaly detector ([`AnomalyModel`]) over every partition: is this *combination* of metrics, and the
+//! way it follows from the last rows, like the partition itself? Rows are slots of the window; each is read
+//! once, two slots after it began, when its samples have arrived, by the very function that `foreshift eval
+//! anomaly` reads test files with ([`AnomalyModel::read`]).
 //!
-//! A partition's model is fitted from its own window, its correlations blended with those of its
-//! application (the partitions of the same class and kind of work) by n / (n + 1500). Fits are made on a
-//! rolling schedule: at most [`CombinedOptions::fits`] a cycle, those without a model first, then the
-//! oldest, never while the partition is unusual. Each slot of the window is scored once, two slots after
-//! it began, when its samples have arrived.
+//! A partition's model is fitted from days of its history where somebody teaches it ([`Taught`]); until then
+//! from its own window, its correlations blended with those of its application (the partitions of the same
+//! class and kind of work) by n / (n + 1500). Fits from windows are made on a rolling schedule: at most
+//! [`CombinedOptions::fits`] a cycle, those without a model first, then the oldest, never while the
+//! partition is unusual.
 //!
 //! What it finds costs points of health beside those of the single metrics, because no single metric
-//! carries it; probabilities do not rest on it.
+//! carries it. An alarm whose level rests on days makes the partition suspect, unless most of its peers
+//! alarm too; one of a window of two hours does not (it knows no evening). Probabilities do not rest on it.
 
 use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::anomaly::{AnomalyModel, AnomalyState, FitOptions, Moments};
+use super::anomaly::{AnomalyModel, FitOptions, Moments, Scratch, Stream, Wanted};
 use super::assess::{Assessor, BATCH};
+use super::assessment::Anomaly;
 use super::health;
-use crate::fleet::{Span, Timestamp};
+use crate::fleet::{MetricName, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
 /// Slots that are left for samples to arrive before a slot is scored.
@@ -30,6 +34,11 @@ const UNUSUAL: f32 = 5.0;
 const POOL_ROWS: f64 = 20_000.0;
 /// Partitions that are fitted at once: bounds the memory that moments take meanwhile.
 const PART: usize = 64;
+/// Rows for which an alarm must have stood before it is compared with what the peers do: they do not all
+/// cross their levels in the same row.
+const SETTLED: u32 = 4;
+/// From this share of the level of alarms on it is worked out which metrics carry a row.
+const NOTICED: f32 = 0.5;
 /// Log-odds that a combination far over its alarm level adds at most.
 const MOST_ODDS: f64 = 4.0;
 
@@ -44,31 +53,38 @@ pub struct CombinedOptions {
     pub held_out: usize,
     /// A model is fitted anew after so many cycles.
     pub every_cycles: u64,
-    /// How many times its alarm level a score must be before it counts.
-    pub counts_from: f32,
 }
 
 impl Default for CombinedOptions {
     /// 128 fits a cycle, from an hour of slots of 30 s on, without the newest ten minutes, anew after
     /// 720 cycles (two hours at 10 s).
     fn default() -> Self {
-        Self { fits: 128, least_slots: 120, held_out: 20, every_cycles: 720, counts_from: 1.2 }
+        Self { fits: 128, least_slots: 120, held_out: 20, every_cycles: 720 }
     }
+}
+
+/// A model of one partition that was fitted elsewhere, from days of its history on the window's grid.
+#[derive(Clone, Debug)]
+pub struct Taught {
+    /// The model.
+    pub model: AnomalyModel,
+    /// Its metrics, in its order.
+    pub metrics: Vec<MetricName>,
 }
 
 /// One partition's model and its stream.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     model: AnomalyModel,
-    state: AnomalyState,
+    stream: Stream,
     /// Start of the last slot that was scored.
     scored: Timestamp,
-    /// The cycle of the fit.
-    fitted: u64,
-    /// The score in units of its alarm level.
-    pub(super) strength: f32,
-    /// Contribution of each metric to the last score.
-    shares: Vec<f32>,
+    /// The cycle of the fit; none where the model was taught.
+    fitted: Option<u64>,
+    /// What is said now; none where nothing can be.
+    said: Option<Anomaly>,
+    /// Rows for which the alarm has stood.
+    standing: u32,
 }
 
 /// The moments of one application: those in use, and those that are being gathered.
@@ -101,11 +117,41 @@ impl Pool {
 pub(super) struct Pools(HashMap<String, Pool>);
 
 impl Assessor {
-    /// How unlike itself the combination of a partition's metrics is now, in units of its alarm level; 0
-    /// where there is no model of it.
-    pub fn strength(&self, partition: PartitionIx) -> f32 {
+    /// What the anomaly detector says of a partition; `None` where there is no model of it, or no data.
+    pub fn anomaly(&self, partition: PartitionIx) -> Option<Anomaly> {
+        self.rows.get(partition.0 as usize)?.watch.as_ref()?.said
+    }
+
+    /// Whether a partition's model was fitted from days of history.
+    pub fn is_taught(&self, partition: PartitionIx) -> bool {
         let watch = self.rows.get(partition.0 as usize).and_then(|row| row.watch.as_ref());
-        watch.map_or(0.0, |w| w.strength)
+        watch.is_some_and(|w| w.fitted.is_none())
+    }
+
+    /// From now on this model watches the partition, beginning with what the window holds. Says whether it
+    /// could be used: its metrics must be those of the windows.
+    pub fn teach(&mut self, windows: &Windows, partition: PartitionIx, taught: Taught) -> bool {
+        let p = partition.0 as usize;
+        if taught.metrics != windows.metrics() || p >= windows.partitions().len() {
+            return false;
+        }
+        self.intern_windows(windows);
+        let mut watch = Watch::new(taught.model, windows, None);
+        watch.read(windows, partition, windows.head() - Span(LATE * windows.config().step.0));
+        self.rows[p].watch = Some(Box::new(watch));
+        true
+    }
+
+    /// Bytes of what is kept of one partition's normal behaviour: baselines with their weekly profile, and
+    /// the detector with its stream.
+    pub fn model_bytes(&self, partition: PartitionIx) -> usize {
+        let row = self.rows.get(partition.0 as usize);
+        let watch = row.and_then(|row| row.watch.as_ref()).map_or(0, |w| {
+            std::mem::size_of::<Watch>() - std::mem::size_of::<AnomalyModel>() - std::mem::size_of::<Stream>()
+                + w.model.bytes()
+                + w.stream.bytes()
+        });
+        watch + self.columns.len() * std::mem::size_of::<super::baseline::Baseline>()
     }
 
     /// From now on at most so many models of combinations are fitted in a cycle.
@@ -125,13 +171,14 @@ impl Assessor {
             |(p, row)| {
                 let Some(watch) = &mut row.watch else { return };
                 if row.gap.is_some() || watch.model.metrics() != metrics {
-                    watch.strength = 0.0;
+                    watch.said = None;
                     return;
                 }
-                watch.score(windows, PartitionIx(p as u32), until);
+                watch.read(windows, PartitionIx(p as u32), until);
             },
         );
         self.fit_due(windows, until);
+        self.compare_alarms();
     }
 
     fn fit_due(&mut self, windows: &Windows, until: Timestamp) {
@@ -146,8 +193,11 @@ impl Assessor {
             .filter_map(|(p, row)| match &row.watch {
                 None => Some((0, p as u32)),
                 Some(w) if w.model.metrics() != metrics => Some((0, p as u32)),
-                Some(w) if w.strength >= options.counts_from => None,
-                Some(w) => (cycle - w.fitted >= options.every_cycles).then_some((w.fitted, p as u32)),
+                Some(w) if w.stream.alarmed() => None,
+                Some(w) => w
+                    .fitted
+                    .filter(|fitted| cycle - fitted >= options.every_cycles)
+                    .map(|fitted| (fitted, p as u32)),
             })
             .collect();
         due.sort_unstable();
@@ -160,7 +210,7 @@ impl Assessor {
     /// Fits the models of a few partitions at once: their moments first, which the application's pool
     /// takes in, then the models that blend with it.
     fn fit_part(&mut self, windows: &Windows, until: Timestamp, due: &[(u64, u32)]) {
-        let options = self.options.combined;
+        let (options, step) = (self.options.combined, windows.config().step);
         let (cycle, metrics) = (self.cycle, windows.metrics().len());
         let blocks: Vec<(u32, Vec<f32>)> = due
             .par_iter()
@@ -168,7 +218,7 @@ impl Assessor {
             .collect();
         let own: Vec<Option<Vec<Moments>>> = blocks
             .par_iter()
-            .map(|(_, block)| fit(block, metrics, None).map(|(_, moments)| moments))
+            .map(|(_, block)| fit(block, metrics, None, step).map(|(_, moments)| moments))
             .collect();
         for ((p, _), moments) in blocks.iter().zip(own) {
             let name = self.derived.group_name(*p as usize);
@@ -181,16 +231,9 @@ impl Assessor {
             .par_iter()
             .filter_map(|(p, block)| {
                 let pool = pools.get(derived.group_name(*p as usize));
-                let (model, _) = fit(block, metrics, pool.and_then(|pool| pool.moments(metrics)))?;
-                let mut watch = Watch {
-                    state: model.state(),
-                    model,
-                    scored: windows.tail(),
-                    fitted: cycle,
-                    strength: 0.0,
-                    shares: vec![0.0; metrics],
-                };
-                watch.score(windows, PartitionIx(*p), until);
+                let (model, _) = fit(block, metrics, pool.and_then(|pool| pool.moments(metrics)), step)?;
+                let mut watch = Watch::new(model, windows, Some(cycle));
+                watch.read(windows, PartitionIx(*p), until);
                 Some((*p, watch))
             })
             .collect();
@@ -202,28 +245,56 @@ impl Assessor {
         }
     }
 
-    /// Takes the points of unusual combinations off the health scores, with the reason.
+    /// An alarm stands out when it has stood for a while, and not where most of the partitions of the same
+    /// class and work alarm too by then: that is the load.
+    fn compare_alarms(&mut self) {
+        let least = self.options.least_peers.max(2);
+        let mut tally: HashMap<u32, (usize, usize)> = HashMap::new();
+        for (row, group) in self.rows.iter().zip(&self.derived.group) {
+            if let Some(said) = row.watch.as_ref().and_then(|w| w.said) {
+                let (all, alarmed) = tally.entry(*group).or_default();
+                *all += 1;
+                *alarmed += usize::from(said.alarmed);
+            }
+        }
+        for (row, group) in self.rows.iter_mut().zip(&self.derived.group) {
+            let Some(watch) = &mut row.watch else { continue };
+            if let Some(said) = &mut watch.said {
+                let (all, alarmed) = tally.get(group).copied().unwrap_or_default();
+                said.stands_out = watch.standing >= SETTLED && !(all >= least && 2 * alarmed > all);
+            }
+        }
+    }
+
+    /// Writes what the detector says, and takes the points of unusual combinations off the health scores,
+    /// with the reason.
     pub(super) fn weigh_combinations(&mut self) {
-        let from = self.options.combined.counts_from;
         for (out, row) in self.assessments.iter_mut().zip(&self.rows) {
-            let Some(watch) = &row.watch else { continue };
-            let over = f64::from(watch.strength / from);
-            if over <= 1.0 {
+            let Some((watch, said)) = row.watch.as_ref().and_then(|w| Some((w, w.said?))) else { continue };
+            if out.health.is_none() {
+                continue;
+            }
+            out.anomaly = Some(said);
+            if !said.alarmed || said.strength <= 1.0 {
                 continue;
             }
             let words = format!(
                 "its metrics together are unlike it: {:.1} × its alarm level, mostly {}",
-                watch.strength,
+                said.strength,
                 watch.most().map(|m| self.columns[m].label.to_string()).collect::<Vec<_>>().join(" and ")
             );
-            out.take_off("combination", health::saturated(over, MOST_ODDS), words);
+            out.take_off("combination", health::saturated(said.strength, MOST_ODDS), words);
         }
     }
 }
 
 impl Watch {
-    /// Scores every slot after the last scored one, until `until`.
-    fn score(&mut self, windows: &Windows, p: PartitionIx, until: Timestamp) {
+    fn new(model: AnomalyModel, windows: &Windows, fitted: Option<u64>) -> Watch {
+        Watch { stream: model.stream(), model, scored: windows.tail(), fitted, said: None, standing: 0 }
+    }
+
+    /// Reads every slot after the last one that was read, until `until`.
+    fn read(&mut self, windows: &Windows, p: PartitionIx, until: Timestamp) {
         let (step, len) = (windows.config().step.0, windows.config().len as i64);
         let behind = (windows.head() - self.scored).0 / step;
         let ahead = (until - self.scored).0 / step;
@@ -231,11 +302,12 @@ impl Watch {
             return;
         }
         if ahead > GAP {
-            self.state.after_gap();
+            self.stream.after_gap();
         }
         let rows: Vec<(&[f32], &[f32])> =
             (0..self.model.metrics()).map(|m| windows.row(p, MetricIx(m as u16))).collect();
         let mut row = vec![f32::NAN; rows.len()];
+        let (mut shares, mut room) = (vec![0.0; rows.len()], Scratch::default());
         for k in (1..=ahead).filter(|k| behind - k < len) {
             let at = (len - 1 - (behind - k)) as usize;
             for (value, (older, newer)) in row.iter_mut().zip(&rows) {
@@ -245,9 +317,17 @@ impl Watch {
                     .copied()
                     .unwrap_or(f32::NAN);
             }
-            let seen = self.model.score_row(&mut self.state, &row, &mut self.shares);
-            if seen.present > 0.0 {
-                self.strength = seen.score / self.model.alarm_level().max(1.0);
+            let wanted = Wanted { into: &mut shares, from: NOTICED * self.model.event_level() };
+            let said = self.model.read(&mut self.stream, &row, Some(wanted), &mut room);
+            self.standing = if said.alarmed { self.standing.saturating_add(1) } else { 0 };
+            if said.score.present > 0.0 {
+                self.said = Some(Anomaly {
+                    score: f64::from(said.score.score),
+                    strength: f64::from(said.news / self.model.event_level()).max(0.0),
+                    alarmed: said.alarmed,
+                    by_days: self.model.knows_days(),
+                    stands_out: false,
+                });
             }
         }
         self.scored += Span(ahead * step);
@@ -255,7 +335,7 @@ impl Watch {
 
     /// The two metrics that carry most of the score.
     fn most(&self) -> impl Iterator<Item = usize> {
-        let shares = self.state.smooth_contributions();
+        let shares = self.stream.contributions();
         let mut order: Vec<usize> = (0..shares.len()).collect();
         order.sort_by(|a, b| shares[*b].total_cmp(&shares[*a]).then(a.cmp(b)));
         order.into_iter().take(2)
@@ -285,7 +365,18 @@ fn training(windows: &Windows, p: PartitionIx, options: &CombinedOptions) -> Opt
     Some(block.chunks_exact(kept).flat_map(|row| row[first..].iter().copied()).collect())
 }
 
-fn fit(block: &[f32], metrics: usize, pooled: Option<&[Moments]>) -> Option<(AnomalyModel, Vec<Moments>)> {
+fn fit(
+    block: &[f32],
+    metrics: usize,
+    pooled: Option<&[Moments]>,
+    step: Span,
+) -> Option<(AnomalyModel, Vec<Moments>)> {
     let columns: Vec<&[f32]> = block.chunks_exact(block.len() / metrics.max(1)).collect();
-    AnomalyModel::fit(&columns, &FitOptions { pooled, rows_per_day: 2880.0, ..FitOptions::default() }).ok()
+    let rows_per_day = rows_per_day(step);
+    AnomalyModel::fit(&columns, &FitOptions { pooled, rows_per_day, ..FitOptions::default() }).ok()
+}
+
+/// Rows of a day on a grid.
+pub fn rows_per_day(step: Span) -> f32 {
+    (Span::days(1).as_seconds() / step.as_seconds().max(1e-3)) as f32
 }

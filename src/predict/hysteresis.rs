@@ -3,7 +3,7 @@
 //! HEALTHY`, and `UNKNOWN` on a data gap.
 //!
 //! A state is entered when k of the last n readings are over the on-threshold, against the
-//! partition's own past and beside its peers, and left only below the lower off-threshold. Unknown
+//! partition's own past and beside its peers (for `SUSPECT` also while the anomaly detector alarms), and left only below the lower off-threshold. Unknown
 //! readings count for nothing: they neither start nor end anything but `UNKNOWN` itself.
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,8 @@ pub enum Reading<'a> {
         instability: f64,
         /// The same after what its peers do at the same time was taken off.
         beside_peers: f64,
+        /// The anomaly detector makes it suspect ([`super::Anomaly::is_suspect`]).
+        alarm: bool,
         /// Probability per window, shortest first.
         failure: &'a [FailureForecast],
     },
@@ -151,8 +153,8 @@ impl PredictionMachine {
         let before = self.state;
         let next = match reading {
             Reading::Unknown => self.unknown(),
-            Reading::Known { instability, beside_peers, failure } => {
-                self.count(instability, beside_peers, failure, options);
+            Reading::Known { instability, beside_peers, alarm, failure } => {
+                self.count(instability, beside_peers, alarm, failure, options);
                 self.known(evacuation, options, now)
             }
         };
@@ -172,7 +174,14 @@ impl PredictionMachine {
         PredictionState::Unknown
     }
 
-    fn count(&mut self, own: f64, beside: f64, failure: &[FailureForecast], options: &HysteresisOptions) {
+    fn count(
+        &mut self,
+        own: f64,
+        beside: f64,
+        alarm: bool,
+        failure: &[FailureForecast],
+        options: &HysteresisOptions,
+    ) {
         let probability = |within: Span| {
             failure.iter().min_by_key(|f| (f.within.0 - within.0).abs()).map(|f| f.probability.get())
         };
@@ -182,9 +191,9 @@ impl PredictionMachine {
             .thresholds
             .iter()
             .all(|t| probability(t.within).is_none_or(|p| p < t.off.get().min(t.on.get())));
-        let suspect = own >= options.suspect_on && beside >= options.suspect_on;
+        let suspect = alarm || (own >= options.suspect_on && beside >= options.suspect_on);
         let off = options.suspect_off.min(options.suspect_on);
-        let calm = under && (own < off || beside < off);
+        let calm = under && !alarm && (own < off || beside < off);
         self.suspect = self.suspect << 1 | u16::from(suspect || (over && stands_out));
         self.failing = self.failing << 1 | u16::from(over && stands_out);
         self.calm = if calm { self.calm.saturating_add(1) } else { 0 };
@@ -262,7 +271,18 @@ mod tests {
         fn take(&mut self, own: f64, beside: f64, p: f64, evacuation: Evacuation) -> P {
             self.now += Span::seconds(30);
             let failure = forecast(p);
-            let reading = Reading::Known { instability: own, beside_peers: beside, failure: &failure };
+            self.read(own, beside, false, &failure, evacuation)
+        }
+
+        fn read(
+            &mut self,
+            own: f64,
+            beside: f64,
+            alarm: bool,
+            failure: &[FailureForecast],
+            evacuation: Evacuation,
+        ) -> P {
+            let reading = Reading::Known { instability: own, beside_peers: beside, alarm, failure };
             self.machine.step(reading, evacuation, &self.options, self.now);
             self.machine.state()
         }
@@ -305,6 +325,21 @@ mod tests {
             let p = if i % 4 == 0 { 0.99 } else { 0.0 };
             assert_eq!(walk.take(p * 20.0, p * 20.0, p, Evacuation::None), P::Healthy);
         }
+    }
+
+    #[test]
+    fn an_alarm_of_metrics_together_is_watched_and_moves_nothing() {
+        let mut walk = Walk::new();
+        walk.take(1.0, 1.0, 0.0, Evacuation::None);
+        let chances = forecast(0.01);
+        for _ in 0..40 {
+            walk.read(1.0, 1.0, true, &chances, Evacuation::None);
+        }
+        assert_eq!(walk.machine.state(), P::Suspect);
+        for _ in 0..6 {
+            walk.read(1.0, 1.0, false, &chances, Evacuation::None);
+        }
+        assert_eq!(walk.machine.state(), P::Healthy);
     }
 
     #[test]

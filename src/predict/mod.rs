@@ -32,9 +32,10 @@ pub mod train;
 
 pub use assess::Assessor;
 pub use assessment::{
-    Assessment, Calibration, Contribution, Crossing, FailureForecast, Forecast, HostRisk, Maturity,
+    Anomaly, Assessment, Calibration, Contribution, Crossing, FailureForecast, Forecast, HostRisk, Maturity,
     WorkloadProjection,
 };
+pub use combined::Taught;
 pub use context::{Context, Outcome, PastFailure, Subject};
 pub use detail::{MetricInsight, PartitionInsight};
 pub use gap::Gap;
@@ -43,3 +44,5 @@ pub use options::{AssessOptions, ForecastOptions, MetricWeight};
 
 #[cfg(test)]
 mod assess_tests;
+#[cfg(test)]
+mod combined_tests;

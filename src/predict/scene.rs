@@ -28,6 +28,7 @@ impl Scene<'_> {
         out.failure.clear();
         out.why_health.clear();
         out.why_failure.clear();
+        out.anomaly = None;
         out.at = self.row.seen.unwrap_or(Timestamp(0));
         out.expires = out.at + self.options.time_to_live;
         out.maturity = self.row.maturity;

@@ -152,7 +152,8 @@ mod tests {
                 probability: Probability::new(p).unwrap(),
                 calibration: Calibration::Shipped,
             }];
-            let reading = Reading::Known { instability: 9.0, beside_peers: 9.0, failure: &failure };
+            let reading =
+                Reading::Known { instability: 9.0, beside_peers: 9.0, alarm: false, failure: &failure };
             sweep.take(0, &"p".into(), reading, Timestamp(minute * 60_000));
         }
         let truth = Truth::new(Vec::new(), Timestamp(i64::MAX / 2));

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::alarm::{STRETCH, STRETCHES};
+use super::alarm::STRETCHES;
 
 /// Where the means of training's stretches lay, by metric, and how far the rows of one lay apart.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -14,15 +14,17 @@ pub struct Ranges {
     middle: Vec<f32>,
     /// The largest standard deviation within a stretch.
     spread: Vec<f32>,
+    /// Rows of a stretch.
+    stretch: u16,
 }
 
 impl Ranges {
-    /// Of history `[metric][time]`.
-    pub(super) fn of(columns: &[&[f32]]) -> Ranges {
-        let mut out = Ranges::default();
+    /// Of history `[metric][time]` in stretches of so many rows.
+    pub(super) fn of(columns: &[&[f32]], stretch: u16) -> Ranges {
+        let mut out = Ranges { stretch: stretch.max(1), ..Ranges::default() };
         for column in columns {
             let stretches: Vec<(f32, f32)> = column
-                .chunks(usize::from(STRETCH))
+                .chunks(usize::from(out.stretch))
                 .filter_map(|values| {
                     let mut sums = Sums::default();
                     values.iter().for_each(|&v| sums.add(v));
@@ -40,16 +42,26 @@ impl Ranges {
 
     /// A fresh stream.
     pub fn acceptance(&self) -> Acceptance {
-        let metrics = self.low.len();
-        Acceptance {
-            rows: 0,
-            place: 0,
-            sums: vec![Sums::default(); metrics],
-            moved: vec![[0.0; STRETCHES]; metrics],
-            deviations: vec![[0.0; STRETCHES]; metrics],
-            accepted: vec![0.0; metrics],
-            wider: vec![1.0; metrics],
-        }
+        Acceptance { rows: 0, metrics: vec![Course::default(); self.low.len()] }
+    }
+
+    /// How far a stretch lies from the middle of training, where outside of all that training saw.
+    fn moved(&self, metric: usize, mean: f32) -> Option<f32> {
+        let (low, high) = (self.low[metric], self.high[metric]);
+        // The sums of training were the same: what was there is within, whatever the rounding.
+        let slack = 1e-5 * (low.abs() + high.abs());
+        (mean > high + slack || mean < low - slack).then(|| mean - self.middle[metric])
+    }
+
+    /// What a distance is divided by where stretches vary by `deviation`, at least 1.
+    fn wider(&self, metric: usize, deviation: f32) -> f32 {
+        let wider = deviation / self.spread[metric].max(0.01 * (self.high[metric] - self.low[metric]));
+        // Where training saw nothing vary, there is no scale for what varies now.
+        if wider.is_nan() { 1.0 } else { wider.clamp(1.0, 1e6) }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        std::mem::size_of::<Self>() + 16 * self.low.len()
     }
 }
 
@@ -71,58 +83,84 @@ impl Sums {
     }
 }
 
-/// What one partition's stream has accepted; about 130 bytes a metric.
+/// What one partition's stream has accepted; 32 bytes a metric, and 110 more for one that is away.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Acceptance {
     rows: u16,
-    place: u8,
-    sums: Vec<Sums>,
-    /// How far each of the last stretches lay from the middle, 0 where within training's range.
-    moved: Vec<[f32; STRETCHES]>,
-    deviations: Vec<[f32; STRETCHES]>,
-    accepted: Vec<f32>,
+    metrics: Vec<Course>,
+}
+
+/// Of one metric.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+struct Course {
+    sums: Sums,
+    away: Option<Box<Away>>,
+}
+
+/// A metric whose last stretches all lay outside of training's range, and on one side.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+struct Away {
+    stretches: u32,
+    /// How far each of the last ones lay from the middle.
+    moved: [f32; STRETCHES],
+    deviations: [f32; STRETCHES],
+    /// What is taken for the new normal, from the middle; 0 = nothing yet.
+    accepted: f32,
     /// What a distance from the new place is divided by, at least 1.
-    wider: Vec<f32>,
+    wider: f32,
 }
 
 impl Acceptance {
     /// Reads the next row: a metric that was moved for good from its new place, unless it is back at the
-    /// old one.
-    pub fn read(&mut self, ranges: &Ranges, row: &mut [f32]) {
-        for (m, value) in row.iter_mut().enumerate().take(self.sums.len()) {
+    /// old one. Says whether any value is read otherwise than it stands.
+    pub fn read(&mut self, ranges: &Ranges, row: &mut [f32]) -> bool {
+        let mut changed = false;
+        for ((course, value), middle) in self.metrics.iter_mut().zip(row).zip(&ranges.middle) {
             if !value.is_finite() {
                 continue;
             }
-            self.sums[m].add(*value);
-            let (from_old, from_new) =
-                (*value - ranges.middle[m], *value - ranges.middle[m] - self.accepted[m]);
+            course.sums.add(*value);
+            let Some(away) = course.away.as_deref().filter(|a| a.accepted != 0.0) else { continue };
+            let (from_old, from_new) = (*value - middle, *value - middle - away.accepted);
             if from_new.abs() < from_old.abs() {
-                *value = ranges.middle[m] + from_new / self.wider[m];
+                *value = middle + from_new / away.wider;
+                changed = true;
             }
         }
         self.rows += 1;
-        if self.rows < STRETCH {
+        if self.rows >= ranges.stretch {
+            self.rows = 0;
+            self.metrics.iter_mut().enumerate().for_each(|(m, course)| course.end_stretch(ranges, m));
+        }
+        changed
+    }
+
+    /// Bytes, what lies elsewhere included.
+    pub(super) fn bytes(&self) -> usize {
+        let away = self.metrics.iter().filter(|c| c.away.is_some()).count();
+        std::mem::size_of::<Self>()
+            + std::mem::size_of::<Course>() * self.metrics.len()
+            + std::mem::size_of::<Away>() * away
+    }
+}
+
+impl Course {
+    fn end_stretch(&mut self, ranges: &Ranges, m: usize) {
+        let stretch = std::mem::take(&mut self.sums).mean_and_deviation();
+        let Some((moved, deviation)) = stretch.and_then(|s| Some((ranges.moved(m, s.0)?, s.1))) else {
+            self.away = None;
             return;
+        };
+        let before = self.away.take().filter(|a| (a.moved[0] > 0.0) == (moved > 0.0));
+        let mut away = before.unwrap_or_default();
+        let place = away.stretches as usize % STRETCHES;
+        (away.moved[place], away.deviations[place]) = (moved, deviation);
+        away.stretches += 1;
+        if away.stretches as usize >= STRETCHES {
+            away.accepted = middle_of(away.moved);
+            away.wider = ranges.wider(m, middle_of(away.deviations));
         }
-        self.rows = 0;
-        for m in 0..self.sums.len() {
-            let place = usize::from(self.place);
-            let stretch = std::mem::take(&mut self.sums[m]).mean_and_deviation();
-            // The sums of training were the same: what was there is within, whatever the rounding.
-            let slack = 1e-5 * (ranges.low[m].abs() + ranges.high[m].abs());
-            let outside = |mean: f32| mean > ranges.high[m] + slack || mean < ranges.low[m] - slack;
-            let moved = stretch.filter(|s| outside(s.0)).map_or(0.0, |s| s.0 - ranges.middle[m]);
-            self.moved[m][place] = moved;
-            self.deviations[m][place] = stretch.map_or(0.0, |s| s.1);
-            let all = &self.moved[m];
-            let one_side = all.iter().all(|&x| x > 0.0) || all.iter().all(|&x| x < 0.0);
-            self.accepted[m] = if one_side { middle_of(*all) } else { 0.0 };
-            let spread = ranges.spread[m].max(0.01 * (ranges.high[m] - ranges.low[m]));
-            let wider = middle_of(self.deviations[m]) / spread;
-            // Where training saw nothing vary, there is no scale for what varies now.
-            self.wider[m] = if wider.is_nan() { 1.0 } else { wider.clamp(1.0, 1e6) };
-        }
-        self.place = (self.place + 1) % STRETCHES as u8;
+        self.away = Some(away);
     }
 }
 
@@ -139,7 +177,7 @@ mod tests {
     fn a_gauge_moved_for_good_is_read_from_its_new_place_after_half_a_day_and_back_at_once() {
         let history: Vec<f32> = (0..1440).map(|t| 5.0 + (t % 3) as f32).collect();
         let still = vec![1.0f32; 1440];
-        let ranges = Ranges::of(&[&history, &still]);
+        let ranges = Ranges::of(&[&history, &still], 60);
         let mut stream = ranges.acceptance();
         let mut read = |x: f32, y: f32| {
             let mut row = [x, y];
@@ -163,7 +201,7 @@ mod tests {
     #[test]
     fn a_gauge_that_varies_more_at_its_new_place_is_read_by_that() {
         let history: Vec<f32> = (0..1440).map(|t| 5.0 + (t % 3) as f32).collect();
-        let ranges = Ranges::of(&[&history]);
+        let ranges = Ranges::of(&[&history], 60);
         let mut stream = ranges.acceptance();
         let mut read = |x: f32| {
             let mut row = [x];

@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::hysteresis::Hysteresis;
 use super::scaler::quantile;
 
-/// Rows of a stretch, and stretches that must all lie over the level: half a day at one row a minute.
-pub(super) const STRETCH: u16 = 60;
+/// Stretches that must all lie over the level: half a day.
 pub(super) const STRETCHES: usize = 12;
+
+/// Rows of a stretch: those of an hour.
+pub(super) fn stretch(rows_per_day: f32) -> u16 {
+    (rows_per_day / 24.0).clamp(1.0, f32::from(u16::MAX)) as u16
+}
 
 /// The rule and its state for one partition; about 100 bytes.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -20,19 +24,22 @@ pub struct AlarmRule {
     /// The mean of each of the last stretches where it lay over the level, else 0.
     standing: [f32; STRETCHES],
     place: u8,
+    /// Rows of a stretch.
+    stretch: u16,
     rows: u16,
     sum: f32,
     accepted: f32,
 }
 
 impl AlarmRule {
-    /// On at `level`, off after five rows under 80 % of it.
-    pub fn new(level: f32) -> AlarmRule {
+    /// On at `level`, off after five rows under 80 % of it; `stretch` rows are an hour.
+    pub fn new(level: f32, stretch: u16) -> AlarmRule {
         AlarmRule {
             level,
             hysteresis: Hysteresis::new(level, 0.8 * level, 1, 5),
             standing: [0.0; STRETCHES],
             place: 0,
+            stretch: stretch.max(1),
             rows: 0,
             sum: 0.0,
             accepted: 0.0,
@@ -47,14 +54,19 @@ impl AlarmRule {
         let news = score - self.accepted;
         self.sum += score;
         self.rows += 1;
-        if self.rows == STRETCH {
-            let mean = self.sum / f32::from(STRETCH);
+        if self.rows == self.stretch {
+            let mean = self.sum / f32::from(self.stretch);
             self.standing[usize::from(self.place)] = if mean > self.level { mean } else { 0.0 };
             self.place = (self.place + 1) % STRETCHES as u8;
             (self.rows, self.sum) = (0, 0.0);
             self.accepted = self.standing.iter().copied().fold(f32::INFINITY, f32::min);
         }
         self.hysteresis.step(news)
+    }
+
+    /// Whether an alarm stands.
+    pub fn alarmed(&self) -> bool {
+        self.hysteresis.alarmed()
     }
 
     /// How much of the score is taken for the new normal.
@@ -120,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_shift_for_good_is_accepted_after_half_a_day_and_then_news_alarm_again() {
-        let mut rule = AlarmRule::new(1.0);
+        let mut rule = AlarmRule::new(1.0, 60);
         assert!(!rule.step(0.5));
         assert!((0..700).all(|_| rule.step(5.0)), "it stands for as long as it is news");
         (0..200).for_each(|_| {

@@ -6,9 +6,9 @@
 //! better that are put into held-back history (`trial`). Each vote is brought to one scale by its own
 //! training scores; the weighted mean is the score: 0 = an ordinary row, 1 =
 //! as unusual as one training row in a thousand. [`AnomalyModel::fit`] learns it,
-//! [`AnomalyModel::score_row`] streams it with a state of about 2 KB a partition,
-//! [`AnomalyModel::score_columns`] scores history in blocks, [`AnomalyModel::alarms`] says when it is an
-//! alarm. [`univariate`] is for a single series with
+//! [`AnomalyModel::read`] streams it with a state of about 2 KB a partition and says when it is an
+//! alarm (the engine and `foreshift eval` both call it), [`AnomalyModel::score_columns`] scores history in
+//! blocks. [`univariate`] is for a single series with
 //! nothing to train on.
 //!
 //! What was tried on SMD and is not here: a per-metric tail vote (VUS-PR .25 alone, and it pulls the mean
@@ -25,8 +25,11 @@ pub mod error;
 pub mod hysteresis;
 pub mod model;
 pub mod moments;
+mod packed;
 pub mod scaler;
 pub mod sequence;
+pub mod state;
+pub mod stream;
 mod trial;
 pub mod univariate;
 mod view;
@@ -37,7 +40,9 @@ mod tests;
 pub use alarm::AlarmRule;
 pub use error::AnomalyError;
 pub use hysteresis::Hysteresis;
-pub use model::{AnomalyModel, AnomalyState, FitOptions, RowScore, Scores};
+pub use model::{AnomalyModel, FitOptions, Scores};
 pub use moments::Moments;
 pub use scaler::{Scaler, Scaling};
-pub use view::Voter;
+pub use state::{AnomalyState, RowScore};
+pub use stream::{Reading, Readings, Stream, Wanted};
+pub use view::{Scratch, Voter};

@@ -4,13 +4,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     accept::Ranges,
-    alarm::{AlarmRule, level_of, level_of_days},
+    alarm::{level_of, level_of_days, stretch},
     error::AnomalyError,
     moments::Moments,
     scaler::{Scaler, Scaling},
     sequence::{self, Sequence, SequenceState},
+    state::{AnomalyState, RowScore},
+    stream::Wanted,
     trial,
-    view::{Memory, VOTERS, View, Voter},
+    view::{Scratch, VOTERS, View, Voter},
 };
 use crate::predict::models::lstm::train::Training;
 
@@ -20,6 +22,11 @@ pub const TRAILING: usize = 10;
 pub const SLOW: usize = 30;
 /// Fewest rows a model is fitted from.
 pub const FEWEST_ROWS: usize = 30;
+/// Fewer than three days of training say little of a day's highest score: an event must then be over so
+/// many times what training reached, and over a row in a thousand.
+const SHORT: f32 = 1.2;
+/// Where training was next to constant, its highest score says nothing of what an event is.
+const LEAST_EVENT: f32 = 0.1;
 
 /// How to fit.
 #[derive(Clone, Copy, Debug)]
@@ -51,40 +58,15 @@ pub struct AnomalyModel {
     rows: usize,
     views: Vec<View>,
     /// The LSTM voter; it weighs as much as all the others together.
-    #[serde(default)]
     sequence: Option<Box<Sequence>>,
-    #[serde(default)]
     ranges: Ranges,
     alarm: f32,
     /// The [`RowScore::smooth`] over which an event begins.
-    #[serde(default)]
     event: f32,
-}
-
-/// What a partition's stream carries from row to row: about 1 KB for 16 metrics.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct AnomalyState {
-    memories: Vec<Memory>,
-    seen: u64,
-    /// The last [`SLOW`] raw scores.
-    ring: Vec<f32>,
-    /// Shares by metric of the last [`TRAILING`] of them.
-    shares: Vec<f32>,
-    #[serde(default)]
-    sequence: Option<SequenceState>,
-}
-
-/// The score of one row: 0 = ordinary, 1 = as unusual as one training row in a thousand.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct RowScore {
-    /// Of this row alone: for the fast alarm.
-    pub raw: f32,
-    /// Trailing mean over the last 10 rows: for the state that is shown.
-    pub smooth: f32,
-    /// Mean of this row, the last 10 and the last 30: rises at once, stays while it lasts.
-    pub score: f32,
-    /// Share of metrics that had a value. Where it is 0, the score says nothing.
-    pub present: f32,
+    /// Whether that rests on days of training.
+    by_days: bool,
+    /// Rows of an hour.
+    stretch: u16,
 }
 
 /// Scores of history, one a row.
@@ -119,9 +101,18 @@ impl AnomalyModel {
             .enumerate()
             .map(|(k, &scaling)| View::fit(columns, scaling, options.pooled.and_then(|p| p.get(k))))
             .unzip();
-        let ranges = Ranges::of(columns);
-        let (alarm, event) = (f32::INFINITY, f32::INFINITY);
-        let mut model = AnomalyModel { metrics, rows, views, sequence: None, ranges, alarm, event };
+        let stretch = stretch(options.rows_per_day);
+        let mut model = AnomalyModel {
+            metrics,
+            rows,
+            views,
+            sequence: None,
+            ranges: Ranges::of(columns, stretch),
+            alarm: f32::INFINITY,
+            event: f32::INFINITY,
+            by_days: false,
+            stretch,
+        };
         if let Some(training) = options.sequence.filter(|_| rows >= sequence::FEWEST_ROWS) {
             let early: Vec<&[f32]> = columns.iter().map(|c| &c[..trial::cut_of(columns)]).collect();
             let plain = FitOptions { sequence: None, ..*options };
@@ -131,8 +122,12 @@ impl AnomalyModel {
         }
         let scores = model.score_columns(columns)?;
         model.alarm = level_of(&scores.score, options.rows_per_day);
-        model.event = level_of_days(&scores.smooth, options.rows_per_day)
-            .unwrap_or_else(|| level_of(&scores.smooth, options.rows_per_day));
+        let days = level_of_days(&scores.smooth, options.rows_per_day);
+        model.by_days = days.is_some();
+        model.event = days.map_or_else(
+            || SHORT * level_of(&scores.smooth, options.rows_per_day).max(1.0),
+            |level| level.max(LEAST_EVENT),
+        );
         Ok((model, moments))
     }
 
@@ -171,43 +166,82 @@ impl AnomalyModel {
         self.alarm
     }
 
-    /// The [`RowScore::smooth`] over which an event begins: what two days of training in three stay below.
+    /// The [`RowScore::smooth`] over which an event begins: what two days of training in three stay below;
+    /// with fewer than three days, more than all of it.
     pub fn event_level(&self) -> f32 {
         self.event
+    }
+
+    /// Whether the level of events rests on days of training, as the published figures do, and not on an
+    /// hour or two.
+    pub fn knows_days(&self) -> bool {
+        self.by_days
+    }
+
+    pub(super) fn stretch(&self) -> u16 {
+        self.stretch
+    }
+
+    pub(super) fn ranges(&self) -> &Ranges {
+        &self.ranges
     }
 
     /// Bytes of the model, without a stream's state.
     pub fn bytes(&self) -> usize {
         std::mem::size_of::<Self>()
-            + 12 * self.metrics
+            + self.ranges.bytes()
             + self.views.iter().map(View::bytes).sum::<usize>()
             + self.sequence.as_ref().map_or(0, |s| s.bytes())
     }
 
     /// A fresh stream.
     pub fn state(&self) -> AnomalyState {
-        let sequence = self.sequence.as_ref().map(|s| s.state());
-        AnomalyState { sequence, ..AnomalyState::new(self.views.len(), self.metrics) }
+        AnomalyState::new(self.views.len(), self.metrics, self.sequence.as_ref().map(|s| s.state()))
     }
 
     /// Scores the next row (`metrics` values in their own units, NaN = missing) and writes the contribution
     /// of each metric to the raw score into `contributions` (they sum to it). A missing value is taken as
     /// the metric's own running mean; what is absent at the end of `row` counts as missing.
     pub fn score_row(&self, state: &mut AnomalyState, row: &[f32], contributions: &mut [f32]) -> RowScore {
+        let wanted = Wanted { into: contributions, from: f32::NEG_INFINITY };
+        self.score(state, row, Some(wanted), &mut Scratch::default())
+    }
+
+    /// The same; contributions only where they are wanted.
+    pub(super) fn score(
+        &self,
+        state: &mut AnomalyState,
+        row: &[f32],
+        wanted: Option<Wanted<'_>>,
+        room: &mut Scratch,
+    ) -> RowScore {
         let present = row.iter().take(self.metrics).filter(|v| v.is_finite()).count();
-        let weight = self.weight();
-        let mut shares = vec![0.0f32; self.metrics];
+        let (weight, first) = (self.weight(), state.seen == 0);
         let mut raw = 0.0;
-        for (view, memory) in self.views.iter().zip(&mut state.memories) {
-            raw += view.score_row(memory, state.seen == 0, row, weight, &mut shares);
+        for ((view, memory), room) in self.views.iter().zip(&state.memories).zip(&mut room.views) {
+            view.load_row(memory, row, room);
+            raw += view.vote_row(first, weight, None, room);
         }
-        if let (Some(sequence), Some(memory)) = (&self.sequence, &mut state.sequence) {
-            raw += sequence.score_row(memory, row, 0.5, &mut shares);
+        let expected = state.sequence.as_mut().map(|memory| self.step_sequence(memory, row));
+        let vote = expected.as_ref().map_or(0.0, |(_, vote)| 0.5 * vote);
+        raw += vote;
+        let wanted = wanted.filter(|wanted| raw >= wanted.from);
+        let shares = &mut room.shares;
+        shares.clear();
+        if let Some(wanted) = wanted {
+            shares.resize(self.metrics, 0.0);
+            for (view, room) in self.views.iter().zip(&mut room.views) {
+                view.vote_row(first, weight, Some(shares), room);
+            }
+            if let (Some(sequence), Some((white, _))) = (&self.sequence, &expected) {
+                sequence.share_out(white, vote, shares);
+            }
+            wanted.into.iter_mut().zip(&*shares).for_each(|(out, share)| *out = *share);
         }
-        state.push(raw, &shares);
-        for (out, share) in contributions.iter_mut().zip(&shares) {
-            *out = *share;
+        for (memory, room) in state.memories.iter_mut().zip(&room.views) {
+            View::pass_row(memory, room);
         }
+        state.push(raw, &room.shares);
         let (smooth, slow) = (state.mean_of(TRAILING), state.mean_of(SLOW));
         RowScore {
             raw,
@@ -215,6 +249,10 @@ impl AnomalyModel {
             score: (raw + smooth + slow) / 3.0,
             present: present as f32 / self.metrics as f32,
         }
+    }
+
+    fn step_sequence(&self, memory: &mut SequenceState, row: &[f32]) -> (Vec<f32>, f32) {
+        self.sequence.as_ref().map_or_else(Default::default, |s| s.vote_row(memory, row))
     }
 
     /// Scores history `[metric][time]` in blocks; the same values as [`AnomalyModel::score_row`] row by row.
@@ -249,83 +287,9 @@ impl AnomalyModel {
             })
             .collect()
     }
-
-    /// Whether an alarm stands at each row of history `[metric][time]`: the trailing mean over the level
-    /// from training, and news; metrics that were moved for good are read from their new place.
-    pub fn alarms(&self, columns: &[&[f32]]) -> Result<Vec<bool>, AnomalyError> {
-        let rows = same_rows(columns)?;
-        if columns.len() != self.metrics {
-            return Err(AnomalyError::Shape { found: columns.len(), expected: self.metrics });
-        }
-        let mut read: Vec<Vec<f32>> = vec![Vec::with_capacity(rows); self.metrics];
-        let mut acceptance = self.ranges.acceptance();
-        let mut row = vec![f32::NAN; self.metrics];
-        for t in 0..rows {
-            row.iter_mut().zip(columns).for_each(|(value, column)| *value = column[t]);
-            acceptance.read(&self.ranges, &mut row);
-            read.iter_mut().zip(&row).for_each(|(column, value)| column.push(*value));
-        }
-        let read: Vec<&[f32]> = read.iter().map(Vec::as_slice).collect();
-        let mut rule = AlarmRule::new(self.event);
-        Ok(self.score_columns(&read)?.smooth.iter().map(|&s| rule.step(s)).collect())
-    }
 }
 
-impl AnomalyState {
-    fn new(views: usize, metrics: usize) -> AnomalyState {
-        AnomalyState {
-            memories: vec![Memory::new(metrics); views],
-            seen: 0,
-            ring: vec![0.0; SLOW],
-            shares: vec![0.0; metrics * TRAILING],
-            sequence: None,
-        }
-    }
-
-    /// After a gap in the data the one-step predictor and the trailing means start anew; the level is kept.
-    pub fn after_gap(&mut self) {
-        self.seen = 0;
-        self.sequence.iter_mut().for_each(SequenceState::after_gap);
-        self.ring.fill(0.0);
-        self.shares.fill(0.0);
-    }
-
-    /// Rows seen since the start or the last gap.
-    pub fn seen(&self) -> u64 {
-        self.seen
-    }
-
-    /// Contributions to [`RowScore::smooth`] by metric; they sum to it.
-    pub fn smooth_contributions(&self) -> Vec<f32> {
-        let metrics = self.shares.len() / TRAILING;
-        let mut out = vec![0.0f32; metrics];
-        let filled = self.seen.min(TRAILING as u64) as usize;
-        for line in self.shares.chunks_exact(metrics.max(1)).take(filled) {
-            out.iter_mut().zip(line).for_each(|(o, s)| *o += s / filled as f32);
-        }
-        out
-    }
-
-    fn push(&mut self, raw: f32, shares: &[f32]) {
-        self.ring[(self.seen % SLOW as u64) as usize] = raw;
-        let place = (self.seen % TRAILING as u64) as usize;
-        self.shares[place * shares.len()..(place + 1) * shares.len()].copy_from_slice(shares);
-        self.seen += 1;
-    }
-
-    /// Places of the newest rows in the ring, fewer than `count` at the start.
-    fn newest(&self, count: usize) -> impl Iterator<Item = usize> {
-        let count = self.seen.min(count as u64);
-        (self.seen - count..self.seen).map(|t| (t % SLOW as u64) as usize)
-    }
-
-    fn mean_of(&self, count: usize) -> f32 {
-        let filled = self.seen.clamp(1, count as u64) as f32;
-        self.newest(count).map(|p| self.ring[p]).sum::<f32>() / filled
-    }
-}
-
-fn same_rows(columns: &[&[f32]]) -> Result<usize, AnomalyError> {
+pub(super) fn same_rows(columns: &[&[f32]]) -> Result<usize, AnomalyError> {
     let rows = columns.first().ok_or(AnomalyError::NoMetric)?.len();
     match columns.iter().position(|c| c.len() != rows) {
         Some(metric) => Err(AnomalyError::Ragged { metric, found: columns[metric].len(), expected: rows }),

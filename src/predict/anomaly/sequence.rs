@@ -79,25 +79,26 @@ impl Sequence {
         std::mem::size_of::<Self>() + 4 * (2 * weights + self.white.len() + 2 * self.scaler.inverse.len())
     }
 
-    /// Its vote on the next row times `weight`, given out to the metrics.
-    pub(super) fn score_row(
-        &self,
-        state: &mut SequenceState,
-        row: &[f32],
-        weight: f32,
-        shares: &mut [f32],
-    ) -> f32 {
+    /// The whitened residual of the next row, empty for the first one, and its vote.
+    pub(super) fn vote_row(&self, state: &mut SequenceState, row: &[f32]) -> (Vec<f32>, f32) {
         let first = state.expected.is_empty();
         let residual = self.residual(state, |m| row.get(m).copied().unwrap_or(f32::NAN));
         if first {
-            return 0.0;
+            return (Vec::new(), 0.0);
         }
-        let y = self.whitened(&residual);
-        let vote = weight * self.norm.apply(log_of(&y));
-        let mut parts = vec![0.0f32; y.len()];
-        quadratic_parts(&self.white, y.len(), &y, &mut parts);
+        let white = self.whitened(&residual);
+        let vote = self.norm.apply(log_of(&white));
+        (white, vote)
+    }
+
+    /// Gives `vote` out to the metrics by the whitened residual it rests on.
+    pub(super) fn share_out(&self, white: &[f32], vote: f32, shares: &mut [f32]) {
+        if white.is_empty() {
+            return;
+        }
+        let mut parts = vec![0.0f32; white.len()];
+        quadratic_parts(&self.white, white.len(), white, &mut parts);
         spread_over(vote, &parts, shares);
-        vote
     }
 
     /// Its vote on every row.

@@ -136,7 +136,7 @@ fn a_gauge_that_was_moved_for_good_does_not_hide_what_comes_later() {
     later[2][1000..].iter_mut().for_each(|x| *x += 30.0);
     // The second metric no longer follows the first for twenty rows, two days on.
     later[1][3500..3520].iter_mut().for_each(|x| *x = 130.0);
-    let alarms = model.alarms(&views(&later)).expect("scores");
+    let alarms = model.read_columns(&views(&later)).expect("scores").alarmed;
     assert!(alarms[1001..1010].iter().any(|&a| a), "the move itself is an alarm");
     assert!(!alarms[2500..3490].iter().any(|&a| a), "and then it is the new normal");
     assert!(alarms[3500..3520].iter().any(|&a| a), "what comes on top is an alarm");

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     block::{BLOCK, Block, multiply, square_columns},
     moments::{EWMA, Moments},
+    packed::Packed,
     scaler::{Scaler, Scaling, quantile, sorted_sample},
 };
 
@@ -38,10 +39,30 @@ pub(super) struct Norm {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct View {
     pub(super) scaler: Scaler,
-    level: Vec<f32>,
+    level: Packed,
     offset: Vec<f32>,
-    step: Vec<f32>,
+    step: Packed,
     norms: [Norm; VOTERS],
+}
+
+/// Room for one row's numbers, used again for the next.
+#[derive(Clone, Debug, Default)]
+pub struct Scratch {
+    pub(super) views: [Room; Scaling::BOTH.len()],
+    /// A row as it is read.
+    pub(super) row: Vec<f32>,
+    /// Contributions of a row.
+    pub(super) shares: Vec<f32>,
+}
+
+/// Of one view.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Room {
+    /// `[z(t), z(t−1), ewma(t−1), 1]`
+    now: Vec<f32>,
+    white: Vec<f32>,
+    left: Vec<f32>,
+    parts: Vec<f32>,
 }
 
 /// What a view carries from row to row: the last row and the running mean, in its z units.
@@ -54,6 +75,10 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(metrics: usize) -> Memory {
         Memory { last: vec![0.0; metrics], mean: vec![0.0; metrics] }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        std::mem::size_of::<Self>() + 4 * (self.last.len() + self.mean.len())
     }
 }
 
@@ -72,9 +97,9 @@ impl View {
         let whiteners = pooled.map_or_else(|| moments.whiteners(), |p| moments.blended(p).whiteners());
         let mut view = View {
             scaler,
-            level: whiteners.level,
+            level: Packed::of(&whiteners.level, metrics),
             offset: whiteners.offset,
-            step: whiteners.step,
+            step: Packed::of(&whiteners.step, metrics),
             norms: [Norm { median: 0.0, spread: 1.0 }; VOTERS],
         };
         let votes = view.log_votes(columns);
@@ -85,72 +110,80 @@ impl View {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        std::mem::size_of::<Self>()
-            + 4 * (2 * self.offset.len() + self.level.len() + self.offset.len() + self.step.len())
+        std::mem::size_of::<Self>() + 4 * 3 * self.offset.len() + self.level.bytes() + self.step.bytes()
     }
 
-    /// Adds this view's part (`weight` a voter) of the score of a row, and of it by metric.
-    pub(super) fn score_row(
-        &self,
-        memory: &mut Memory,
-        first: bool,
-        row: &[f32],
-        weight: f32,
-        shares: &mut [f32],
-    ) -> f32 {
+    /// Puts the next row into `room`, a missing value as the metric's running mean.
+    pub(super) fn load_row(&self, memory: &Memory, row: &[f32], room: &mut Room) {
         let d = self.offset.len();
-        let mut now = vec![0.0f32; 3 * d + 1];
-        for (m, z) in now[..d].iter_mut().enumerate() {
+        room.now.resize(3 * d + 1, 1.0);
+        for part in [&mut room.white, &mut room.left, &mut room.parts] {
+            part.resize(d, 0.0);
+        }
+        for (m, z) in room.now[..d].iter_mut().enumerate() {
             let value = row.get(m).copied().filter(|v| v.is_finite());
             let scaled = value.map(|v| self.scaler.z(m, v)).filter(|z| !z.is_nan());
             *z = scaled.unwrap_or(memory.mean[m]);
         }
-        now[d..2 * d].copy_from_slice(&memory.last);
-        now[2 * d..3 * d].copy_from_slice(&memory.mean);
-        now[3 * d] = 1.0;
+        room.now[d..2 * d].copy_from_slice(&memory.last);
+        room.now[2 * d..3 * d].copy_from_slice(&memory.mean);
+    }
+
+    /// This view's part (`weight` a voter) of the score of the row in `room`; where `shares` are asked for,
+    /// what it is by metric is added to them.
+    pub(super) fn vote_row(
+        &self,
+        first: bool,
+        weight: f32,
+        mut shares: Option<&mut [f32]>,
+        room: &mut Room,
+    ) -> f32 {
+        let d = self.offset.len();
+        let Room { now, white, left, parts } = room;
         let mut score = 0.0;
-        let mut parts = vec![0.0f32; d];
         for voter in Voter::ALL {
             let norm = self.norms[voter as usize];
-            let log = if first && voter == Voter::Residual {
-                norm.median
-            } else {
-                (1.0 + self.parts(voter, &now, &mut parts) / d as f32).ln()
-            };
+            let square = self.square(voter, now, white);
+            let log =
+                if first && voter == Voter::Residual { norm.median } else { (1.0 + square / d as f32).ln() };
             let vote = norm.apply(log) * weight;
             score += vote;
-            spread_over(vote, &parts, shares);
-        }
-        memory.last.copy_from_slice(&now[..d]);
-        for (mean, z) in memory.mean.iter_mut().zip(&now) {
-            *mean += EWMA * (z - *mean);
+            if let Some(shares) = shares.as_deref_mut() {
+                match voter {
+                    Voter::Distance => parts.iter_mut().zip(&*white).for_each(|(p, z)| *p = z * z),
+                    Voter::Mahalanobis => self.level.quadratic_parts(white, left, parts),
+                    Voter::Residual => self.step.quadratic_parts(white, left, parts),
+                }
+                spread_over(vote, parts, shares);
+            }
         }
         score
     }
 
-    /// One voter's square of a row, and its parts by metric (Shapley values of the quadratic form).
-    fn parts(&self, voter: Voter, now: &[f32], parts: &mut [f32]) -> f32 {
+    /// The row in `room` is now the last one.
+    pub(super) fn pass_row(memory: &mut Memory, room: &Room) {
+        let d = memory.last.len();
+        memory.last.copy_from_slice(&room.now[..d]);
+        for (mean, z) in memory.mean.iter_mut().zip(&room.now) {
+            *mean += EWMA * (z - *mean);
+        }
+    }
+
+    /// One voter's square of a row; `white` is left as what was squared.
+    fn square(&self, voter: Voter, now: &[f32], white: &mut [f32]) -> f32 {
         let d = self.offset.len();
-        let y: Vec<f32> = match voter {
-            Voter::Distance => {
-                parts.iter_mut().zip(now).for_each(|(p, z)| *p = z * z);
-                return parts.iter().sum();
-            }
+        match voter {
+            Voter::Distance => white.copy_from_slice(&now[..d]),
             Voter::Mahalanobis => {
-                let y: Vec<f32> = (0..d)
-                    .map(|i| self.offset[i] + dot(&self.level[i * d..i * d + i + 1], &now[..=i]))
-                    .collect();
-                quadratic_parts(&self.level, d, &y, parts);
-                y
+                white.copy_from_slice(&self.offset);
+                self.level.add_product(&now[..d], white);
             }
             Voter::Residual => {
-                let width = 3 * d + 1;
-                let y: Vec<f32> = (0..d).map(|i| dot(&self.step[i * width..(i + 1) * width], now)).collect();
-                quadratic_parts(&self.step, width, &y, parts);
-                y
+                white.fill(0.0);
+                self.step.add_product(now, white);
             }
-        };
-        dot(&y, &y)
+        }
+        dot(white, white)
     }
 
     /// Each voter's normalised score of every row.
@@ -169,17 +202,18 @@ impl View {
         let mut memory = Memory::new(d);
         let mut block = Block::new(d);
         let mut white = vec![0.0f32; d * BLOCK];
+        let (level, step) = (self.level.dense(), self.step.dense());
         for from in (0..rows).step_by(BLOCK) {
             let count = block.load(&self.scaler, &mut memory.last, &mut memory.mean, columns, from);
             let z = &block.values[..d * BLOCK];
             let mut sums = [[0.0f32; BLOCK]; VOTERS];
             square_columns(z, &mut sums[0]);
-            multiply(&self.level, z, d, d, &mut white);
+            multiply(&level, z, d, d, &mut white);
             for (line, offset) in white.chunks_exact_mut(BLOCK).zip(&self.offset) {
                 line.iter_mut().for_each(|y| *y += offset);
             }
             square_columns(&white, &mut sums[1]);
-            multiply(&self.step, &block.values, d, 3 * d + 1, &mut white);
+            multiply(&step, &block.values, d, 3 * d + 1, &mut white);
             square_columns(&white, &mut sums[2]);
             for (vote, sum) in votes.iter_mut().zip(&sums) {
                 vote.extend(sum[..count].iter().map(|s| (1.0 + s / d as f32).ln()));

@@ -1,0 +1,109 @@
+//! What a partition's stream of scores carries from row to row, and the score of a row.
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{SLOW, TRAILING};
+use super::sequence::SequenceState;
+use super::view::Memory;
+
+/// What a partition's stream carries from row to row: about 600 bytes for 16 metrics, and 640 more where
+/// contributions were worked out of late.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct AnomalyState {
+    pub(super) memories: Vec<Memory>,
+    pub(super) seen: u64,
+    /// The last [`SLOW`] raw scores.
+    ring: Vec<f32>,
+    /// Shares by metric of the last [`TRAILING`] of them; empty where none was worked out.
+    shares: Vec<f32>,
+    /// Rows in a row of which none was.
+    bare: u8,
+    pub(super) sequence: Option<SequenceState>,
+}
+
+/// The score of one row: 0 = ordinary, 1 = as unusual as one training row in a thousand.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct RowScore {
+    /// Of this row alone: for the fast alarm.
+    pub raw: f32,
+    /// Trailing mean over the last 10 rows: for the state that is shown.
+    pub smooth: f32,
+    /// Mean of this row, the last 10 and the last 30: rises at once, stays while it lasts.
+    pub score: f32,
+    /// Share of metrics that had a value. Where it is 0, the score says nothing.
+    pub present: f32,
+}
+
+impl AnomalyState {
+    pub(super) fn new(views: usize, metrics: usize, sequence: Option<SequenceState>) -> AnomalyState {
+        AnomalyState {
+            memories: vec![Memory::new(metrics); views],
+            seen: 0,
+            ring: vec![0.0; SLOW],
+            shares: Vec::new(),
+            bare: 0,
+            sequence,
+        }
+    }
+
+    /// After a gap in the data the one-step predictor and the trailing means start anew; the level is kept.
+    pub fn after_gap(&mut self) {
+        self.seen = 0;
+        self.sequence.iter_mut().for_each(SequenceState::after_gap);
+        self.ring.fill(0.0);
+        self.shares = Vec::new();
+    }
+
+    /// Bytes that lie elsewhere, without those of an LSTM voter.
+    pub(super) fn bytes(&self) -> usize {
+        let memories: usize = self.memories.iter().map(Memory::bytes).sum();
+        memories + 4 * (self.ring.len() + self.shares.len())
+    }
+
+    /// Rows seen since the start or the last gap.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Contributions to [`RowScore::smooth`] by metric, of its rows of which they were worked out; where
+    /// that is all of them, they sum to it. Empty where it is none.
+    pub fn smooth_contributions(&self) -> Vec<f32> {
+        let metrics = self.shares.len() / TRAILING;
+        let mut out = vec![0.0f32; metrics];
+        let filled = self.seen.min(TRAILING as u64) as usize;
+        for line in self.shares.chunks_exact(metrics.max(1)).take(filled) {
+            out.iter_mut().zip(line).for_each(|(o, s)| *o += s / filled as f32);
+        }
+        out
+    }
+
+    /// `shares` is empty where none was worked out.
+    pub(super) fn push(&mut self, raw: f32, shares: &[f32]) {
+        self.ring[(self.seen % SLOW as u64) as usize] = raw;
+        let place = (self.seen % TRAILING as u64) as usize;
+        if shares.is_empty() {
+            let metrics = self.shares.len() / TRAILING;
+            self.shares[place * metrics..(place + 1) * metrics].fill(0.0);
+            self.bare = self.bare.saturating_add(1);
+            if usize::from(self.bare) >= TRAILING {
+                self.shares = Vec::new();
+            }
+        } else {
+            self.shares.resize(shares.len() * TRAILING, 0.0);
+            self.shares[place * shares.len()..(place + 1) * shares.len()].copy_from_slice(shares);
+            self.bare = 0;
+        }
+        self.seen += 1;
+    }
+
+    /// Places of the newest rows in the ring, fewer than `count` at the start.
+    fn newest(&self, count: usize) -> impl Iterator<Item = usize> {
+        let count = self.seen.min(count as u64);
+        (self.seen - count..self.seen).map(|t| (t % SLOW as u64) as usize)
+    }
+
+    pub(super) fn mean_of(&self, count: usize) -> f32 {
+        let filled = self.seen.clamp(1, count as u64) as f32;
+        self.newest(count).map(|p| self.ring[p]).sum::<f32>() / filled
+    }
+}

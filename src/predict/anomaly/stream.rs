@@ -1,0 +1,161 @@
+//! The detector as it runs: rows in, one after the other, and out of each its score and whether an alarm
+//! stands. The engine reads every row of a partition through [`AnomalyModel::read`], and so does
+//! `foreshift eval anomaly`: what was measured is what runs.
+
+use serde::{Deserialize, Serialize};
+
+use super::accept::Acceptance;
+use super::alarm::AlarmRule;
+use super::error::AnomalyError;
+use super::model::{AnomalyModel, same_rows};
+use super::state::{AnomalyState, RowScore};
+use super::view::Scratch;
+
+/// Rows without a moved metric after which both readings are one again: by then the running means (a tenth
+/// of each row) have forgotten that they differed.
+const ONE_AGAIN: u16 = 360;
+
+/// What one partition's stream carries from row to row: about 1.5 KB for 16 metrics, and more where contributions
+/// are kept and while a metric that was moved for good is read from its new place.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Stream {
+    /// The rows as they are: what is shown.
+    plain: AnomalyState,
+    /// The rows with moved metrics read from their new place: what alarms rest on. None = the same.
+    settled: Option<Box<AnomalyState>>,
+    acceptance: Acceptance,
+    /// Rows in a row that were read as they are.
+    unchanged: u16,
+    rule: AlarmRule,
+}
+
+/// Where contributions by metric go, and from which raw score on they are worked out.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Set to the contribution of each metric to the raw score; left alone below `from`.
+    pub into: &'a mut [f32],
+    /// The least raw score of which they are worked out.
+    pub from: f32,
+}
+
+/// What the detector says of one row.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Reading {
+    /// Of the row as it is.
+    pub score: RowScore,
+    /// What the alarm rests on: the trailing mean, less what has stood for half a day.
+    pub news: f32,
+    /// Whether an alarm stands.
+    pub alarmed: bool,
+}
+
+/// What the detector says of history, row by row.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Readings {
+    /// See [`RowScore::score`].
+    pub score: Vec<f32>,
+    /// See [`Reading::news`].
+    pub news: Vec<f32>,
+    /// See [`Reading::alarmed`].
+    pub alarmed: Vec<bool>,
+}
+
+impl Stream {
+    /// After a gap in the data: see [`AnomalyState::after_gap`]. An alarm that stands is kept.
+    pub fn after_gap(&mut self) {
+        self.plain.after_gap();
+        self.settled.iter_mut().for_each(|s| s.after_gap());
+    }
+
+    /// Whether an alarm stands.
+    pub fn alarmed(&self) -> bool {
+        self.rule.alarmed()
+    }
+
+    /// Contributions by metric to the trailing mean that alarms rest on, of its rows of which they were
+    /// worked out.
+    pub fn contributions(&self) -> Vec<f32> {
+        self.settled.as_deref().unwrap_or(&self.plain).smooth_contributions()
+    }
+
+    /// Bytes, what lies elsewhere included.
+    pub fn bytes(&self) -> usize {
+        std::mem::size_of::<Self>()
+            + self.plain.bytes()
+            + self.settled.as_deref().map_or(0, |s| std::mem::size_of::<AnomalyState>() + s.bytes())
+            + self.acceptance.bytes()
+    }
+}
+
+impl AnomalyModel {
+    /// A fresh stream.
+    pub fn stream(&self) -> Stream {
+        Stream {
+            plain: self.state(),
+            settled: None,
+            acceptance: self.ranges().acceptance(),
+            unchanged: 0,
+            rule: AlarmRule::new(self.event_level(), self.stretch()),
+        }
+    }
+
+    /// Reads the next row (`metrics` values in their own units, NaN = missing). Where contributions are
+    /// wanted they are those of the reading that alarms rest on, and [`Stream::contributions`] knows them.
+    pub fn read(
+        &self,
+        stream: &mut Stream,
+        row: &[f32],
+        wanted: Option<Wanted<'_>>,
+        room: &mut Scratch,
+    ) -> Reading {
+        let mut settled_row = std::mem::take(&mut room.row);
+        settled_row.clear();
+        settled_row.extend(row.iter().copied().chain(std::iter::repeat(f32::NAN)).take(self.metrics()));
+        if stream.acceptance.read(self.ranges(), &mut settled_row) {
+            stream.unchanged = 0;
+            if stream.settled.is_none() {
+                stream.settled = Some(Box::new(stream.plain.clone()));
+            }
+        } else {
+            stream.unchanged = stream.unchanged.saturating_add(1);
+            if stream.unchanged >= ONE_AGAIN {
+                stream.settled = None;
+            }
+        }
+        let (score, smooth) = match &mut stream.settled {
+            Some(settled) => {
+                let score = self.score(&mut stream.plain, row, None, room);
+                (score, self.score(settled, &settled_row, wanted, room).smooth)
+            }
+            None => {
+                let score = self.score(&mut stream.plain, row, wanted, room);
+                (score, score.smooth)
+            }
+        };
+        room.row = settled_row;
+        let alarmed = stream.rule.step(smooth);
+        Reading { score, news: smooth - stream.rule.accepted(), alarmed }
+    }
+
+    /// Reads history `[metric][time]` from a fresh stream.
+    ///
+    /// # Errors
+    /// The columns are of different length, or not those of the model.
+    pub fn read_columns(&self, columns: &[&[f32]]) -> Result<Readings, AnomalyError> {
+        let rows = same_rows(columns)?;
+        if columns.len() != self.metrics() {
+            return Err(AnomalyError::Shape { found: columns.len(), expected: self.metrics() });
+        }
+        let (mut stream, mut room) = (self.stream(), Scratch::default());
+        let mut row = vec![f32::NAN; columns.len()];
+        let mut out = Readings::default();
+        for t in 0..rows {
+            row.iter_mut().zip(columns).for_each(|(value, column)| *value = column[t]);
+            let said = self.read(&mut stream, &row, None, &mut room);
+            out.score.push(said.score.score);
+            out.news.push(said.news);
+            out.alarmed.push(said.alarmed);
+        }
+        Ok(out)
+    }
+}
