@@ -74,6 +74,7 @@ mod tests {
     fn shipped_models_load_are_small_and_say_more_of_a_failing_disk_than_of_calm() {
         let model = FailureModel::shipped().unwrap();
         assert_eq!(model.heads.len(), 3);
+        assert!(model.heads.iter().all(|h| h.ranges.is_some()), "cards know what was trained on");
         assert!(HEADS.iter().chain([&AUTOENCODER]).all(|h| h.1.len() < 500_000));
         let width = model.spec.width();
         let mut rows = FeatureMatrix::from_values(width, vec![0.0; 2 * width]);
