@@ -185,6 +185,7 @@ fn fleet_whose_source_hangs() {
         let core = Core::start(parts, now).await.expect("an engine");
         let step = options.windows.step;
         let around = Surroundings {
+            pupil: None,
             clock,
             every: options.interval.to_std(),
             source: Arc::new(Hanging { answered: AtomicBool::new(false) }),

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::moving::{self, Ground};
-use super::{place, settings, systems, train_background};
+use super::{place, settings, systems, teaching, train_background};
 use crate::alert::Notifier;
 use crate::api::{Access, ApiServer};
 use crate::config::{Config, TelemetrySource};
@@ -16,8 +16,9 @@ use crate::engine::brain::Brain;
 use crate::engine::history::HistoryPlan;
 use crate::engine::intake::EmbeddedIntake;
 use crate::engine::inventory::Inventory;
+use crate::engine::teach::{self, TeachOptions};
 use crate::engine::{Core, Live, Parts, Surroundings};
-use crate::fleet::{Clock, SteadyClock, SystemClock};
+use crate::fleet::{Clock, Span, SteadyClock, SystemClock};
 use crate::migrate::runner::Driven;
 use crate::protocol::client::RemoteLink;
 use crate::protocol::{Intake, Link};
@@ -28,6 +29,9 @@ use crate::telemetry::{Sink, Source};
 
 /// Longest time for reading history before the first cycle.
 const HISTORY_BUDGET: Duration = Duration::from_secs(20);
+
+/// Detectors are fitted from so much of the history at most.
+const TEACH_FROM: Span = Span::days(14);
 
 /// An engine that can be asked: one of our own, or one that runs elsewhere on the same files.
 pub enum Opened {
@@ -130,6 +134,13 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         driven: Driven::InTasks,
     };
     let runner = moving::runner(&config, options.mode, ground).await?;
+    let training = &config.predict.training;
+    let lesson_every = training.every;
+    let (pupil, desk) = teach::pair();
+    let taught = training.detectors.then(|| {
+        let options = TeachOptions { windows: options.windows, span: training.from.min(TEACH_FROM) };
+        (series.source.clone(), desk, options)
+    });
     let ground = train_background::ground(&config, store.clone(), &series.source, &series.history);
     let parts = Parts {
         options: options.clone(),
@@ -162,10 +173,14 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
             movers,
             notifier,
             intake: series.intake.clone(),
+            pupil: Some((pupil, lesson_every)),
         },
     );
     let stop = CancellationToken::new();
     train_background::start(ground, stop.clone())?;
+    if let Some((source, desk, options)) = taught {
+        teaching::start(source, desk, options, stop.clone())?;
+    }
     let link: Arc<dyn Link> = Arc::new(live.link.clone());
     let intake = series.intake.map(|i| i as Arc<dyn Intake>);
     let api = ApiServer::start(config.engine.listen, Access::default(), link, intake, stop.clone()).await;

@@ -27,6 +27,7 @@ pub mod place;
 pub mod settings;
 pub mod simulate;
 pub mod systems;
+mod teaching;
 pub mod train;
 pub mod train_background;
 mod train_rows;

@@ -54,10 +54,7 @@ pub fn start(ground: Ground, stop: CancellationToken) -> Result<()> {
         return Ok(());
     }
     let work = move || {
-        let lower = |_| {
-            // Of this thread alone, as Linux has it; where it is refused, training goes on as it is.
-            let _ = rustix::process::setpriority_process(None, NICE);
-        };
+        let lower = |_| lowest_priority();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).start_handler(lower).build();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         match (pool, runtime) {
@@ -70,6 +67,11 @@ pub fn start(ground: Ground, stop: CancellationToken) -> Result<()> {
     };
     std::thread::Builder::new().name("training".into()).spawn(work).context("the training thread")?;
     Ok(())
+}
+
+/// Of this thread alone, as Linux has it; where it is refused, it goes on as it is.
+pub(super) fn lowest_priority() {
+    let _ = rustix::process::setpriority_process(None, NICE);
 }
 
 async fn for_ever(ground: &Ground, stop: &CancellationToken) {

@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::fleet::{HostId, PartitionId, PredictionState, Share, Timestamp, Topology};
+use crate::fleet::{HostId, PartitionId, PredictionState, Share, Span, Timestamp, Topology};
 use crate::predict::failure::Opened;
 use crate::predict::models::ModelError;
 use crate::predict::models::runtime::Runtime;
 use crate::predict::{
     AssessOptions, Assessment, Assessor, Context, Evacuation, HysteresisOptions, PartitionInsight,
-    PastFailure, PredictionMachine, Reading,
+    PastFailure, PredictionMachine, Reading, Taught,
 };
-use crate::telemetry::{Windows, WindowsConfig};
+use crate::telemetry::{PartitionIx, Windows, WindowsConfig};
 
 use super::observe::Pulled;
 use super::picture::{Standing, Trends};
+use super::teach::Due;
 
 /// A partition changed its prediction state.
 #[derive(Clone, PartialEq, Debug)]
@@ -83,6 +84,29 @@ impl Brain {
     /// Warms the baselines with a part of the history.
     pub fn learn_history(&mut self, history: &Windows) {
         self.assessor.observe_history(history);
+    }
+
+    /// Partitions whose detector is to be fitted from days of history, those that never were first, then
+    /// those of which it was `every` ago; not while they are unusual.
+    pub fn lessons_due(&self, every: Span) -> Vec<Due> {
+        let mut hosts: HashMap<&PartitionId, Vec<&PartitionId>> = HashMap::new();
+        for (host, inside) in &self.on_host {
+            inside.iter().for_each(|p| hosts.entry(p).or_default().push(host));
+        }
+        let due = self.assessor.lessons_due(&self.windows, every);
+        let named = |p: PartitionIx| {
+            let partition = self.windows.partitions()[p.0 as usize].clone();
+            let of_host = hosts.get(&partition).into_iter().flatten().map(|h| (*h).clone());
+            let sources = std::iter::once(partition.clone()).chain(of_host).collect();
+            Due { partition, sources }
+        };
+        due.into_iter().map(named).collect()
+    }
+
+    /// From now on this detector watches the partition; says whether it can.
+    pub fn teach(&mut self, partition: &PartitionId, taught: Taught) -> bool {
+        let Some(ix) = self.windows.partition(partition) else { return false };
+        self.assessor.teach(&self.windows, ix, taught)
     }
 
     /// Takes what was pulled.

@@ -14,10 +14,11 @@ use super::history::{self, HistoryPlan};
 use super::intake::EmbeddedIntake;
 use super::link::{self, EngineLink, LoopEnds};
 use super::observe::{self, Delivery, PullOptions};
+use super::teach::{self, Pupil};
 use super::write_back;
 use crate::alert::Notifier;
 use crate::drivers::{Artifact, Mover};
-use crate::fleet::{Clock, Topology};
+use crate::fleet::{Clock, Span, Topology};
 use crate::protocol::Snapshot;
 use crate::telemetry::{Sink, Source, SourceStatus};
 
@@ -54,6 +55,8 @@ pub struct Surroundings {
     pub notifier: Notifier,
     /// Heartbeats of agents, where they report to this engine.
     pub intake: Option<Arc<EmbeddedIntake>>,
+    /// Who fits detectors from days of history, and how often each; none = nobody.
+    pub pupil: Option<(Pupil, Span)>,
 }
 
 /// A running engine.
@@ -144,6 +147,9 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
         drop(part);
     }
 
+    // Without a teacher nobody asks: the other end is dropped at once.
+    let (mut pupil, lesson_every) = around.pupil.unwrap_or_else(|| (teach::pair().0, Span::days(1)));
+
     let mut cycle = tokio::time::interval(every);
     cycle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first cycle comes with the first data.
@@ -189,6 +195,14 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
                 }
             }
             Some((class, found)) = leaks.recv() => core.left_behind(&class, found, clock.now()).await,
+            Some(answer) = pupil.asked.recv() => {
+                let _ = answer.send(core.brain_mut().lessons_due(lesson_every));
+                changed = false;
+            }
+            Some((partition, taught)) = pupil.lessons.recv() => {
+                core.brain_mut().teach(&partition, taught);
+                changed = false;
+            }
             Ok(()) = source_status.changed() => {
                 let now = source_status.borrow_and_update().clone();
                 changed = core.source_status(&now, clock.now());

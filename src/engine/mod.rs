@@ -22,6 +22,7 @@ mod ownership;
 pub mod picture;
 mod publish;
 mod recorded;
+pub mod teach;
 pub mod write_back;
 
 pub use commands::automatic;

@@ -9,23 +9,22 @@
 use rayon::prelude::*;
 
 use super::assessment::{Assessment, Forecast, Maturity};
-use super::baseline::{Baseline, Pace, Season};
+use super::baseline::{Baseline, Pace};
 use super::chances::Heads;
 use super::column::Column;
-use super::combined::{Pools, Watch};
+use super::combined::Pools;
 use super::context::{Context, Derived};
 use super::drift::Drift;
 use super::failure::FailureModel;
 use super::gap::Gap;
 use super::health;
 use super::hysteresis::Reading;
-use super::level::{level, mean_back, stands_still};
 use super::options::AssessOptions;
-use super::peers::Peers;
 use super::rebuilt::Rebuilder;
 use super::scene::Scene;
+use super::watch::Watch;
 use crate::fleet::{MetricName, PartitionId, Span, Timestamp};
-use crate::telemetry::{MetricIx, PartitionIx, Windows};
+use crate::telemetry::{PartitionIx, Windows};
 
 /// Partitions handed to a thread at once.
 pub(super) const BATCH: usize = 64;
@@ -33,10 +32,8 @@ pub(super) const BATCH: usize = 64;
 const CALM_BELOW: f32 = 5.0;
 /// The step in which the work came, and a whole one after it.
 const SETTLING_STEPS: u8 = 2;
-/// Metrics that say nothing of how much work there is: their level stays.
-const NOT_BY_LOAD: [&str; 3] = ["log.errors", "net.loss", "power.volts"];
 /// Learning stops for a partition that is further off than this.
-const FREEZE_ABOVE: f32 = 8.0;
+pub(super) const FREEZE_ABOVE: f32 = 8.0;
 /// Contributions smaller than this are put together.
 pub(super) const SMALLEST: f64 = 0.05;
 
@@ -101,11 +98,11 @@ pub struct Assessor {
     /// Present levels in the metric's unit, `[partition][metric]`; NaN = missing.
     pub(super) levels: Vec<f32>,
     /// Single-slot noise of the present window, in the metric's unit.
-    noises: Vec<f32>,
+    pub(super) noises: Vec<f32>,
     /// Slots behind each level.
-    slots: Vec<u8>,
+    pub(super) slots: Vec<u8>,
     /// Levels on the scale of judgement, for the peers' statistics.
-    judged: Vec<f32>,
+    pub(super) judged: Vec<f32>,
     /// What is normal, on the scale of judgement: location and standard deviation.
     pub(super) normal: Vec<(f32, f32)>,
     /// Robust standard deviations from normal; NaN = missing or no baseline.
@@ -117,7 +114,7 @@ pub struct Assessor {
     pub(super) heads: Heads,
     pub(super) rebuilder: Option<Rebuilder>,
     pub(super) pools: Pools,
-    last_learnt: Option<i64>,
+    pub(super) last_learnt: Option<i64>,
     pub(super) cycle: u64,
     pub(super) drift: Vec<Drift>,
 }
@@ -198,32 +195,6 @@ impl Assessor {
         made.map(|r| r.forecasts.len()).sum()
     }
 
-    /// Warms the baselines from days of history at coarse spacing. `history` is a window of its
-    /// own, filled by the same sources with a wide step (for example 5 minutes × 864); it may hold
-    /// a part of the fleet, so that a big fleet is warmed in parts. Call it before or between
-    /// cycles; what is learnt later goes on from there.
-    pub fn observe_history(&mut self, history: &Windows) {
-        self.intern(history.partitions(), history.metrics());
-        let (pace, width) = (self.pace, self.columns.len());
-        let columns = &self.columns;
-        let row_of: std::collections::HashMap<&PartitionId, u32> =
-            history.partitions().iter().enumerate().map(|(i, p)| (p, i as u32)).collect();
-        let metric_of: Vec<Option<MetricIx>> =
-            columns.iter().map(|c| history.metric(c.name.as_str())).collect();
-        let (start, step) = (history.tail(), history.config().step);
-        self.baselines.par_chunks_mut(width.max(1)).zip(&self.partitions).with_min_len(BATCH).for_each(
-            |(baselines, id)| {
-                let Some(&row) = row_of.get(id) else { return };
-                let mut values = vec![f32::NAN; history.config().len];
-                for ((baseline, column), metric) in baselines.iter_mut().zip(columns).zip(&metric_of) {
-                    let Some(metric) = metric else { continue };
-                    history.copy_row(PartitionIx(row), *metric, &mut values);
-                    baseline.learn_row(&values, start, step, column.shape, pace);
-                }
-            },
-        );
-    }
-
     /// Assesses every partition of `windows` at `now`. The answer is in the order of
     /// `windows.partitions()` and stays readable with [`Assessor::assessments`].
     pub fn assess(&mut self, windows: &Windows, context: &Context, now: Timestamp) -> &[Assessment] {
@@ -286,7 +257,7 @@ impl Assessor {
     }
 
     /// Makes `partitions` and `metrics` the first rows and columns, in their order.
-    fn intern(&mut self, partitions: &[PartitionId], metrics: &[MetricName]) {
+    pub(super) fn intern(&mut self, partitions: &[PartitionId], metrics: &[MetricName]) {
         let same_rows = self.partitions.get(..partitions.len()) == Some(partitions);
         let same_columns = self.columns.len() >= metrics.len()
             && self.columns.iter().zip(metrics).all(|(c, m)| &c.name == m);
@@ -348,183 +319,6 @@ impl Assessor {
         }
     }
 
-    /// Present levels, and whether anything can be said at all.
-    fn read_levels(&mut self, windows: &Windows, now: Timestamp) {
-        let width = self.columns.len();
-        let measured = windows.metrics().len();
-        let options = &self.options;
-        let step = windows.config().step;
-        let in_slots = |span: Span| (span.0 / step.0).clamp(1, windows.config().len as i64) as usize;
-        let reach = in_slots(options.max_age).max(options.level_slots) + 1;
-        let flat = in_slots(options.flat_line);
-        let metric_age = Span(options.max_age.0.saturating_mul(2));
-        let columns = &self.columns;
-        (self.levels.par_chunks_mut(width), self.noises.par_chunks_mut(width))
-            .into_par_iter()
-            .zip(self.slots.par_chunks_mut(width))
-            .zip(self.judged.par_chunks_mut(width))
-            .zip(self.rows.par_iter_mut())
-            .zip(self.baselines.par_chunks(width))
-            .take(windows.partitions().len())
-            .enumerate()
-            .with_min_len(BATCH)
-            .for_each(|(p, (((((levels, noises), slots), judged), row), baselines))| {
-                let p = PartitionIx(p as u32);
-                let (mut usual, mut fresh, mut still, mut most) = (0u32, 0u32, 0u32, 0u32);
-                for m in 0..width {
-                    (levels[m], noises[m], judged[m]) = (f32::NAN, f32::NAN, f32::NAN);
-                    slots[m] = 0;
-                    usual += u32::from(baselines[m].count() > 0);
-                    if m >= measured {
-                        continue;
-                    }
-                    let metric = MetricIx(m as u16);
-                    let recent = windows.newest(p, metric).is_some_and(|at| at.age(now).0 <= metric_age.0);
-                    if !recent {
-                        continue;
-                    }
-                    let cells = windows.row(p, metric);
-                    let seen = level(cells, options.level_slots, reach);
-                    if seen.slots == 0 {
-                        continue;
-                    }
-                    (levels[m], noises[m]) = (seen.value, seen.noise);
-                    slots[m] = seen.slots.min(255) as u8;
-                    judged[m] = columns[m].shape.to(seen.value);
-                    fresh += 1;
-                    most = most.max(seen.slots);
-                    still += u32::from(stands_still(cells, flat));
-                }
-                row.seen = windows.last_seen(p);
-                row.coverage = fresh as f32 / usual.max(fresh).max(1) as f32;
-                row.gap = match row.seen {
-                    None => Some(Gap::Never),
-                    Some(seen) if (seen - now).0 > options.max_age.0 => Some(Gap::ClockWentBack),
-                    Some(seen) if seen.age(now) > options.max_age => Some(Gap::Stale),
-                    Some(_) if fresh == 0 || (most as usize) < options.least_slots => Some(Gap::TooFew),
-                    Some(_) if row.coverage < 0.3 => Some(Gap::MostMissing),
-                    Some(_) if still == fresh => Some(Gap::StandsStill),
-                    Some(_) => None,
-                };
-            });
-    }
-
-    /// A partition seen for the first time learns from the window that is there already, less its
-    /// newest part, which is to be judged.
-    fn seed(&mut self, windows: &Windows) {
-        let (width, pace) = (self.columns.len(), self.pace);
-        let columns = &self.columns;
-        let measured = windows.metrics().len();
-        let len = windows.config().len;
-        let step = windows.config().step;
-        let slots = (pace.step.0 / step.0).max(1) as usize;
-        let start = windows.tail();
-        self.baselines
-            .par_chunks_mut(width)
-            .zip(self.rows.par_iter_mut())
-            .take(windows.partitions().len())
-            .enumerate()
-            .with_min_len(BATCH)
-            .filter(|(_, (_, row))| !row.seeded && row.gap.is_none())
-            .for_each(|(p, (baselines, row))| {
-                row.seeded = true;
-                let blocks = len / slots;
-                let mut means = vec![f32::NAN; blocks.saturating_sub(2)];
-                for m in 0..measured {
-                    let cells = windows.row(PartitionIx(p as u32), MetricIx(m as u16));
-                    for (b, mean) in means.iter_mut().enumerate() {
-                        let newest = len - (b + 1) * slots;
-                        *mean = mean_back(cells, newest, newest + slots);
-                    }
-                    baselines[m].learn_row(&means, start, pace.step, columns[m].shape, pace);
-                }
-            });
-    }
-
-    /// Normal and deviation of every metric, and how unstable each partition is by itself and
-    /// beside its peers.
-    fn deviate(&mut self, now: Timestamp) {
-        let count = self.derived.group.len();
-        let width = self.columns.len();
-        let (pace, options) = (self.pace, &self.options);
-        let season = Season::at(now);
-        let judged = &self.judged;
-        let peers = Peers::of(judged, width, &self.derived.members, options.least_peers);
-        let (columns, derived) = (&self.columns, &self.derived);
-        let (noises, slots, levels) = (&self.noises, &self.slots, &self.levels);
-        (self.normal.par_chunks_mut(width), self.deviations.par_chunks_mut(width))
-            .into_par_iter()
-            .zip(self.baselines.par_chunks_mut(width))
-            .zip(self.rows.par_iter_mut())
-            .take(count)
-            .enumerate()
-            .with_min_len(BATCH)
-            .for_each(|(p, (((normal, deviations), baselines), row))| {
-                let groups = [derived.group[p], derived.class[p], 0];
-                let (mut own, mut pooled, mut judged_metrics) = (0u16, 0u32, 0u32);
-                for m in 0..width {
-                    let cell = p * width + m;
-                    let (column, baseline) = (&columns[m], &mut baselines[m]);
-                    own = own.max(baseline.count());
-                    (normal[m], deviations[m]) = ((f32::NAN, f32::NAN), f32::NAN);
-                    if levels[cell].is_nan() {
-                        continue;
-                    }
-                    let noise = column.shape.spread(levels[cell], noises[cell]);
-                    baseline.first_noise(noise);
-                    let noise = if baseline.noise().is_finite() { baseline.noise() } else { 0.0 };
-                    let n = baseline.count();
-                    let found = if n >= pace.own_scale {
-                        // A young scale is uncertain: widened by what is not known yet.
-                        Some((baseline.expected(season, pace), baseline.scale() * (1.0 + 8.0 / f32::from(n))))
-                    } else if let Some(found) = peers.normal(groups, m) {
-                        pooled += 1;
-                        Some(found)
-                    } else if n >= 6 {
-                        Some((baseline.expected(season, pace), 2.0 * baseline.scale()))
-                    } else {
-                        column.prior
-                    };
-                    let Some((location, scale)) = found else { continue };
-                    let scale = scale.max(column.shape.floor(location));
-                    let sd = (scale * scale + noise * noise / f32::from(slots[cell].max(1))).sqrt();
-                    let z = (judged[cell] - location) / sd;
-                    let clip = health::CLIP as f32;
-                    normal[m] = (location, sd);
-                    deviations[m] = if z.is_nan() { clip } else { z.clamp(-clip, clip) };
-                    judged_metrics += 1;
-                }
-                row.maturity = match own {
-                    n if n >= pace.day => Maturity::Own,
-                    n if n >= pace.own_scale => Maturity::OwnScale,
-                    _ if pooled > 0 => Maturity::Pooled,
-                    _ => Maturity::Untrained,
-                };
-                if row.gap.is_none() && judged_metrics == 0 {
-                    row.gap = Some(Gap::NoBaseline);
-                }
-            });
-        let common = Peers::of(&self.deviations, width, &self.derived.members, options.least_peers);
-        let deviations = &self.deviations;
-        self.rows.par_iter_mut().take(count).enumerate().with_min_len(BATCH).for_each(|(p, row)| {
-            let z = &deviations[p * width..(p + 1) * width];
-            let bad = |m: usize, z: f32| health::bad_deviation(f64::from(z), columns[m].bad_direction);
-            let groups = [derived.group[p], derived.class[p], derived.class[p]];
-            row.instability = health::instability((0..width).map(|m| bad(m, z[m]))) as f32;
-            row.beside_peers = health::instability((0..width).map(|m| {
-                let beside = common.normal(groups, m).map_or(z[m], |(middle, sigma)| {
-                    let rest = if middle * z[m] > 0.0 {
-                        z[m].signum() * (z[m].abs() - middle.abs()).max(0.0)
-                    } else {
-                        z[m]
-                    };
-                    rest / sigma.max(1.0)
-                });
-                bad(m, beside)
-            })) as f32;
-        });
-    }
-
     /// Scores, probabilities and their reasons.
     fn conclude(&mut self, now: Timestamp) {
         let bases: Vec<f64> = self.options.windows.iter().map(|w| health::base_odds(*w)).collect();
@@ -550,54 +344,5 @@ impl Assessor {
             past: f64::from(self.derived.failures[p]),
             now,
         }
-    }
-
-    /// Baselines take one step for each learning step that has ended since the last cycle.
-    fn learn(&mut self, windows: &Windows) {
-        let (width, pace) = (self.columns.len(), self.pace);
-        let ended = windows.head().0.div_euclid(pace.step.0);
-        let last = self.last_learnt.replace(ended);
-        // What lies further back than a few steps was a gap or is in the seed already.
-        let Some(first) = last.filter(|l| *l < ended).map(|l| l.max(ended - 6)) else { return };
-        let step = windows.config().step;
-        let columns = &self.columns;
-        let measured = windows.metrics().len();
-        let head = windows.head();
-        self.baselines
-            .par_chunks_mut(width)
-            .zip(self.rows.par_iter_mut())
-            .take(windows.partitions().len())
-            .enumerate()
-            .with_min_len(BATCH)
-            .for_each(|(p, (baselines, row))| {
-                for block in first..ended {
-                    let settling = row.settling > 0;
-                    row.settling = row.settling.saturating_sub(1);
-                    let start = Timestamp(block * pace.step.0);
-                    let to = ((head - start).0 / step.0 + 1).max(0) as usize;
-                    let from = to.saturating_sub((pace.step.0 / step.0).max(1) as usize);
-                    let season = Season::at(start + Span(pace.step.0 / 2));
-                    for m in 0..measured {
-                        let cells = windows.row(PartitionIx(p as u32), MetricIx(m as u16));
-                        let mean = mean_back(cells, from, to);
-                        if mean.is_nan() {
-                            continue;
-                        }
-                        let (shape, baseline) = (columns[m].shape, &mut baselines[m]);
-                        let y = shape.to(mean);
-                        if settling && !NOT_BY_LOAD.contains(&columns[m].name.as_str()) {
-                            baseline.rebase(y, season, shape, pace);
-                            continue;
-                        }
-                        let expected = baseline.expected(season, pace);
-                        let z = (y - expected) / baseline.scale().max(shape.floor(expected));
-                        if row.instability >= FREEZE_ABOVE && z.abs() <= 6.0 {
-                            continue;
-                        }
-                        let noise = shape.spread(mean, level(cells, 1, 12).noise);
-                        baseline.learn(y, noise, z, season, shape, pace);
-                    }
-                }
-            });
     }
 }

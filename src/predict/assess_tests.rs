@@ -313,6 +313,9 @@ fn the_shipped_models_say_the_chances_and_that_they_learnt_elsewhere() {
         assert!(a.failure.iter().all(|f| f.calibration == Calibration::Shipped), "{a:?}");
         assert!(a.failure_within(Span::minutes(15)).unwrap().get() < 0.02, "{a:?}");
     }
+    let drift = |assessor: &Assessor| assessor.drift().iter().map(|d| d.share).fold(0.0, f64::max);
+    assert_eq!(assessor.drift().len(), 3, "it is watched for every window");
+    assert!(drift(&assessor) < 0.025, "calm is what they know: {}", drift(&assessor));
     fleet.run(Span::minutes(15), sick);
     let all = fleet.assess(&mut assessor);
     assert!(all[3].failure_within(Span::hours(1)).unwrap().get() > 0.3, "{:?}", all[3]);

@@ -17,17 +17,16 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::anomaly::{AnomalyModel, FitOptions, Moments, Scratch, Stream, Wanted};
+use super::anomaly::{AnomalyModel, FitOptions, Moments, Stream};
 use super::assess::{Assessor, BATCH};
 use super::assessment::Anomaly;
 use super::health;
-use crate::fleet::{MetricName, Span, Timestamp};
+use super::watch::{Origin, Taught, Watch};
+use crate::fleet::{Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
 /// Slots that are left for samples to arrive before a slot is scored.
 const LATE: i64 = 2;
-/// After a gap of more slots the stream begins anew.
-const GAP: i64 = 30;
 /// A partition this far from its normal teaches nothing.
 const UNUSUAL: f32 = 5.0;
 /// Rows after which an application's moments are taken anew.
@@ -37,8 +36,6 @@ const PART: usize = 64;
 /// Rows for which an alarm must have stood before it is compared with what the peers do: they do not all
 /// cross their levels in the same row.
 const SETTLED: u32 = 4;
-/// From this share of the level of alarms on it is worked out which metrics carry a row.
-const NOTICED: f32 = 0.5;
 /// Log-odds that a combination far over its alarm level adds at most.
 const MOST_ODDS: f64 = 4.0;
 
@@ -61,30 +58,6 @@ impl Default for CombinedOptions {
     fn default() -> Self {
         Self { fits: 128, least_slots: 120, held_out: 20, every_cycles: 720 }
     }
-}
-
-/// A model of one partition that was fitted elsewhere, from days of its history on the window's grid.
-#[derive(Clone, Debug)]
-pub struct Taught {
-    /// The model.
-    pub model: AnomalyModel,
-    /// Its metrics, in its order.
-    pub metrics: Vec<MetricName>,
-}
-
-/// One partition's model and its stream.
-#[derive(Clone, Debug)]
-pub(super) struct Watch {
-    model: AnomalyModel,
-    stream: Stream,
-    /// Start of the last slot that was scored.
-    scored: Timestamp,
-    /// The cycle of the fit; none where the model was taught.
-    fitted: Option<u64>,
-    /// What is said now; none where nothing can be.
-    said: Option<Anomaly>,
-    /// Rows for which the alarm has stood.
-    standing: u32,
 }
 
 /// The moments of one application: those in use, and those that are being gathered.
@@ -125,21 +98,46 @@ impl Assessor {
     /// Whether a partition's model was fitted from days of history.
     pub fn is_taught(&self, partition: PartitionIx) -> bool {
         let watch = self.rows.get(partition.0 as usize).and_then(|row| row.watch.as_ref());
-        watch.is_some_and(|w| w.fitted.is_none())
+        watch.is_some_and(|w| matches!(w.origin, Origin::History(_)))
     }
 
     /// From now on this model watches the partition, beginning with what the window holds. Says whether it
-    /// could be used: its metrics must be those of the windows.
+    /// could be used: the windows must have all of its metrics.
     pub fn teach(&mut self, windows: &Windows, partition: PartitionIx, taught: Taught) -> bool {
         let p = partition.0 as usize;
-        if taught.metrics != windows.metrics() || p >= windows.partitions().len() {
+        let found: Option<Vec<MetricIx>> =
+            taught.metrics.iter().map(|name| windows.metric(name.as_str())).collect();
+        let Some(places) = found.filter(|all| all.len() == taught.model.metrics()) else { return false };
+        if p >= windows.partitions().len() {
             return false;
         }
         self.intern_windows(windows);
-        let mut watch = Watch::new(taught.model, windows, None);
+        let mut watch = Watch::new(taught.model, windows, Origin::History(windows.now()));
+        watch.places = places;
         watch.read(windows, partition, windows.head() - Span(LATE * windows.config().step.0));
         self.rows[p].watch = Some(Box::new(watch));
         true
+    }
+
+    /// Partitions of which a model is to be fitted from history: those that have none such first, then
+    /// those whose is `every` old; not while they are unusual.
+    pub fn lessons_due(&self, windows: &Windows, every: Span) -> Vec<PartitionIx> {
+        let mut due: Vec<(Timestamp, u32)> = self
+            .rows
+            .iter()
+            .take(windows.partitions().len())
+            .enumerate()
+            .filter(|(_, row)| row.gap.is_none() && row.instability < UNUSUAL)
+            .filter_map(|(p, row)| match row.watch.as_deref() {
+                Some(w) if w.stream.alarmed() => None,
+                Some(Watch { origin: Origin::History(at), .. }) => {
+                    (*at + every <= windows.now()).then_some((*at, p as u32))
+                }
+                _ => Some((Timestamp(i64::MIN), p as u32)),
+            })
+            .collect();
+        due.sort_unstable();
+        due.into_iter().map(|(_, p)| PartitionIx(p)).collect()
     }
 
     /// Bytes of what is kept of one partition's normal behaviour: baselines with their weekly profile, and
@@ -150,6 +148,7 @@ impl Assessor {
             std::mem::size_of::<Watch>() - std::mem::size_of::<AnomalyModel>() - std::mem::size_of::<Stream>()
                 + w.model.bytes()
                 + w.stream.bytes()
+                + std::mem::size_of::<MetricIx>() * w.places.len()
         });
         watch + self.columns.len() * std::mem::size_of::<super::baseline::Baseline>()
     }
@@ -170,7 +169,7 @@ impl Assessor {
         self.rows.par_iter_mut().take(windows.partitions().len()).enumerate().with_min_len(BATCH).for_each(
             |(p, row)| {
                 let Some(watch) = &mut row.watch else { return };
-                if row.gap.is_some() || watch.model.metrics() != metrics {
+                if row.gap.is_some() || !watch.fits(metrics) {
                     watch.said = None;
                     return;
                 }
@@ -190,14 +189,14 @@ impl Assessor {
             .take(windows.partitions().len())
             .enumerate()
             .filter(|(_, row)| row.gap.is_none() && row.instability < UNUSUAL)
-            .filter_map(|(p, row)| match &row.watch {
+            .filter_map(|(p, row)| match row.watch.as_deref() {
                 None => Some((0, p as u32)),
-                Some(w) if w.model.metrics() != metrics => Some((0, p as u32)),
+                Some(w) if !w.fits(metrics) => Some((0, p as u32)),
                 Some(w) if w.stream.alarmed() => None,
-                Some(w) => w
-                    .fitted
-                    .filter(|fitted| cycle - fitted >= options.every_cycles)
-                    .map(|fitted| (fitted, p as u32)),
+                Some(Watch { origin: Origin::Window(at), .. }) => {
+                    (cycle - at >= options.every_cycles).then_some((*at, p as u32))
+                }
+                Some(_) => None,
             })
             .collect();
         due.sort_unstable();
@@ -232,7 +231,7 @@ impl Assessor {
             .filter_map(|(p, block)| {
                 let pool = pools.get(derived.group_name(*p as usize));
                 let (model, _) = fit(block, metrics, pool.and_then(|pool| pool.moments(metrics)), step)?;
-                let mut watch = Watch::new(model, windows, Some(cycle));
+                let mut watch = Watch::new(model, windows, Origin::Window(cycle));
                 watch.read(windows, PartitionIx(*p), until);
                 Some((*p, watch))
             })
@@ -285,60 +284,6 @@ impl Assessor {
             );
             out.take_off("combination", health::saturated(said.strength, MOST_ODDS), words);
         }
-    }
-}
-
-impl Watch {
-    fn new(model: AnomalyModel, windows: &Windows, fitted: Option<u64>) -> Watch {
-        Watch { stream: model.stream(), model, scored: windows.tail(), fitted, said: None, standing: 0 }
-    }
-
-    /// Reads every slot after the last one that was read, until `until`.
-    fn read(&mut self, windows: &Windows, p: PartitionIx, until: Timestamp) {
-        let (step, len) = (windows.config().step.0, windows.config().len as i64);
-        let behind = (windows.head() - self.scored).0 / step;
-        let ahead = (until - self.scored).0 / step;
-        if ahead <= 0 {
-            return;
-        }
-        if ahead > GAP {
-            self.stream.after_gap();
-        }
-        let rows: Vec<(&[f32], &[f32])> =
-            (0..self.model.metrics()).map(|m| windows.row(p, MetricIx(m as u16))).collect();
-        let mut row = vec![f32::NAN; rows.len()];
-        let (mut shares, mut room) = (vec![0.0; rows.len()], Scratch::default());
-        for k in (1..=ahead).filter(|k| behind - k < len) {
-            let at = (len - 1 - (behind - k)) as usize;
-            for (value, (older, newer)) in row.iter_mut().zip(&rows) {
-                *value = older
-                    .get(at)
-                    .or_else(|| newer.get(at - older.len().min(at)))
-                    .copied()
-                    .unwrap_or(f32::NAN);
-            }
-            let wanted = Wanted { into: &mut shares, from: NOTICED * self.model.event_level() };
-            let said = self.model.read(&mut self.stream, &row, Some(wanted), &mut room);
-            self.standing = if said.alarmed { self.standing.saturating_add(1) } else { 0 };
-            if said.score.present > 0.0 {
-                self.said = Some(Anomaly {
-                    score: f64::from(said.score.score),
-                    strength: f64::from(said.news / self.model.event_level()).max(0.0),
-                    alarmed: said.alarmed,
-                    by_days: self.model.knows_days(),
-                    stands_out: false,
-                });
-            }
-        }
-        self.scored += Span(ahead * step);
-    }
-
-    /// The two metrics that carry most of the score.
-    fn most(&self) -> impl Iterator<Item = usize> {
-        let shares = self.stream.contributions();
-        let mut order: Vec<usize> = (0..shares.len()).collect();
-        order.sort_by(|a, b| shares[*b].total_cmp(&shares[*a]).then(a.cmp(b)));
-        order.into_iter().take(2)
     }
 }
 

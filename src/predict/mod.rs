@@ -13,12 +13,14 @@ mod column;
 pub mod combined;
 pub mod context;
 mod detail;
+mod deviation;
 pub mod drift;
 pub mod failure;
 pub mod forecast;
 pub mod gap;
 pub mod health;
 pub mod hysteresis;
+mod learning;
 mod level;
 pub mod models;
 pub mod options;
@@ -29,18 +31,19 @@ mod scene;
 mod schedule;
 pub mod shadow;
 pub mod train;
+pub mod watch;
 
 pub use assess::Assessor;
 pub use assessment::{
     Anomaly, Assessment, Calibration, Contribution, Crossing, FailureForecast, Forecast, HostRisk, Maturity,
     WorkloadProjection,
 };
-pub use combined::Taught;
 pub use context::{Context, Outcome, PastFailure, Subject};
 pub use detail::{MetricInsight, PartitionInsight};
 pub use gap::Gap;
 pub use hysteresis::{Evacuation, HysteresisOptions, PredictionMachine, Reading, WindowThreshold};
 pub use options::{AssessOptions, ForecastOptions, MetricWeight};
+pub use watch::Taught;
 
 #[cfg(test)]
 mod assess_tests;

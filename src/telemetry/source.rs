@@ -42,6 +42,21 @@ pub trait Source: Send + Sync {
         into: &mut dyn Ingest,
     ) -> Result<PullReport, SourceError>;
 
+    /// Reads everything in `[since, until)` of some partitions alone, beside the pulls: they give what they
+    /// would have given. `None` where only the whole fleet can be read.
+    ///
+    /// # Errors
+    /// As `pull`.
+    async fn pull_of(
+        &self,
+        _partitions: &[PartitionId],
+        _since: Timestamp,
+        _until: Timestamp,
+        _into: &mut dyn Ingest,
+    ) -> Result<Option<PullReport>, SourceError> {
+        Ok(None)
+    }
+
     /// Tries the connection and says what was found, in a sentence for `foreshift check`.
     ///
     /// # Errors

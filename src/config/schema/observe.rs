@@ -222,11 +222,20 @@ pub struct BackgroundTraining {
     pub from: Span,
     /// Not before so many failures are recorded.
     pub least_failures: usize,
+    /// Each partition's anomaly detector is fitted every so often from up to two weeks of its history, also
+    /// where nothing else is trained; else from its last two hours. From InfluxDB for up to 200 partitions.
+    pub detectors: bool,
 }
 
 impl Default for BackgroundTraining {
     fn default() -> Self {
-        Self { enabled: false, every: Span::days(1), from: Span::days(30), least_failures: 20 }
+        Self {
+            enabled: false,
+            every: Span::days(1),
+            from: Span::days(30),
+            least_failures: 20,
+            detectors: true,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use tsink::{DataPoint, Label, Row};
 
 use super::{EmbeddedStore, StoreError, nanos, written_name};
-use crate::fleet::{Span, Timestamp};
+use crate::fleet::{PartitionId, Span, Timestamp};
 use crate::telemetry::source::{Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, Written};
 
 #[async_trait]
@@ -47,6 +47,36 @@ impl Source for EmbeddedStore {
             self.0.reported.fetch_max(newest.0, Ordering::AcqRel);
         }
         Ok(report)
+    }
+
+    async fn pull_of(
+        &self,
+        partitions: &[PartitionId],
+        since: Timestamp,
+        until: Timestamp,
+        into: &mut dyn Ingest,
+    ) -> Result<Option<PullReport>, SourceError> {
+        let mut report = PullReport::default();
+        for partition in partitions {
+            let (store, wanted) = (self.clone(), partition.clone());
+            let histories = tokio::task::spawn_blocking(move || store.histories(&wanted, None, since, until))
+                .await
+                .map_err(|e| self.failed(e.to_string()))
+                .flatten()
+                .map_err(|e| SourceError::Unreachable {
+                    source_name: Source::name(self),
+                    detail: e.to_string(),
+                })?;
+            for (metric, samples) in &histories {
+                let series = into.series(partition, metric);
+                for &(at, value) in samples {
+                    into.push(series, at, value);
+                    report.newest = report.newest.max(Some(at));
+                }
+                report.points += samples.len() as u64;
+            }
+        }
+        Ok(Some(report))
     }
 
     async fn check(&self) -> Result<String, SourceError> {

@@ -1,0 +1,62 @@
+//! The thread that fits anomaly detectors from days of history: of lowest priority, one partition after the
+//! other, and a look for those that are due every so often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio_util::sync::CancellationToken;
+
+use super::train_background::lowest_priority;
+use crate::engine::teach::{Desk, TeachOptions, round};
+use crate::fleet::{Clock, SystemClock};
+use crate::telemetry::Source;
+
+/// The first look after a start: the engine comes first.
+const AFTER_START: Duration = Duration::from_secs(300);
+/// Between two looks for partitions that are due.
+const BETWEEN: Duration = Duration::from_secs(1800);
+
+/// Starts it; it ends with `stop`, between two looks.
+///
+/// # Errors
+/// The thread cannot be started.
+pub(super) fn start(
+    source: Arc<dyn Source>,
+    desk: Desk,
+    options: TeachOptions,
+    stop: CancellationToken,
+) -> Result<()> {
+    let work = move || {
+        lowest_priority();
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(for_ever(&*source, &desk, &options, &stop)),
+            Err(error) => tracing::error!(%error, "no detectors are fitted from history"),
+        }
+    };
+    std::thread::Builder::new().name("teaching".into()).spawn(work).context("the teaching thread")?;
+    Ok(())
+}
+
+async fn for_ever(source: &dyn Source, desk: &Desk, options: &TeachOptions, stop: &CancellationToken) {
+    let mut wait = AFTER_START;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = BETWEEN;
+        let done = tokio::select! {
+            () = stop.cancelled() => return,
+            done = round(source, desk, options, SystemClock.now()) => done,
+        };
+        match done {
+            Ok(done) if done.left > 0 => tracing::info!(
+                partitions = done.left,
+                "too many to fit detectors from the history of a source that is read as a whole"
+            ),
+            Ok(done) => tracing::info!(due = done.due, taught = done.taught, "detectors from history"),
+            Err(error) => tracing::warn!(%error, "the history for detectors cannot be read"),
+        }
+    }
+}

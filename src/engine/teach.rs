@@ -1,0 +1,267 @@
+//! Detectors from days of history: a thread of lowest priority reads what the source holds of a few
+//! partitions at a time, on the engine's own grid, fits each one's detector as `foreshift eval anomaly` does
+//! from a train file, and hands it to the loop. Until a partition's turn has come, and where there are fewer
+//! than three days of it, the detector of its last two hours stands.
+
+use std::collections::HashMap;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::fleet::{HostId, MetricName, PartitionId, Span, Timestamp};
+use crate::predict::Taught;
+use crate::predict::anomaly::{AnomalyModel, FitOptions};
+use crate::predict::combined::rows_per_day;
+use crate::telemetry::{Ingest, MetricIx, PartitionIx, Source, SourceError, Windows, WindowsConfig};
+
+/// Partitions that are read at once: about 25 MB for 16 metrics and two weeks of slots of 30 s.
+const BATCH: usize = 8;
+/// The same where a source can only be read as a whole, so that it is read less often …
+const WHOLE_BATCH: usize = 25;
+/// … and the largest fleet that is read so.
+const WHOLE_FLEET: usize = 200;
+/// One read.
+const PART: Span = Span::days(1);
+/// The newest part of the history is kept out: what is beginning now is not to be learnt.
+const HELD_OUT: Span = Span::minutes(10);
+
+/// A partition whose detector is to be fitted, and under which names the source may hold it: its own, and
+/// its host's where metrics are those of a whole host.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Due {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Names in the source.
+    pub sources: Vec<PartitionId>,
+}
+
+/// The loop's end.
+pub struct Pupil {
+    /// Asked which partitions are due.
+    pub asked: mpsc::Receiver<oneshot::Sender<Vec<Due>>>,
+    /// Detectors that were fitted.
+    pub lessons: mpsc::Receiver<(PartitionId, Taught)>,
+}
+
+/// The teacher's end.
+#[derive(Clone)]
+pub struct Desk {
+    asks: mpsc::Sender<oneshot::Sender<Vec<Due>>>,
+    lessons: mpsc::Sender<(PartitionId, Taught)>,
+}
+
+/// Both ends. At most eight detectors wait.
+pub fn pair() -> (Pupil, Desk) {
+    let (asks, asked) = mpsc::channel(1);
+    let (give, lessons) = mpsc::channel(BATCH);
+    (Pupil { asked, lessons }, Desk { asks, lessons: give })
+}
+
+/// How history is read.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct TeachOptions {
+    /// The engine's windows: their grid and how many metrics.
+    pub windows: WindowsConfig,
+    /// How far back.
+    pub span: Span,
+}
+
+/// What one round did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Round {
+    /// Partitions that were due.
+    pub due: usize,
+    /// Detectors that were handed over.
+    pub taught: usize,
+    /// Too many for a source that can only be read as a whole.
+    pub left: usize,
+}
+
+/// Fits the detectors of all partitions that are due at `now`.
+///
+/// # Errors
+/// The source fails; what was handed over stays.
+pub async fn round(
+    source: &dyn Source,
+    desk: &Desk,
+    options: &TeachOptions,
+    now: Timestamp,
+) -> Result<Round, SourceError> {
+    let (answer, due) = oneshot::channel();
+    if desk.asks.send(answer).await.is_err() {
+        return Ok(Round::default());
+    }
+    let Ok(due) = due.await else { return Ok(Round::default()) };
+    let mut done = Round { due: due.len(), ..Round::default() };
+    let by_partition = match due.first() {
+        Some(one) => reads_partitions(source, one, now).await?,
+        None => return Ok(done),
+    };
+    if !by_partition && due.len() > WHOLE_FLEET {
+        done.left = due.len();
+        return Ok(done);
+    }
+    for batch in due.chunks(if by_partition { BATCH } else { WHOLE_BATCH }) {
+        let windows = read(source, batch, options, now).await?;
+        for one in batch {
+            let Some(taught) = windows.partition(&one.partition).and_then(|ix| fitted(&windows, ix)) else {
+                continue;
+            };
+            if desk.lessons.send((one.partition.clone(), taught)).await.is_err() {
+                return Ok(done);
+            }
+            done.taught += 1;
+        }
+    }
+    Ok(done)
+}
+
+/// Whether the source can be asked for single partitions: an empty span is.
+async fn reads_partitions(source: &dyn Source, one: &Due, now: Timestamp) -> Result<bool, SourceError> {
+    let mut nothing = Windows::new(WindowsConfig::default(), now);
+    Ok(source.pull_of(&one.sources, now, now, &mut nothing).await?.is_some())
+}
+
+async fn read(
+    source: &dyn Source,
+    batch: &[Due],
+    options: &TeachOptions,
+    now: Timestamp,
+) -> Result<Windows, SourceError> {
+    let step = options.windows.step;
+    let until = (now - HELD_OUT).floor(step);
+    let len = usize::try_from(options.span.0 / step.0.max(1)).unwrap_or(2).max(2);
+    let mut windows = Windows::new(WindowsConfig { len, ..options.windows }, until - Span(1));
+    let names: Vec<PartitionId> = batch.iter().flat_map(|d| d.sources.iter().cloned()).collect();
+    let mut from = until - options.span;
+    while from < until {
+        let to = (from + PART).min(until);
+        let mut only = Only::new(batch, &mut windows);
+        if source.pull_of(&names, from, to, &mut only).await?.is_none() {
+            source.pull(from, to, &mut only).await?;
+        }
+        from = to;
+    }
+    Ok(windows)
+}
+
+/// The detector of what was read, where that is days.
+fn fitted(windows: &Windows, partition: PartitionIx) -> Option<Taught> {
+    let len = windows.config().len;
+    let mut metrics: Vec<MetricName> = Vec::new();
+    let mut columns: Vec<Vec<f32>> = Vec::new();
+    for (m, name) in windows.metrics().iter().enumerate() {
+        let metric = MetricIx(m as u16);
+        if windows.newest(partition, metric).is_some() {
+            let mut column = vec![f32::NAN; len];
+            windows.copy_row(partition, metric, &mut column);
+            metrics.push(name.clone());
+            columns.push(column);
+        }
+    }
+    let first = (0..len).find(|&t| columns.iter().any(|c| c[t].is_finite()))?;
+    let columns: Vec<&[f32]> = columns.iter().map(|c| &c[first..]).collect();
+    let options = FitOptions { rows_per_day: rows_per_day(windows.config().step), ..FitOptions::default() };
+    let (model, _) = AnomalyModel::fit(&columns, &options).ok()?;
+    model.knows_days().then_some(Taught { model, metrics })
+}
+
+/// Takes the samples of some partitions and leaves the others.
+struct Only<'a> {
+    by_name: HashMap<&'a PartitionId, Vec<&'a PartitionId>>,
+    windows: &'a mut Windows,
+    /// The windows' series of each series given out; empty = left.
+    series: Vec<Vec<u32>>,
+    known: HashMap<(PartitionId, String), u32>,
+}
+
+impl<'a> Only<'a> {
+    fn new(batch: &'a [Due], windows: &'a mut Windows) -> Self {
+        let mut by_name: HashMap<&PartitionId, Vec<&PartitionId>> = HashMap::new();
+        for due in batch {
+            for name in &due.sources {
+                by_name.entry(name).or_default().push(&due.partition);
+            }
+        }
+        Only { by_name, windows, series: vec![Vec::new()], known: HashMap::new() }
+    }
+}
+
+impl Ingest for Only<'_> {
+    fn series(&mut self, partition: &PartitionId, metric: &str) -> u32 {
+        let Some(wanted) = self.by_name.get(partition) else { return 0 };
+        let key = (partition.clone(), metric.to_string());
+        if let Some(&series) = self.known.get(&key) {
+            return series;
+        }
+        let own = wanted.iter().map(|p| self.windows.series(p, metric)).collect();
+        self.series.push(own);
+        let series = u32::try_from(self.series.len() - 1).unwrap_or(0);
+        self.known.insert(key, series);
+        series
+    }
+
+    fn push(&mut self, series: u32, at: Timestamp, value: f32) {
+        for &own in self.series.get(series as usize).map_or(&[][..], Vec::as_slice) {
+            self.windows.push(own, at, value);
+        }
+    }
+
+    fn label(&mut self, _: &HostId, _: &str, _: &str) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::brain::Brain;
+    use crate::fleet::Topology;
+    use crate::predict::{AssessOptions, HysteresisOptions};
+    use crate::telemetry::{Batch, EmbeddedStore};
+
+    const NOW: Timestamp = Timestamp(Span::days(20_000).0);
+
+    /// A store with so many days of two metrics of a partition.
+    fn lived(store: &EmbeddedStore, partition: &PartitionId, days: i64) {
+        let step = Span::seconds(30);
+        let rows = Span::days(days).0 / step.0;
+        let times = (0..rows).map(|t| NOW - Span((rows - t) * step.0)).collect();
+        let wave = |t: i64, by: f32| 40.0 + 10.0 * (t as f32 / 458.0).sin() + by * ((t * 7919) % 101) as f32;
+        let batch = Batch::new(times)
+            .with_column("cpu.busy", (0..rows).map(|t| wave(t, 0.02)).collect())
+            .with_column("queue.depth", (0..rows).map(|t| 0.5 * wave(t, 0.03)).collect());
+        store.append(partition, &batch).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_partition_with_days_of_history_is_watched_by_a_detector_of_days() {
+        let store = EmbeddedStore::in_memory().unwrap();
+        let (old, young) = (PartitionId::from("h1/p1"), PartitionId::from("h2/p1"));
+        lived(&store, &old, 5);
+        lived(&store, &young, 1);
+        let config = WindowsConfig::default();
+        let mut brain =
+            Brain::new(config, AssessOptions::default(), HysteresisOptions::default(), NOW - Span::hours(2));
+        let mut pulled = crate::engine::observe::Pulled::default();
+        store.pull(NOW - Span::hours(2), NOW, &mut pulled).await.unwrap();
+        brain.take(pulled, NOW);
+        brain.cycle(&Topology::default(), &[], &HashMap::new(), NOW);
+        let (mut pupil, desk) = pair();
+        let options = TeachOptions { windows: config, span: Span::days(14) };
+        let due = brain.lessons_due(Span::days(1));
+        assert_eq!(due.len(), 2);
+        let asked = async {
+            let answer = pupil.asked.recv().await.unwrap();
+            answer.send(due).unwrap();
+        };
+        let (done, ()) = tokio::join!(round(&store, &desk, &options, NOW), asked);
+        assert_eq!(done.unwrap(), Round { due: 2, taught: 1, left: 0 });
+        let (partition, taught) = pupil.lessons.recv().await.unwrap();
+        assert_eq!(partition, old);
+        assert_eq!(taught.metrics.len(), 2, "metrics without a value are none of its");
+        assert!(brain.teach(&partition, taught));
+        assert_eq!(brain.lessons_due(Span::days(1)).len(), 1, "it is not due again today");
+        brain.cycle(&Topology::default(), &[], &HashMap::new(), NOW);
+        let of = |id| brain.windows().partition(id).and_then(|ix| brain.assessor().anomaly(ix));
+        assert!(of(&old).unwrap().by_days);
+        assert!(of(&young).is_none_or(|a| !a.by_days));
+    }
+}
