@@ -376,6 +376,16 @@ pub trait Mover: Send + Sync {
     /// Whether an action was done; reads only.
     async fn probe(&self, job: &Job, action: &Action) -> Probe;
 
+    /// What a cut that began now would have to wait for, in words, while it holds writes; it is not
+    /// begun until nothing is left. Reads only.
+    ///
+    /// # Errors
+    /// Where it cannot be asked; the fence finds out, then.
+    async fn cut_waits_for(&self, job: &Job) -> Result<Option<String>, DriverError> {
+        let _ = job;
+        Ok(None)
+    }
+
     /// Where the job is, as seen in the system itself; reads only.
     ///
     /// # Errors

@@ -262,12 +262,13 @@ pub struct RedisGround {
 }
 
 const SPARE: usize = 6;
-const OF_SHARD: [usize; 3] = [0, 3, SPARE];
+/// Redis elects a node once in 4 × cluster-node-timeout, so there are more nodes than two.
+const OF_SHARD: [usize; 7] = [0, 3, SPARE, 7, 8, 9, 10];
 
 impl RedisGround {
     /// Starts it; `None` where there is no Redis.
     pub fn start() -> Option<Self> {
-        let cluster = RedisCluster::start(1)?;
+        let cluster = RedisCluster::start(OF_SHARD.len() as u8 - 2)?;
         Some(Self { cluster, keys: keys_of_shard(0, 40, "kill") })
     }
 
@@ -326,10 +327,9 @@ impl Ground for RedisGround {
         let others: Vec<usize> = OF_SHARD.into_iter().filter(|n| *n != owner).collect();
         let fresh = owner != SPARE && round.is_multiple_of(3);
         let to = if fresh { SPARE } else { others[round as usize % others.len()] };
-        let empty = to == SPARE && (fresh || !self.is_replica(SPARE));
-        if empty {
+        if to == SPARE && (fresh || !self.is_replica(SPARE)) {
             self.empty_the_spare();
-        } else {
+        } else if self.is_replica(to) {
             wait_until("the destination follows", Duration::from_secs(30), || {
                 self.cluster.nodes[to].text(&["INFO", "replication"]).contains("master_link_status:up")
             });

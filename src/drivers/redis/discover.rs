@@ -43,7 +43,17 @@ impl RedisMover {
         let silent = &census.silent;
         let infos: BTreeMap<&str, Info> = join_all(view.nodes.iter().map(|node| async move {
             let silent = silent.contains(&node.address);
-            let info = if silent { None } else { self.nodes.info(&node.address).await.ok() };
+            if silent {
+                return (node.id.as_str(), None);
+            }
+            let mut ask = redis::cmd("CLUSTER");
+            ask.arg("INFO");
+            let asked = self.nodes.ask(&node.address, &ask);
+            let (info, cluster) = futures::join!(self.nodes.info(&node.address), asked);
+            if let Ok(cluster) = cluster {
+                self.notice_votes(&node.id, cluster);
+            }
+            let info = info.ok();
             (node.id.as_str(), info)
         }))
         .await

@@ -11,6 +11,7 @@ mod census;
 mod compare;
 mod cut;
 mod discover;
+mod elections;
 mod fingerprint;
 mod mark;
 mod nodes;
@@ -63,6 +64,7 @@ pub struct RedisMover {
     known: Mutex<View>,
     counters: Mutex<BTreeMap<String, discover::Counters>>,
     writes: OnceLock<BTreeSet<String>>,
+    elections: Mutex<elections::Elections>,
     work: Mutex<HashMap<String, Work>>,
     started: Instant,
 }
@@ -76,6 +78,7 @@ impl RedisMover {
             known: Mutex::default(),
             counters: Mutex::default(),
             writes: OnceLock::new(),
+            elections: Mutex::default(),
             work: Mutex::default(),
             started: Instant::now(),
         }
@@ -86,6 +89,10 @@ impl RedisMover {
         let known = self.known.lock().map(|v| v.clone()).unwrap_or_default();
         let seen = known.nodes.into_iter().map(|n| n.address);
         seen.chain(self.options.seeds.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    fn elections(&self) -> MutexGuard<'_, elections::Elections> {
+        self.elections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, view: &View) {
@@ -172,6 +179,14 @@ impl Mover for RedisMover {
 
     async fn probe(&self, job: &Job, action: &Action) -> Probe {
         self.look(job, action).await
+    }
+
+    async fn cut_waits_for(&self, job: &Job) -> Result<Option<String>, DriverError> {
+        let stage = self.stage(job).await?;
+        match stage.owned_by_source() && stage.follows() {
+            true => self.cannot_be_voted_yet(&stage, &stage.destination, &stage.source).await,
+            false => Ok(None),
+        }
     }
 
     async fn status(&self, job: &Job) -> Result<JobStatus, DriverError> {

@@ -84,7 +84,10 @@ impl RedisMover {
         let (all, reached) = view.voters().fold((0, 0), |(all, reached), voter| {
             (all + 1, reached + usize::from(lines.contains(&voter.id)))
         });
-        Ok((reached * 2 <= all).then(|| "the replica to have lines to a majority of the voters".into()))
+        if reached * 2 <= all {
+            return Ok(Some("the replica to have lines to a majority of the voters".into()));
+        }
+        self.elected_too_lately(stage, replica, master).await
     }
 
     /// Asks every known node for its view. At least one has answered.

@@ -354,6 +354,14 @@ impl Driver<'_> {
         self.context.around(state, What::Call(Call::Status), self.mover.status(job)).await
     }
 
+    pub(super) async fn cut_waits_for(
+        &self,
+        state: &State,
+        job: &Job,
+    ) -> Result<Option<String>, DriverError> {
+        self.context.around(state, What::Call(Call::Gate), self.mover.cut_waits_for(job)).await
+    }
+
     pub(super) async fn samples(
         &self,
         state: &State,

@@ -21,6 +21,9 @@ use crate::migrate::state::{Act, Deed, Side, State};
 use crate::migrate::step::step;
 use crate::state::{Compare, Op, StoreError, claims};
 
+/// Between two looks at what a cut waits for, at the least.
+const GATE: Span = Span::millis(200);
+
 /// A machine under way; at the end it comes back, and with it why nothing may go on.
 pub(super) type Drive = Pin<Box<dyn Future<Output = Driven> + Send>>;
 type Driven = (Box<Machine>, Result<(), StoreError>);
@@ -111,7 +114,7 @@ async fn drive_once(context: &Context, machine: &mut Machine) -> Result<(), Stor
             };
             EventKind::Samples { samples }
         }
-        Some(Effect::Gate) => gate(context, plan),
+        Some(Effect::Gate) => gate(context, &state).await,
     };
     apply(context, machine, kind).await
 }
@@ -287,9 +290,10 @@ fn routed(found: &[Weight], wanted: &[Weight]) -> Probe {
     }
 }
 
-/// Whether the cut may begin: windows, and the destination's own health.
-fn gate(context: &Context, plan: &Plan) -> EventKind {
-    let now = context.now();
+/// Whether the cut may begin: windows, the destination's own health, and what the system has to wait
+/// for, which is better waited for while nothing is held.
+async fn gate(context: &Context, state: &State) -> EventKind {
+    let (plan, now) = (&state.plan, context.now());
     if let Some(again) = limits::shut_until(&context.options.limits.windows, context.wall(now)) {
         let reason = format!("outside the maintenance window for {} more", again - context.wall(now));
         return EventKind::GateShut { reason, again: now + (again - context.wall(now)) };
@@ -300,6 +304,11 @@ fn gate(context: &Context, plan: &Plan) -> EventKind {
     if failing {
         let reason = format!("the destination {} is now expected to fail itself", plan.destination);
         return EventKind::GateShut { reason, again: now + Span::seconds(5) };
+    }
+    if let Ok(mover) = mover(context, plan)
+        && let Ok(Some(reason)) = in_time(context, mover.cut_waits_for(state, &plan.job())).await
+    {
+        return EventKind::GateShut { reason, again: context.now() + plan.policy.poll.max(GATE) };
     }
     EventKind::GateOpen
 }

@@ -119,6 +119,8 @@ pub enum Call {
     Status,
     /// Asks what was measured.
     Samples,
+    /// Asks what a cut would have to wait for.
+    Gate,
 }
 
 /// What a moment is before or after.
@@ -230,8 +232,8 @@ const ROWS: [Row; 18] = {
         row(Phase::Copying, ACTS, &[V::Replicate], &[Call::Status]),
         row(Phase::CatchingUp, &[Intent, State, Decision, Fence], &[], &[Call::Status]),
         row(Phase::Verifying, &[Intent, Outcome, CleanupAdd, State, Decision, Fence], &[V::Verify], &[]),
-        row(Phase::ReverseArmed, ACTS, &[V::ArmReverse, V::ProbeReverse], &[]),
-        row(Phase::Canary, ACTS, &[V::ProbeReverse, V::CanaryShare, V::Route], &[Call::Samples]),
+        row(Phase::ReverseArmed, ACTS, &[V::ArmReverse, V::ProbeReverse], &[Call::Gate]),
+        row(Phase::Canary, ACTS, &[V::ProbeReverse, V::CanaryShare, V::Route], &[Call::Samples, Call::Gate]),
         row(Phase::Fencing, ACTS, &[V::Fence, V::Unfence, V::VerifyAtCut], &[]),
         row(Phase::Committing, ACTS, &[V::Unfence, V::Commit], &[Call::Status]),
         row(Phase::Redirecting, ACTS, &[V::Open, V::Route], &[]),
