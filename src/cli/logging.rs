@@ -17,7 +17,8 @@ pub enum LogTo {
     Console,
     /// Text on standard error, warnings and worse.
     StandardError,
-    /// The same, errors alone: what a replayed engine warns of is not of now.
+    /// The same, errors alone: what a replayed engine warns of is not of now, and a simulated one warns
+    /// of faults that are meant to hit it.
     ErrorsAlone,
 }
 

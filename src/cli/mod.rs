@@ -111,7 +111,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let config = cli.config.as_deref();
     match cli.command {
         None | Some(Command::Demo(_) | Command::Attach(_)) => {}
-        Some(Command::Backtest(_)) => logging::start(logging::LogTo::ErrorsAlone),
+        Some(Command::Backtest(_) | Command::Simulate(_)) => logging::start(logging::LogTo::ErrorsAlone),
         Some(_) => logging::start(logging::LogTo::StandardError),
     }
     let outcome = match cli.command {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::DriverError;
 use crate::fleet::{
-    Bytes, Epoch, Generation, MigrationId, PartitionId, Share, Span, Timestamp, Topology, WorkloadId,
+    Bytes, Epoch, Generation, MigrationId, PartitionId, Share, Span, Timestamp, Topology, WorkloadId, digits,
 };
 
 /// One workload on its way from one partition to another.
@@ -33,17 +33,16 @@ impl Job {
     /// `blake3(migration ‖ workload ‖ generation ‖ step)`. It names what the action makes, so that
     /// a leak scan finds it by name alone (artifacts are called `fs_<key>`).
     pub fn key(&self, step: &str) -> String {
-        let mut hasher = blake3::Hasher::new();
-        for part in [
-            self.migration.to_string().as_str(),
-            self.workload.as_str(),
-            self.generation.to_string().as_str(),
-            step,
-        ] {
-            hasher.update(part.as_bytes());
-            hasher.update(&[0]);
-        }
-        hasher.finalize().to_hex()[..16].to_string()
+        let mut named = String::with_capacity(96);
+        self.migration.push_onto(&mut named);
+        named.push('\0');
+        named.push_str(self.workload.as_str());
+        named.push('\0');
+        self.generation.push_onto(&mut named);
+        named.push('\0');
+        named.push_str(step);
+        named.push('\0');
+        digits::hex(&blake3::hash(named.as_bytes()).as_bytes()[..8])
     }
 
     /// The same job the other way round, for the mirrored rollback at `generation`.

@@ -110,9 +110,21 @@ macro_rules! number {
         #[serde(transparent)]
         pub struct $name(pub u64);
 
+        impl $name {
+            /// Writes what [`fmt::Display`] shows after what `text` holds already, without its machinery.
+            pub fn push_onto(self, text: &mut String) {
+                text.push_str($prefix);
+                super::digits::push_number(text, self.0, 1);
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&format!(concat!($prefix, "{}"), self.0))
+                if f.width().is_some() || f.precision().is_some() {
+                    return f.pad(&format!(concat!($prefix, "{}"), self.0));
+                }
+                f.write_str($prefix)?;
+                fmt::Display::fmt(&self.0, f)
             }
         }
 
@@ -177,5 +189,9 @@ mod tests {
         assert_eq!("M-12".parse::<MigrationId>().unwrap(), MigrationId(12));
         assert_eq!("12".parse::<MigrationId>().unwrap(), MigrationId(12));
         assert!("P-12".parse::<MigrationId>().is_err());
+        let mut text = "of ".to_string();
+        MigrationId(120).push_onto(&mut text);
+        assert_eq!(text, format!("of {}", MigrationId(120)));
+        assert_eq!(format!("{:>6}|{:<4}|", Generation(7), Epoch(30)), "    g7|e30 |");
     }
 }

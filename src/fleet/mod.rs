@@ -1,6 +1,7 @@
 //! The vocabulary of the house: names and ids, units, time, topology, states. Pure data; it depends
 //! on no other room.
 
+pub mod digits;
 pub mod ids;
 pub mod rng;
 pub mod state;

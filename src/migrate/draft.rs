@@ -10,7 +10,7 @@ use super::state::{Act, Deed, Hold, HoldReason, Reverse, State, Todo, Wish};
 use super::states::rules;
 use super::step::{Ask, ENGINE, Step, allowed};
 use crate::drivers::{Action, Evidence, JobStatus, Probe, Retry};
-use crate::fleet::{Phase, Span, Timestamp};
+use crate::fleet::{Phase, Span, Timestamp, digits};
 use crate::protocol::Severity;
 
 /// The longest wait between two tries.
@@ -211,7 +211,7 @@ impl Draft {
             self.note(Note::CleanupAdd { artifact: line.artifact, policy: line.policy });
         }
         let bytes = serde_json::to_vec(&act).expect("plain data serialises");
-        let args = blake3::hash(&bytes).to_hex()[..16].to_string();
+        let args = digits::hex(&blake3::hash(&bytes).as_bytes()[..8]);
         let deadline = self.s.deadline;
         self.note(Note::Intent { idem: job.key(&name), step: name, args, deadline });
         self.touch(&act);

@@ -4,6 +4,8 @@
 //! `MannWhitneyClassifier`; errors by the two-proportion z test; a differing value fails at once.
 //! Too few samples, or none, is never a pass: it is inconclusive.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::drivers::CanarySample;
@@ -209,7 +211,7 @@ fn mann_whitney(a: &[f64], b: &[f64]) -> f64 {
 fn hodges_lehmann(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (thinned(a), thinned(b));
     let mut differences: Vec<f64> = Vec::with_capacity(a.len() * b.len());
-    for x in &a {
+    for x in a.iter() {
         differences.extend(b.iter().map(|y| y - x));
     }
     let middle = differences.len() / 2;
@@ -219,9 +221,9 @@ fn hodges_lehmann(a: &[f64], b: &[f64]) -> f64 {
     }
 }
 
-fn thinned(sorted: &[f64]) -> Vec<f64> {
+fn thinned(sorted: &[f64]) -> Cow<'_, [f64]> {
     if sorted.len() <= SHIFT_SAMPLES {
-        return sorted.to_vec();
+        return Cow::Borrowed(sorted);
     }
     (0..SHIFT_SAMPLES).map(|i| sorted[i * (sorted.len() - 1) / (SHIFT_SAMPLES - 1)]).collect()
 }

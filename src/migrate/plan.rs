@@ -196,26 +196,41 @@ impl Plan {
     }
 }
 
+/// What the canonical bytes of a proposal say of its moves.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Approved {
+    /// Hash of the bytes.
+    pub hash: PlanHash,
+    named: Option<Named>,
+}
+
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+struct Named {
+    id: ProposalId,
+    moves: Vec<(WorkloadId, String, PartitionId, PartitionId, Generation)>,
+    canary: CanaryPlan,
+    soak: Span,
+}
+
+impl Approved {
+    /// Reads canonical bytes; what is none names no move.
+    pub fn read(bytes: &[u8]) -> Self {
+        Self { hash: PlanHash(*blake3::hash(bytes).as_bytes()), named: serde_json::from_slice(bytes).ok() }
+    }
+}
+
 impl Plan {
     /// Whether this is the move that the approved canonical bytes name, with their canary and soak.
-    pub fn is_move_of(&self, approved: &[u8]) -> bool {
-        type Moved = (WorkloadId, String, PartitionId, PartitionId, Generation);
-        #[derive(Deserialize)]
-        struct Bytes {
-            id: ProposalId,
-            moves: Vec<Moved>,
-            canary: CanaryPlan,
-            soak: Span,
-        }
-        let Ok(bytes) = serde_json::from_slice::<Bytes>(approved) else { return false };
+    pub fn is_move_of(&self, approved: &Approved) -> bool {
+        let Some(named) = &approved.named else { return false };
         let same =
-            bytes.moves.get(self.order as usize).is_some_and(|(workload, class, from, to, generation)| {
+            named.moves.get(self.order as usize).is_some_and(|(workload, class, from, to, generation)| {
                 *workload == self.workload
                     && *class == self.class
                     && *from == self.source
                     && *to == self.destination
                     && *generation == self.generation
             });
-        same && bytes.canary == self.canary && bytes.soak == self.soak && bytes.id == self.proposal
+        same && named.canary == self.canary && named.soak == self.soak && named.id == self.proposal
     }
 }

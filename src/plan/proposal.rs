@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::drivers::Capabilities;
 use crate::fleet::{
     Bytes, Generation, HostId, PartitionId, Probability, ProposalId, Revision, Share, Span, Timestamp,
-    WorkloadId,
+    WorkloadId, digits,
 };
 
 /// BLAKE3 of a proposal's canonical bytes.
@@ -19,7 +19,7 @@ pub struct PlanHash(pub [u8; 32]);
 impl PlanHash {
     /// The whole hash in hex.
     pub fn hex(&self) -> String {
-        blake3::Hash::from_bytes(self.0).to_hex().to_string()
+        digits::hex(&self.0)
     }
 
     /// Enough of it for a screen: `9f3c…e1`.

@@ -17,7 +17,7 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::history::History;
-use super::store::{Change, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};
+use super::store::{Change, Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};
 use crate::fleet::Revision;
 
 const ENTRIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entries");
@@ -266,8 +266,8 @@ fn apply(
     place: &Path,
 ) -> Result<TxnOutcome, StoreError> {
     for compare in txn.compares {
-        let found = entry(entries, compare.key(), place)?;
-        if !compare.holds(found.as_ref()) {
+        if !holds(entries, &compare, place)? {
+            let found = entry(entries, compare.key(), place)?;
             return Ok(TxnOutcome::Conflict { compare, found });
         }
     }
@@ -276,11 +276,13 @@ fn apply(
     for op in txn.ops {
         match op {
             Op::Put(key, value) => {
-                let created = entry(entries, &key, place)?.map_or(next, |e| e.created);
+                let created = revisions(entries, &key, place)?.map_or(next, |(created, _)| created);
                 let entry = Entry { key: key.clone(), value, created, modified: next };
-                entries
-                    .insert(key.as_str(), encode(&entry).as_slice())
+                let mut room = entries
+                    .insert_reserve(key.as_str(), REVISIONS + entry.value.len())
                     .map_err(|e| unavailable(place, e.to_string()))?;
+                encode(&entry, room.as_mut());
+                drop(room);
                 changes.push(Change { key, entry: Some(entry), revision: next });
             }
             Op::Delete(key) => {
@@ -325,28 +327,58 @@ fn list(
     Ok(found)
 }
 
+/// Whether a compare holds. Of values nothing is copied.
+fn holds(
+    entries: &impl ReadableTable<&'static str, &'static [u8]>,
+    compare: &Compare,
+    place: &Path,
+) -> Result<bool, StoreError> {
+    let found = || revisions(entries, compare.key(), place);
+    Ok(match compare {
+        Compare::Absent(_) => found()?.is_none(),
+        Compare::Modified(_, revision) => found()?.is_some_and(|(_, modified)| modified == *revision),
+        Compare::Created(_, revision) => found()?.is_some_and(|(created, _)| created == *revision),
+        Compare::Value(key, _) => compare.holds(entry(entries, key, place)?.as_ref()),
+    })
+}
+
+/// When the entry of a key was made and last changed.
+fn revisions(
+    entries: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &str,
+    place: &Path,
+) -> Result<Option<(Revision, Revision)>, StoreError> {
+    match entries.get(key).map_err(|e| unavailable(place, e.to_string()))? {
+        Some(bytes) => {
+            split(key, bytes.value(), place).map(|(created, modified, _)| Some((created, modified)))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Bytes of the two revisions before a value.
+const REVISIONS: usize = 16;
+
 /// `created`, `modified` (little-endian u64 each), then the value.
-fn encode(entry: &Entry) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(16 + entry.value.len());
-    bytes.extend_from_slice(&entry.created.0.to_le_bytes());
-    bytes.extend_from_slice(&entry.modified.0.to_le_bytes());
-    bytes.extend_from_slice(&entry.value);
-    bytes
+fn encode(entry: &Entry, bytes: &mut [u8]) {
+    let (created, rest) = bytes.split_at_mut(8);
+    let (modified, value) = rest.split_at_mut(8);
+    created.copy_from_slice(&entry.created.0.to_le_bytes());
+    modified.copy_from_slice(&entry.modified.0.to_le_bytes());
+    value.copy_from_slice(&entry.value);
 }
 
 fn decode(key: &str, bytes: &[u8], place: &Path) -> Result<Entry, StoreError> {
-    let (Some((created, rest)), len) = (bytes.split_first_chunk::<8>(), bytes.len()) else {
-        return Err(broken(key, bytes.len(), place));
-    };
-    let Some((modified, value)) = rest.split_first_chunk::<8>() else {
-        return Err(broken(key, len, place));
-    };
-    Ok(Entry {
-        key: key.to_string(),
-        value: value.to_vec(),
-        created: Revision(u64::from_le_bytes(*created)),
-        modified: Revision(u64::from_le_bytes(*modified)),
-    })
+    let (created, modified, value) = split(key, bytes, place)?;
+    Ok(Entry { key: key.to_string(), value: value.to_vec(), created, modified })
+}
+
+fn split<'a>(key: &str, bytes: &'a [u8], place: &Path) -> Result<(Revision, Revision, &'a [u8]), StoreError> {
+    let revisions = bytes.split_first_chunk::<8>().and_then(|(created, rest)| {
+        let (modified, value) = rest.split_first_chunk::<8>()?;
+        Some((Revision(u64::from_le_bytes(*created)), Revision(u64::from_le_bytes(*modified)), value))
+    });
+    revisions.ok_or_else(|| broken(key, bytes.len(), place))
 }
 
 fn broken(key: &str, len: usize, place: &Path) -> StoreError {
@@ -394,7 +426,6 @@ impl Store for RedbStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::Compare;
 
     fn put(key: &str, value: &str) -> Txn {
         Txn { compares: Vec::new(), ops: vec![Op::Put(key.to_string(), value.as_bytes().to_vec())] }

@@ -103,12 +103,14 @@ fn differences(
 ) -> Vec<String> {
     let mut found = Vec::new();
     match approved {
-        Some(entry) if *blake3::hash(&entry.value).as_bytes() == plan.hash.0 => {
-            if !plan.is_move_of(&entry.value) {
+        Some(entry) => {
+            let approved = context.approved(&entry.value);
+            if approved.hash != plan.hash {
+                found.push("the approved bytes do not have the approved hash".to_string());
+            } else if !plan.is_move_of(&approved) {
                 found.push("the move is not the one that was approved".to_string());
             }
         }
-        Some(_) => found.push("the approved bytes do not have the approved hash".to_string()),
         None => found.push("the approved bytes are not there".to_string()),
     }
     if let Some(owner) = owner

@@ -1,7 +1,7 @@
 //! What all migrations of one engine share: store, drivers, limits, the fleet as it was last seen,
 //! and the time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -13,7 +13,7 @@ use crate::drivers::{
 use crate::fleet::{Clock, Epoch, PartitionId, Span, SystemClock, Timestamp, Topology};
 use crate::migrate::journal::Note;
 use crate::migrate::limits::{Limits, Tokens};
-use crate::migrate::plan::{Plan, Policy};
+use crate::migrate::plan::{Approved, Plan, Policy};
 use crate::migrate::state::{Act, State};
 use crate::state::{Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, leadership};
 
@@ -151,8 +151,14 @@ pub(super) struct Context {
     pub(super) world: RwLock<Option<World>>,
     pub(super) tokens: tokio::sync::Mutex<Tokens>,
     pub(super) deposed: AtomicBool,
+    /// Approved bytes as they were read last, newest last: the moves of one proposal are admitted one by
+    /// one, and most are asked for often before their turn comes.
+    approved: Mutex<VecDeque<(Vec<u8>, Arc<Approved>)>>,
     time: Mutex<Time>,
 }
+
+/// Proposals whose approved bytes are kept read.
+const APPROVED: usize = 16;
 
 /// The wall clock and the port's clock may drift apart by this within one tick.
 const JUMP: Span = Span::seconds(5);
@@ -185,6 +191,7 @@ impl Context {
             world: RwLock::new(None),
             tokens: tokio::sync::Mutex::new(Tokens::default()),
             deposed: AtomicBool::new(false),
+            approved: Mutex::default(),
             time: Mutex::new(Time::default()),
         }
     }
@@ -222,6 +229,20 @@ impl Context {
 
     pub(super) fn world(&self) -> Option<World> {
         self.world.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// What approved bytes say. The very same bytes are hashed and read once.
+    pub(super) fn approved(&self, bytes: &[u8]) -> Arc<Approved> {
+        let mut known = self.approved.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some((_, approved)) = known.iter().find(|(of, _)| of == bytes) {
+            return Arc::clone(approved);
+        }
+        let approved = Arc::new(Approved::read(bytes));
+        known.push_back((bytes.to_vec(), Arc::clone(&approved)));
+        if known.len() > APPROVED {
+            known.pop_front();
+        }
+        approved
     }
 
     pub(super) fn is_deposed(&self) -> bool {

@@ -64,19 +64,27 @@ pub(super) enum Saved {
     Dropped,
 }
 
+fn key(before: &str, migration: MigrationId, after: &str) -> String {
+    let mut key = String::with_capacity(40);
+    key.push_str(before);
+    migration.push_onto(&mut key);
+    key.push_str(after);
+    key
+}
+
 /// The key of a migration's state.
 pub(super) fn state_key(migration: MigrationId) -> String {
-    format!("/migrations/{migration}/state")
+    key("/migrations/", migration, "/state")
 }
 
 /// The key of a migration's plan.
 pub(super) fn plan_key(migration: MigrationId) -> String {
-    format!("/migrations/{migration}/plan")
+    key("/migrations/", migration, "/plan")
 }
 
 /// The marker of a migration that has not ended.
 pub(super) fn running_key(migration: MigrationId) -> String {
-    format!("/running/{migration}")
+    key("/running/", migration, "")
 }
 
 /// The marker of one that has; numbers sort by time.

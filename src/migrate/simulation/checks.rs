@@ -3,6 +3,9 @@
 //! checked on the drivers' side is in `effects.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::fleet::VOTING;
 use super::system::System;
@@ -133,20 +136,21 @@ impl Checks {
     }
 
     fn recorded(&mut self, id: MigrationId, value: &[u8], writer: Epoch) {
-        let epoch = number(value, "\"epoch\":");
+        let search = &*SEARCHES;
+        let epoch = number(value, &search.epoch);
         let before = self.epochs.insert(id, epoch).unwrap_or(0);
         if epoch < before || epoch != writer.0 {
             self.broken(|| format!("I7: {id} has a record of e{epoch} by {writer} after one of e{before}"));
         }
-        match field(value, "\"kind\":\"") {
+        match field(value, &search.kind) {
             "STATE" => {
-                let to = field(value, "\"to\":\"");
+                let to = field(value, &search.to);
                 if let Some(phase) = Phase::ALL.iter().find(|p| snake(**p) == to) {
                     self.changed(id, *phase);
                 }
             }
             "INTENT" => {
-                let step = field(value, "\"step\":\"").to_string();
+                let step = field(value, &search.step).to_string();
                 match step.as_str() {
                     "unfence" => self.cuts.entry(id).or_default().fenced[0] = false,
                     "rb_unfence" => self.cuts.entry(id).or_default().fenced[1] = false,
@@ -155,9 +159,9 @@ impl Checks {
                 self.intents.insert(id, step);
             }
             "OUTCOME" => {
-                let result = field(value, "\"result\":\"");
+                let result = field(value, &search.result);
                 if result == "applied" {
-                    match field(value, "\"step\":\"") {
+                    match field(value, &search.step) {
                         "fence" => self.cuts.entry(id).or_default().fenced[0] = true,
                         "rb_fence" => self.cuts.entry(id).or_default().fenced[1] = true,
                         _ => {}
@@ -168,9 +172,9 @@ impl Checks {
                 }
             }
             "CLEANUP_ADD" => {
-                self.ledger.insert(field(value, "\"name\":\"").to_string());
+                self.ledger.insert(field(value, &search.name).to_string());
             }
-            "DECISION" => match field(value, "\"what\":\"") {
+            "DECISION" => match field(value, &search.what) {
                 "commits without the source" => self.cuts.entry(id).or_default().lost = true,
                 "roll back" => {
                     self.wishes.insert(id);
@@ -181,7 +185,7 @@ impl Checks {
                 _ => {}
             },
             "FENCE" => {
-                let generation = number(value, "\"generation\":");
+                let generation = number(value, &search.generation);
                 self.fences.insert((id, generation));
             }
             _ => {}
@@ -316,17 +320,41 @@ pub(super) fn migration_of(key: &str) -> Option<(MigrationId, &str)> {
     Some((id.parse().ok()?, rest))
 }
 
-/// The text after `name` up to the next quote; the journal's JSON has no spaces.
-fn field<'a>(value: &'a [u8], name: &str) -> &'a str {
-    let Some(at) = memchr::memmem::find(value, name.as_bytes()) else { return "" };
-    let rest = &value[at + name.len()..];
+/// What the checks look for in a record; the journal's JSON has no spaces.
+struct Searches {
+    epoch: Finder<'static>,
+    kind: Finder<'static>,
+    to: Finder<'static>,
+    step: Finder<'static>,
+    result: Finder<'static>,
+    name: Finder<'static>,
+    what: Finder<'static>,
+    generation: Finder<'static>,
+}
+
+/// Making a search costs more than searching one record.
+static SEARCHES: LazyLock<Searches> = LazyLock::new(|| Searches {
+    epoch: Finder::new("\"epoch\":"),
+    kind: Finder::new("\"kind\":\""),
+    to: Finder::new("\"to\":\""),
+    step: Finder::new("\"step\":\""),
+    result: Finder::new("\"result\":\""),
+    name: Finder::new("\"name\":\""),
+    what: Finder::new("\"what\":\""),
+    generation: Finder::new("\"generation\":"),
+});
+
+/// The text after `name` up to the next quote.
+fn field<'a>(value: &'a [u8], name: &Finder<'_>) -> &'a str {
+    let Some(at) = name.find(value) else { return "" };
+    let rest = &value[at + name.needle().len()..];
     let end = memchr::memchr(b'"', rest).unwrap_or(rest.len());
     std::str::from_utf8(&rest[..end]).unwrap_or("")
 }
 
-fn number(value: &[u8], name: &str) -> u64 {
-    let Some(at) = memchr::memmem::find(value, name.as_bytes()) else { return 0 };
-    value[at + name.len()..]
+fn number(value: &[u8], name: &Finder<'_>) -> u64 {
+    let Some(at) = name.find(value) else { return 0 };
+    value[at + name.needle().len()..]
         .iter()
         .take_while(|b| b.is_ascii_digit())
         .fold(0, |n, b| n * 10 + u64::from(b - b'0'))

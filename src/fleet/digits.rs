@@ -1,0 +1,61 @@
+//! Hashes and numbers as text, without the machinery of formatting: keys and hashes are written for
+//! every record of a journal.
+
+/// The bytes in hex, lower case, after what `text` holds already.
+pub fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    text.reserve(bytes.len() * 2);
+    for chunk in bytes.chunks(16) {
+        let mut pairs = [0; 32];
+        for (pair, byte) in pairs.chunks_exact_mut(2).zip(chunk) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        text.push_str(std::str::from_utf8(&pairs[..chunk.len() * 2]).unwrap_or_default());
+    }
+}
+
+/// The bytes in hex, lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    push_hex(&mut text, bytes);
+    text
+}
+
+/// The number after what `text` holds already, with zeros before it up to `least` digits.
+pub fn push_number(text: &mut String, number: u64, least: usize) {
+    let mut digits = [b'0'; 20];
+    let (mut left, mut at) = (number, digits.len());
+    while left > 0 {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    let at = at.min(digits.len() - least.clamp(1, digits.len()));
+    text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_and_hashes_read_as_the_formatter_writes_them(
+            number: u64,
+            small in 0u64..2000,
+            least in 1usize..=20,
+            bytes in proptest::collection::vec(any::<u8>(), 0..70),
+        ) {
+            for n in [number, small] {
+                let mut text = "x".to_string();
+                push_number(&mut text, n, least);
+                prop_assert_eq!(text, format!("x{n:0least$}"));
+            }
+            let wanted: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            prop_assert_eq!(hex(&bytes), wanted);
+        }
+    }
+}
