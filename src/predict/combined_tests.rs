@@ -114,13 +114,14 @@ fn an_alarm_of_days_is_watched_and_one_that_most_peers_share_is_the_load() {
     let mut bench = Bench::new(6);
     let mut random = Random::new(5);
     let calm: Vec<Vec<Vec<f32>>> = (0..6).map(|_| history(120, &mut random)).collect();
+    let at = |p: usize, m: usize, t: usize| calm[p][m][t];
     let sick = |bench: &mut Bench, which: &dyn Fn(usize) -> bool| {
         let mut suspects = Vec::new();
         for t in 0..120 {
             let rows: Vec<Vec<f32>> = (0..6)
                 .map(|p| {
                     let off = if which(p) && t > 60 { 9.0 } else { 0.0 };
-                    (0..16).map(|m| calm[p][m][t] - if m % 4 == 3 { off } else { 0.0 }).collect()
+                    (0..16).map(|m| at(p, m, t) - if m % 4 == 3 { off } else { 0.0 }).collect()
                 })
                 .collect();
             bench.step(&rows);
