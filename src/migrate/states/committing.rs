@@ -79,6 +79,8 @@ fn owner_is(d: &mut Draft, owner: Option<&Owner>) {
         d.go(Phase::Redirecting, "found by the owner record");
     } else if is(&plan.source, plan.generation) {
         d.s.due = d.at + d.s.plan.policy.poll;
+        d.s.waiting =
+            "the owner record names the source and is not held by this move: looks again".to_string();
     } else {
         let found = owner.map_or("nothing".to_string(), |o| format!("{} at {}", o.owner, o.generation));
         let why = format!("the owner record was changed by somebody else: it names {found}");
