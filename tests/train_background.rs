@@ -56,7 +56,7 @@ async fn what_is_trained_in_the_background_runs_in_shadow() {
     let ground = Ground {
         config,
         store: store.clone(),
-        embedded: Some((source.clone(), source)),
+        embedded: Some(source),
         registry: Registry::new(dir.path(), "all"),
     };
     let said = once(&ground, now).await.unwrap();

@@ -141,7 +141,7 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         let options = TeachOptions { windows: options.windows, span: training.from.min(TEACH_FROM) };
         (series.source.clone(), desk, options)
     });
-    let ground = train_background::ground(&config, store.clone(), &series.source, &series.history);
+    let ground = train_background::ground(&config, store.clone(), &series.history);
     let parts = Parts {
         options: options.clone(),
         brain,
@@ -237,7 +237,7 @@ pub fn series(config: &Config, clock: Arc<dyn Clock>) -> Result<Series> {
             let store = EmbeddedStore::open(options)?;
             let intake = Arc::new(EmbeddedIntake::new(store.clone(), clock));
             Ok(Series {
-                history: Arc::new(store.clone()),
+                history: Arc::new(store.aside()),
                 source: Arc::new(store.clone()),
                 sink: Some(Arc::new(store)),
                 intake: Some(intake),

@@ -34,8 +34,8 @@ pub struct Ground {
     pub config: Config,
     /// Where failures are recorded.
     pub store: Arc<dyn Store>,
-    /// The engine's own store of time series: on its grid, and with wide steps. Others are opened anew.
-    pub embedded: Option<(Arc<dyn Source>, Arc<dyn Source>)>,
+    /// The engine's own store of time series, read aside. Others are opened anew.
+    pub embedded: Option<Arc<dyn Source>>,
     /// The versions.
     pub registry: Registry,
 }
@@ -123,7 +123,7 @@ pub async fn once(ground: &Ground, now: Timestamp) -> Result<String> {
     let mut config = ground.config.clone();
     config.predict.model_dir = ground.registry.in_use();
     let (source, history) = match &ground.embedded {
-        Some(own) if config.telemetry.source == TelemetrySource::Embedded => own.clone(),
+        Some(own) if config.telemetry.source == TelemetrySource::Embedded => (own.clone(), own.clone()),
         _ => {
             let series = engine::series(&config, Arc::new(SystemClock))?;
             (series.source, series.history)
@@ -151,16 +151,11 @@ pub async fn once(ground: &Ground, now: Timestamp) -> Result<String> {
 }
 
 /// The ground of an engine's configuration.
-pub fn ground(
-    config: &Config,
-    store: Arc<dyn Store>,
-    source: &Arc<dyn Source>,
-    history: &Arc<dyn Source>,
-) -> Ground {
+pub fn ground(config: &Config, store: Arc<dyn Store>, history: &Arc<dyn Source>) -> Ground {
     Ground {
         config: config.clone(),
         store,
-        embedded: Some((source.clone(), history.clone())),
+        embedded: Some(history.clone()),
         registry: place::registry(&config.engine.data_dir),
     }
 }

@@ -6,6 +6,7 @@
 //! message, stamped with its last point in time, so a pull since a watermark reads what is new and
 //! nothing else. Values that the engine writes back ([`Sink`]) are series of their own.
 
+mod aside;
 mod block;
 mod port;
 mod scan;
@@ -21,6 +22,7 @@ use tsink::{
     DataPoint, Label, Row, Storage, StorageBuilder, TimestampPrecision, TsinkError, Value, WalSyncMode,
 };
 
+pub use aside::Aside;
 pub use block::Batch;
 use scan::{Late, Scan};
 
@@ -388,6 +390,7 @@ impl EmbeddedStore {
     }
 
     /// Everything in `[since, until)` and what came late. Blocks on disk; not on a runtime's thread.
+    /// What is stored of `[since, until)`.
     fn scan(&self, since: Timestamp, until: Timestamp) -> Result<Scan, StoreError> {
         let mut scan = Scan::default();
         let (start, end) = self.block_range(since, until);
@@ -398,6 +401,12 @@ impl EmbeddedStore {
                 scan.take(PartitionId::from(label.value), &points, None, since, until);
             }
         }
+        Ok(scan)
+    }
+
+    /// The same, and what came behind the watermark; each of those is given once.
+    fn follow(&self, since: Timestamp, until: Timestamp) -> Result<Scan, StoreError> {
+        let mut scan = self.scan(since, until)?;
         let late = std::mem::take(&mut *lock(&self.0.late));
         for (partition, batch) in late.waiting {
             scan.take_late(partition, &batch, since);

@@ -4,26 +4,19 @@ use async_trait::async_trait;
 use std::sync::atomic::Ordering;
 use tsink::{DataPoint, Label, Row};
 
+use super::scan::Scan;
 use super::{EmbeddedStore, StoreError, nanos, written_name};
 use crate::fleet::{PartitionId, Span, Timestamp};
 use crate::telemetry::source::{Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, Written};
 
-#[async_trait]
-impl Source for EmbeddedStore {
-    fn name(&self) -> String {
-        format!("embedded {}", self.0.place)
-    }
-
-    /// Besides `[since, until)` it gives what was appended behind the last watermark since the last
-    /// pull, so that the gap of an agent that was cut off is filled.
-    async fn pull(
+impl EmbeddedStore {
+    /// Runs a read where it may block, and gives what it found.
+    pub(super) async fn deliver(
         &self,
-        since: Timestamp,
-        until: Timestamp,
+        read: impl FnOnce() -> Result<Scan, StoreError> + Send + 'static,
         into: &mut dyn Ingest,
     ) -> Result<PullReport, SourceError> {
-        let store = self.clone();
-        let scan = tokio::task::spawn_blocking(move || store.scan(since, until))
+        let scan = tokio::task::spawn_blocking(read)
             .await
             .map_err(|e| self.failed(e.to_string()))
             .flatten()
@@ -43,6 +36,26 @@ impl Source for EmbeddedStore {
         for (host, labels) in self.labels() {
             labels.iter().for_each(|(key, value)| into.label(&host, key, value));
         }
+        Ok(report)
+    }
+}
+
+#[async_trait]
+impl Source for EmbeddedStore {
+    fn name(&self) -> String {
+        format!("embedded {}", self.0.place)
+    }
+
+    /// Besides `[since, until)` it gives what was appended behind the last watermark since the last
+    /// pull, so that the gap of an agent that was cut off is filled.
+    async fn pull(
+        &self,
+        since: Timestamp,
+        until: Timestamp,
+        into: &mut dyn Ingest,
+    ) -> Result<PullReport, SourceError> {
+        let store = self.clone();
+        let report = self.deliver(move || store.follow(since, until), into).await?;
         if let Some(newest) = report.newest {
             self.0.reported.fetch_max(newest.0, Ordering::AcqRel);
         }

@@ -51,6 +51,21 @@ async fn what_comes_behind_the_watermark_fills_the_gap() {
     assert_eq!(third.points, 16, "the late ones are delivered once");
 }
 
+#[tokio::test]
+async fn who_reads_beside_the_engine_takes_nothing_from_it() {
+    let store = EmbeddedStore::in_memory().unwrap();
+    let end = START + Span::minutes(60);
+    store.append(&"h1".into(), &message(end - Span::seconds(30), 1.0)).unwrap();
+    let mut w = windows(end);
+    let first = store.pull(START, end, &mut w).await.unwrap();
+    store.append(&"h2".into(), &message(START + Span::minutes(10), 2.0)).unwrap();
+    let mut other = windows(end);
+    let aside = store.aside().pull(START, end, &mut other).await.unwrap();
+    assert_eq!(aside.points, 16 + 6 * 16, "everything that is stored");
+    let second = store.pull(first.newest.unwrap(), end, &mut w).await.unwrap();
+    assert_eq!(second.points, 16 + 6 * 16, "the late ones still wait for the engine");
+}
+
 #[test]
 fn history_comes_in_order_each_moment_once_whatever_the_order_of_writing() {
     let store = EmbeddedStore::temporary().unwrap();
