@@ -12,6 +12,7 @@ use super::step::{Ask, ENGINE, Step, allowed};
 use crate::drivers::{Action, Evidence, JobStatus, Probe, Retry};
 use crate::fleet::{Phase, Span, Timestamp, digits};
 use crate::protocol::Severity;
+use crate::state::stored;
 
 /// The longest wait between two tries.
 const LONGEST_WAIT: Span = Span::seconds(60);
@@ -210,7 +211,7 @@ impl Draft {
         for line in self.s.ledger.enter(act_step(&act), act.side) {
             self.note(Note::CleanupAdd { artifact: line.artifact, policy: line.policy });
         }
-        let bytes = serde_json::to_vec(&act).expect("plain data serialises");
+        let bytes = stored(&act, 128).expect("plain data serialises");
         let args = digits::hex(&blake3::hash(&bytes).as_bytes()[..8]);
         let deadline = self.s.deadline;
         self.note(Note::Intent { idem: job.key(&name), step: name, args, deadline });
@@ -255,8 +256,8 @@ impl Draft {
         if !evidence.summary.is_empty() {
             let words = act.words();
             let seen = Arc::make_mut(&mut self.s.evidence);
-            seen.retain(|(name, _)| *name != words);
-            seen.push((words, evidence.summary.clone()));
+            seen.retain(|(name, _)| **name != *words);
+            seen.push((words.into(), evidence.summary.as_str().into()));
         }
         match &act.deed {
             Deed::Mover { action: Action::Cleanup { artifact } } => {

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::drivers::{Artifact, CleanupPolicy};
 use crate::fleet::{Epoch, Generation, MigrationId, Phase, Timestamp, digits};
-use crate::state::{Entry, Op};
+use crate::state::{Entry, Op, stored};
 
 /// The end of a chain: how many records there are and the hash of the last.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -123,6 +123,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// The bytes of it that are stored, and hashed.
+    pub fn bytes(&self) -> Vec<u8> {
+        stored(self, 448).expect("plain data serialises")
+    }
+
     /// Whether the log on a screen shows it.
     pub fn is_shown(&self) -> bool {
         matches!(self.note, Note::State { .. } | Note::Outcome { .. } | Note::Decision { .. })
@@ -205,8 +210,7 @@ pub(super) fn chain(head: &mut Head, notes: Vec<Note>, stamp: &Stamp<'_>) -> Vec
                 phase: stamp.phase,
                 note,
             };
-            let mut bytes = Vec::with_capacity(448);
-            serde_json::to_writer(&mut bytes, &record).expect("plain data serialises");
+            let bytes = record.bytes();
             digits::push_hex(&mut head.hash, blake3::hash(&bytes).as_bytes());
             head.next += 1;
             (Op::Put(record_key(stamp.migration, record.seq), bytes), record)

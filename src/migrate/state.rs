@@ -14,6 +14,7 @@ use super::ledger::Ledger;
 use super::plan::Plan;
 use crate::drivers::Action;
 use crate::fleet::{Epoch, Phase, Share, Timestamp};
+use crate::state::stored;
 
 /// Which way an action goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -280,7 +281,7 @@ pub struct Progress {
     /// How often the judge has looked.
     pub looks: u32,
     /// What the judge said last.
-    pub judgement: Option<Judgement>,
+    pub judgement: Option<Arc<Judgement>>,
     /// Looks in a row with the lag within its bound.
     pub lag_ok: u32,
     /// Looks in a row that found the source dead.
@@ -296,7 +297,7 @@ pub struct Progress {
     /// What was made.
     pub ledger: Ledger,
     /// What was seen: step name and words, in order.
-    pub evidence: Arc<Vec<(String, String)>>,
+    pub evidence: Arc<Vec<(Arc<str>, Arc<str>)>>,
     /// Why it is being undone or ended.
     pub cause: String,
     /// What follows the rollback.
@@ -372,6 +373,11 @@ impl State {
 }
 
 impl Progress {
+    /// The bytes of it that are stored.
+    pub fn bytes(&self) -> Vec<u8> {
+        stored(self, 2048).expect("plain data serialises")
+    }
+
     fn fresh(phase: Phase, epoch: Epoch, now: Timestamp) -> Self {
         Self {
             phase,

@@ -125,7 +125,7 @@ fn name(state: &State, phase: Phase) -> String {
 
 fn evidence(state: &State, status: Option<&JobStatus>, phase: Phase) -> String {
     let seen = |step: &str| {
-        state.evidence.iter().rev().find(|(name, _)| name == step).map(|(_, words)| words.clone())
+        state.evidence.iter().rev().find(|(name, _)| **name == *step).map(|(_, words)| words.to_string())
     };
     let running = state.standing() == phase;
     match (phase, status) {

@@ -7,6 +7,7 @@ pub mod leadership;
 pub mod memory;
 pub mod redb;
 pub mod store;
+mod stored;
 
 pub use claims::{Claim, ClaimError, Claims, HostEntry};
 pub use history::{HISTORY_CAPACITY, WATCH_CAPACITY};
@@ -14,3 +15,4 @@ pub use leadership::{Leader, Leadership, Single};
 pub use memory::MemoryStore;
 pub use redb::RedbStore;
 pub use store::{Change, Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};
+pub use stored::stored;

@@ -19,7 +19,7 @@ use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::plan::Plan;
 use crate::migrate::state::{Act, Deed, Side, State};
 use crate::migrate::step::step;
-use crate::state::{Compare, Op, StoreError, claims};
+use crate::state::{Compare, Op, StoreError, claims, stored};
 
 /// Between two looks at what a cut waits for, at the least.
 const GATE: Span = Span::millis(200);
@@ -131,8 +131,9 @@ pub(super) async fn apply(
     machine.save(context).await.map(|_| ())
 }
 
+/// A small record as it is stored.
 pub(super) fn json<T: serde::Serialize>(value: &T) -> Vec<u8> {
-    serde_json::to_vec(value).expect("plain data serialises")
+    stored(value, 256).expect("plain data serialises")
 }
 
 fn job_of(plan: &Plan, side: Side) -> Job {

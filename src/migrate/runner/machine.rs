@@ -290,7 +290,7 @@ impl Unsaved {
             beside.push(Op::Put(ended_key(id), Phase::word(state.phase).as_bytes().to_vec()));
         }
         beside.extend(with.ops);
-        ops.push(Op::Put(state_key(id), json(&state.progress)));
+        ops.push(Op::Put(state_key(id), state.progress.bytes()));
         ops.extend(beside.iter().cloned());
         let mut compares = Vec::with_capacity(2 + with.compares.len());
         if context.options.planted != super::context::Planted::NoEpoch {
@@ -315,8 +315,8 @@ impl Unsaved {
     /// The same puts again, byte for byte.
     fn make_ops(&self, id: MigrationId) -> Vec<Op> {
         let mut ops: Vec<Op> =
-            self.records.iter().map(|r| Op::Put(journal::record_key(id, r.seq), json(r))).collect();
-        ops.push(Op::Put(state_key(id), json(&self.state.progress)));
+            self.records.iter().map(|r| Op::Put(journal::record_key(id, r.seq), r.bytes())).collect();
+        ops.push(Op::Put(state_key(id), self.state.progress.bytes()));
         ops.extend(self.beside.iter().cloned());
         ops
     }

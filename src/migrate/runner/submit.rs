@@ -184,7 +184,7 @@ impl Runner {
         }
         state.progress.journal = head;
         ops.push(Op::Put(plan_key(plan.id), json(&*plan)));
-        ops.push(Op::Put(state_key(plan.id), json(&state.progress)));
+        ops.push(Op::Put(state_key(plan.id), state.progress.bytes()));
         ops.push(Op::Put(running_key(plan.id), Vec::new()));
         Machine { fresh, ..Machine::new(state, crate::fleet::Revision(0)) }
     }

@@ -6,10 +6,14 @@
 //! examples.)
 
 mod checks;
+mod drivers;
 mod effects;
+mod end;
+mod engines;
 mod faults;
 mod fleet;
 mod operators;
+mod outside;
 mod run;
 mod store;
 mod system;

@@ -205,7 +205,7 @@ impl Run {
 }
 
 /// Flips a bit in a copy; keeps the event where there is no copy yet.
-fn self_flip(shared: &super::store::Shared, random: &mut crate::fleet::rng::Random) -> bool {
+fn self_flip(shared: &super::outside::Shared, random: &mut crate::fleet::rng::Random) -> bool {
     let shared = Arc::clone(shared);
     let mut outside = shared.lock().unwrap_or_else(|e| e.into_inner());
     let owners = outside.checks.owners.clone();

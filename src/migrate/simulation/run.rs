@@ -6,26 +6,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::executor::block_on;
 
 use super::checks::Checks;
+use super::engines::Engine;
 use super::faults::Faults;
-use super::fleet::{self, PLAIN, STATELESS, VOTING};
+use super::fleet;
 use super::operators::Events;
-use super::store::{Hands, Outside, Samples, Shared, SimMover, SimRouter, SimStore};
+use super::outside::{Outside, Samples, Shared};
 use super::system::System;
 use super::{Outcome, Setting};
-use crate::drivers::{Mover, Router};
 use crate::fleet::rng::Random;
-use crate::fleet::{Clock, Epoch, ManualClock, MigrationId, Phase, Span, Timestamp, WorkloadId};
+use crate::fleet::{Clock, ManualClock, MigrationId, Span, Timestamp, WorkloadId};
 use crate::migrate::approval::{Approval, Authority};
 use crate::migrate::error::MigrateError;
-use crate::migrate::journal;
 use crate::migrate::limits::Limits;
 use crate::migrate::plan::Policy;
 use crate::migrate::runner::moments::{Observer, Occasion};
-use crate::migrate::runner::{Driven, Options, Runner, World};
-use crate::migrate::state::{Progress, Wish};
+use crate::migrate::runner::{Driven, Options, World};
 use crate::plan::Proposal;
 use crate::protocol::{Actor, Mode, Role};
-use crate::state::{Leadership, MemoryStore, Single, Store};
+use crate::state::MemoryStore;
 
 /// When the simulated time begins.
 const START: i64 = 1_000_000_000;
@@ -34,24 +32,14 @@ const STEPS: u32 = 6_000;
 /// Steps after which no new faults come and everything has to end.
 const QUIET_AFTER: u32 = 1_500;
 
-/// A person's wish to undo is taken up within this, faults of the store and waits included.
-const HEARD: i64 = 30_000;
-
 /// What was written and called, and in which phase.
-type Occasions = Arc<Mutex<BTreeSet<Occasion>>>;
+pub(super) type Occasions = Arc<Mutex<BTreeSet<Occasion>>>;
 
 fn observer(seen: &Occasions) -> Observer {
     let seen = Arc::clone(seen);
     Arc::new(move |moment| {
         seen.lock().unwrap_or_else(PoisonError::into_inner).extend(moment.occasions());
     })
-}
-
-/// One incarnation of the engine.
-pub(super) struct Engine {
-    pub(super) runner: Runner,
-    incarnation: usize,
-    recovered: bool,
 }
 
 /// One run.
@@ -70,17 +58,17 @@ pub(super) struct Run {
     pub(super) meddled: BTreeSet<WorkloadId>,
     pub(super) looked: BTreeMap<MigrationId, u32>,
     clock: Arc<ManualClock>,
-    zombie: Option<(Engine, u32)>,
+    pub(super) zombie: Option<(Engine, u32)>,
     waiting: Vec<(i64, Arc<Proposal>)>,
     world: World,
-    options: Options,
-    occasions: Occasions,
-    deaths: u32,
-    hosts: usize,
+    pub(super) options: Options,
+    pub(super) occasions: Occasions,
+    pub(super) deaths: u32,
+    pub(super) hosts: usize,
     /// Migrations that this engine told people of.
-    alerts: BTreeSet<MigrationId>,
+    pub(super) alerts: BTreeSet<MigrationId>,
     /// Something changed since the last check.
-    changed: bool,
+    pub(super) changed: bool,
 }
 
 /// Runs one seed.
@@ -192,7 +180,7 @@ impl Run {
         self.hosts
     }
 
-    fn wall(&self) -> Timestamp {
+    pub(super) fn wall(&self) -> Timestamp {
         Timestamp(self.outside().wall())
     }
 
@@ -238,71 +226,13 @@ impl Run {
         Err(format!("I9: not everything ended in {STEPS} steps: {}", standing.join("; ")))
     }
 
-    fn pass(&mut self) {
+    pub(super) fn pass(&mut self) {
         let mut outside = self.outside();
         let (wall, now) = (outside.wall(), outside.now());
         outside.system.pass(wall, now);
         let Outside { checks, system, .. } = &mut *outside;
         for (workload, load) in &system.loads {
             checks.one_writer(workload, load, wall);
-        }
-    }
-
-    /// A living, recovered engine, where that is possible now.
-    fn ensure_engine(&mut self) -> Result<(), String> {
-        if self.engine.is_none() {
-            let Some(engine) = self.start() else { return Ok(()) };
-            self.engine = Some(engine);
-        }
-        let wall = self.wall();
-        let Some(engine) = &mut self.engine else { return Ok(()) };
-        if !engine.recovered {
-            match block_on(engine.runner.recover(wall)) {
-                Ok(()) => engine.recovered = true,
-                Err(MigrateError::Store(_)) => {}
-                Err(MigrateError::Deposed { .. }) => self.engine = None,
-                Err(error) => return Err(format!("recovery: {error}")),
-            }
-        }
-        self.bury();
-        Ok(())
-    }
-
-    fn start(&mut self) -> Option<Engine> {
-        let incarnation = {
-            let mut outside = self.outside();
-            outside.dead.push(false);
-            outside.epochs.push(Epoch(0));
-            outside.dead.len() - 1
-        };
-        let hands = Hands { outside: Arc::clone(&self.shared), incarnation };
-        let store: Arc<dyn Store> =
-            Arc::new(SimStore { inner: Arc::clone(&self.store), hands: hands.clone() });
-        let epoch = block_on(Single::new(Arc::clone(&store)).campaign("engine")).ok()?;
-        let movers = [PLAIN, VOTING, STATELESS].map(|class| {
-            let mover: Arc<dyn Mover> = Arc::new(SimMover { class, hands: hands.clone() });
-            (class.to_string(), mover)
-        });
-        // Traffic of one class with data goes through a router, too: never before its owner changed.
-        let routers = [PLAIN, STATELESS].map(|class| {
-            let router: Arc<dyn Router> = Arc::new(SimRouter { class, hands: hands.clone() });
-            (class.to_string(), router)
-        });
-        let routers = BTreeMap::from(routers);
-        let authority = Authority::of(Mode::Auto).ok()?;
-        let runner =
-            Runner::new(store, epoch, BTreeMap::from(movers), routers, self.options.clone(), &authority);
-        Some(Engine { runner, incarnation, recovered: false })
-    }
-
-    /// Drops an engine whose process died.
-    fn bury(&mut self) {
-        let dead = self.engine.as_ref().is_some_and(|e| self.outside().dead[e.incarnation]);
-        if dead {
-            self.deaths += 1;
-            self.engine = None;
-            self.forget();
-            self.outside().say(|| "DEATH of the engine".to_string());
         }
     }
 
@@ -373,42 +303,6 @@ impl Run {
         Ok(())
     }
 
-    /// An engine that was deposed, or is stopped in a call, and does not know it.
-    fn drive_zombie(&mut self, wall: Timestamp) {
-        let Some((engine, left)) = &mut self.zombie else { return };
-        *left = left.saturating_sub(1);
-        let over = *left == 0;
-        let is_stalled = {
-            let mut outside = self.shared.lock().unwrap_or_else(|e| e.into_inner());
-            match &mut outside.stalled {
-                Some((incarnation, waker, released)) if *incarnation == engine.incarnation => {
-                    if over {
-                        *released = true;
-                        if let Some(waker) = waker.take() {
-                            waker.wake();
-                        }
-                    }
-                    !over
-                }
-                _ => false,
-            }
-        };
-        if is_stalled {
-            return;
-        }
-        if engine.recovered {
-            let _ = block_on(engine.runner.tick(wall));
-        }
-        if over {
-            let mut outside = self.shared.lock().unwrap_or_else(|e| e.into_inner());
-            outside.dead[engine.incarnation] = true;
-            // Another's stall goes on: its engine is next to be deposed.
-            outside.stalled = outside.stalled.take().filter(|(i, _, _)| *i != engine.incarnation);
-            drop(outside);
-            self.zombie = None;
-        }
-    }
-
     fn see_world(&mut self) {
         let mut outside = self.shared.lock().unwrap_or_else(|e| e.into_inner());
         self.world.at = Timestamp(outside.now() + outside.offset);
@@ -418,40 +312,6 @@ impl Run {
             self.world.unknown = Arc::new(outside.unknown.clone());
             self.world.frozen = self.storming.then(|| "too many at once".to_string());
         }
-    }
-
-    /// What an engine knew alone is gone with it.
-    fn forget(&mut self) {
-        self.alerts.clear();
-        self.asked_back.clear();
-        self.changed = true;
-        self.outside().checks.untold.clear();
-    }
-
-    fn check(&mut self) -> Result<(), String> {
-        let now = self.now();
-        if let Some(engine) = self.engine.as_ref().filter(|e| e.recovered && self.changed) {
-            let mut outside = self.shared.lock().unwrap_or_else(|e| e.into_inner());
-            for id in engine.runner.running() {
-                if let Some(state) = engine.runner.state(id) {
-                    outside.checks.stands(state, &self.alerts, now);
-                }
-            }
-            self.changed = !outside.checks.untold.is_empty();
-        }
-        if let Some(engine) = &self.engine {
-            // Taken up, or at an end, or standing where somebody has to look first.
-            self.asked_back.retain(|id, _| {
-                engine.runner.state(*id).is_some_and(|s| {
-                    let undoing = matches!(s.standing(), Phase::RollingBackPre | Phase::RollingBackPost);
-                    !s.phase.is_end() && !undoing && !matches!(s.wish, Some(Wish::RollBack { .. }))
-                })
-            });
-            if let Some(id) = self.asked_back.iter().find(|(_, at)| now - **at > HEARD).map(|(id, _)| *id) {
-                return Err(format!("I8: {id} was to be undone and goes on"));
-            }
-        }
-        self.outside().checks.violation.clone().map_or(Ok(()), Err)
     }
 
     fn is_over(&self) -> bool {
@@ -468,64 +328,6 @@ impl Run {
         let most = if self.zombie.is_some() { 300 } else { 2_000 };
         let span = due.map_or(500, |at| at.saturating_sub(now)).clamp(1, most);
         self.clock.advance(Span(span));
-    }
-
-    /// Everything has ended: the fleet must be clean and every journal whole.
-    fn end(&mut self) -> Result<(), String> {
-        self.pass();
-        let entries = block_on(self.store.list("/migrations/")).map_err(|e| e.to_string())?;
-        let mut journals: BTreeMap<MigrationId, Vec<crate::state::Entry>> = BTreeMap::new();
-        let mut states: BTreeMap<MigrationId, Progress> = BTreeMap::new();
-        for entry in entries {
-            let Some((id, rest)) = super::checks::migration_of(&entry.key) else { continue };
-            if rest == "state" {
-                let progress = serde_json::from_slice(&entry.value).map_err(|e| e.to_string())?;
-                states.insert(id, progress);
-            } else if rest != "plan" {
-                journals.entry(id).or_default().push(entry);
-            }
-        }
-        for (id, progress) in &states {
-            let records = journals.remove(id).unwrap_or_default();
-            journal::check(*id, &records, Some(&progress.journal)).map_err(|e| e.to_string())?;
-        }
-        let mut outside = self.outside();
-        let wall = outside.wall();
-        let Outside { checks, system, .. } = &mut *outside;
-        checks.at_the_end(system, wall, &self.meddled);
-        let kept = |name: &str| {
-            states.values().any(|s| {
-                s.phase == Phase::Done && s.ledger.lines.iter().any(|l| l.artifact.name == name && !l.done)
-            })
-        };
-        if let Some(leak) = system.artifacts.iter().find(|a| a.kind != "copy" || !kept(&a.name)) {
-            let words = format!("clean slate: {} {} is left on {}", leak.kind, leak.name, leak.partition);
-            checks.broken(|| words);
-        }
-        checks.violation.clone().map_or(Ok(()), Err)
-    }
-
-    fn outcome(self, seed: u64, violation: Option<String>) -> Outcome {
-        let mut outcome = Outcome { seed, violation, ..Outcome::default() };
-        let mut outside = self.outside();
-        for phase in outside.checks.phases.values() {
-            let slot = match phase {
-                Phase::Done => 0,
-                Phase::RolledBack => 1,
-                Phase::Aborted => 2,
-                _ => 3,
-            };
-            outcome.ends[slot] += 1;
-        }
-        outcome.coverage = std::mem::take(&mut outside.coverage);
-        outcome.occasions.clone_from(&self.occasions.lock().unwrap_or_else(PoisonError::into_inner));
-        outcome.faults = outside.faults.hit;
-        outcome.trace = outside.trace.take().unwrap_or_default();
-        outcome.commits = outside.commits;
-        outcome.acknowledged = outside.system.loads.values().map(|l| l.acked).sum();
-        outcome.deaths = self.deaths;
-        outcome.hosts = self.hosts as u32;
-        outcome
     }
 }
 

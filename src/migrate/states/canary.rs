@@ -6,6 +6,8 @@
 //! duration and patience, then HOLD. Recovery: probe the share, never above step k. Rollback: shares
 //! to 0 first, then the ledger, ABORTED.
 
+use std::sync::Arc;
+
 use super::{Rules, fencing, undo};
 use crate::drivers::{Action, CanarySample};
 use crate::fleet::{Phase, Share, Span};
@@ -65,7 +67,7 @@ pub(super) fn look(d: &mut Draft, samples: &Result<(CanarySample, CanarySample),
         Err(why) => no_data(why),
     };
     let ruling = judgement.ruling;
-    d.s.judgement = Some(judgement);
+    d.s.judgement = Some(Arc::new(judgement));
     ruling
 }
 
