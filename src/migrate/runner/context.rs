@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::moments::{self, Call, Edge, Moment, Observer, Verb, What};
+use super::under_way::UnderWay;
 use crate::drivers::{
     Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, DriverError, Job, JobStatus, Mover,
     Permit, Probe, Router, Weight,
@@ -151,6 +152,7 @@ pub(super) struct Context {
     pub(super) world: RwLock<Option<World>>,
     pub(super) tokens: tokio::sync::Mutex<Tokens>,
     pub(super) deposed: AtomicBool,
+    pub(super) under_way: UnderWay,
     /// Approved bytes as they were read last, newest last: the moves of one proposal are admitted one by
     /// one, and most are asked for often before their turn comes.
     approved: Mutex<VecDeque<(Vec<u8>, Arc<Approved>)>>,
@@ -191,6 +193,7 @@ impl Context {
             world: RwLock::new(None),
             tokens: tokio::sync::Mutex::new(Tokens::default()),
             deposed: AtomicBool::new(false),
+            under_way: UnderWay::default(),
             approved: Mutex::default(),
             time: Mutex::new(Time::default()),
         }

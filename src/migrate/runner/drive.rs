@@ -54,6 +54,7 @@ async fn drive_through(context: Arc<Context>, mut machine: Box<Machine>) -> Driv
         if result.is_err() || context.is_deposed() || !due || !must_go_on(machine.state.phase) {
             return (machine, result);
         }
+        context.under_way.show(&machine.state);
     }
     (machine, Ok(()))
 }

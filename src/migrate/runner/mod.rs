@@ -15,6 +15,7 @@ mod machine;
 pub mod moments;
 mod recover;
 mod submit;
+mod under_way;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,7 +131,7 @@ impl Runner {
             }
             self.launch_if_due(id);
         }
-        let mut changed = false;
+        let mut changed = self.look();
         // One look at what is under way; what is not ready goes on by itself.
         while let Poll::Ready(Some(landed)) = futures::poll!(under_way(&mut self.driving).next()) {
             changed |= self.land(landed);
@@ -147,12 +148,31 @@ impl Runner {
     /// Waits until something that was under way is done; the next tick goes on with it. Never
     /// returns while nothing is under way.
     pub async fn ready(&mut self) {
-        match under_way(&mut self.driving).next().await {
-            Some(landed) => {
-                self.land(landed);
-            }
-            None => std::future::pending().await,
+        if under_way(&mut self.driving).is_empty() {
+            return std::future::pending().await;
         }
+        let context = Arc::clone(&self.context);
+        tokio::select! {
+            landed = under_way(&mut self.driving).next() => {
+                landed.into_iter().for_each(|landed| {
+                    self.land(landed);
+                });
+            }
+            // The next tick looks at it.
+            () = context.under_way.changed() => {}
+        }
+    }
+
+    /// Takes in where migrations stand that are under way. Tells whether one stands elsewhere.
+    fn look(&mut self) -> bool {
+        let mut changed = false;
+        for (id, state) in self.context.under_way.take() {
+            if let Some(slot) = self.slots.get_mut(&id).filter(|s| s.machine.is_none()) {
+                changed |= !Arc::ptr_eq(&slot.state, &state);
+                slot.state = state;
+            }
+        }
+        changed
     }
 
     /// When the next tick has something to do by itself; `None` = only a person or a driver's answer
@@ -330,6 +350,7 @@ impl Runner {
     /// Takes a machine back, and drives it on if it is due. Tells whether it changed.
     fn land(&mut self, (mut machine, result): (Box<Machine>, Result<(), StoreError>)) -> bool {
         let id = machine.state.plan.id;
+        self.context.under_way.forget(id);
         if let Err(error) = result {
             self.failure = Some(error.into());
         }
