@@ -11,6 +11,7 @@ pub mod provisioner;
 pub mod redis;
 pub mod router;
 pub mod service;
+mod work;
 
 pub use error::{DriverError, Retry};
 pub use mover::{

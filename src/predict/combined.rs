@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::anomaly::{AnomalyModel, FitOptions, Moments, Stream};
-use super::assess::{Assessor, BATCH};
+use super::assess::{Assessor, BATCH, Row};
 use super::assessment::Anomaly;
 use super::health;
 use super::watch::{Origin, Taught, Watch};
@@ -123,11 +123,7 @@ impl Assessor {
     /// those whose is `every` old; not while they are unusual.
     pub fn lessons_due(&self, windows: &Windows, every: Span) -> Vec<PartitionIx> {
         let mut due: Vec<(Timestamp, u32)> = self
-            .rows
-            .iter()
-            .take(windows.partitions().len())
-            .enumerate()
-            .filter(|(_, row)| row.gap.is_none() && row.instability < UNUSUAL)
+            .calm(windows)
             .filter_map(|(p, row)| match row.watch.as_deref() {
                 Some(w) if w.stream.alarmed() => None,
                 Some(Watch { origin: Origin::History(at), .. }) => {
@@ -180,15 +176,17 @@ impl Assessor {
         self.compare_alarms();
     }
 
+    /// The partitions that may be learnt from now: measured without a gap, and not unusual.
+    fn calm(&self, windows: &Windows) -> impl Iterator<Item = (usize, &Row)> {
+        let rows = self.rows.iter().take(windows.partitions().len()).enumerate();
+        rows.filter(|(_, row)| row.gap.is_none() && row.instability < UNUSUAL)
+    }
+
     fn fit_due(&mut self, windows: &Windows, until: Timestamp) {
         let options = self.options.combined;
         let (cycle, metrics) = (self.cycle, windows.metrics().len());
         let mut due: Vec<(u64, u32)> = self
-            .rows
-            .iter()
-            .take(windows.partitions().len())
-            .enumerate()
-            .filter(|(_, row)| row.gap.is_none() && row.instability < UNUSUAL)
+            .calm(windows)
             .filter_map(|(p, row)| match row.watch.as_deref() {
                 None => Some((0, p as u32)),
                 Some(w) if !w.fits(metrics) => Some((0, p as u32)),

@@ -11,10 +11,10 @@ mod owner;
 mod steps;
 mod tree;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -30,6 +30,7 @@ use super::mover::{
     Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Job, JobStatus, Mover, Permit,
     Probe, done,
 };
+use super::work::Works;
 use crate::fleet::{
     Bytes, Generation, Partition, PartitionId, ServingState, Span, Timestamp, Topology, Workload, WorkloadId,
 };
@@ -80,13 +81,13 @@ struct Places {
 /// The driver.
 pub struct FilesMover {
     options: FilesOptions,
-    work: Mutex<HashMap<String, Work>>,
+    work: Works<Work>,
 }
 
 impl FilesMover {
     /// A driver for these roots.
     pub fn new(options: FilesOptions) -> Self {
-        Self { options, work: Mutex::default() }
+        Self { options, work: Works::default() }
     }
 
     fn root(&self, partition: &PartitionId) -> Result<&Path, DriverError> {
@@ -120,14 +121,8 @@ impl FilesMover {
         })
     }
 
-    /// What is under way, never held over a wait: a lock of the runtime's can be given to a call that
-    /// nobody polls just then, and everybody else waits for ever.
-    fn work(&self) -> MutexGuard<'_, HashMap<String, Work>> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
-        then(self.work().entry(job.key("work")).or_default())
+        self.work.with(job.key("work"), then)
     }
 
     fn topology(&self) -> std::io::Result<Topology> {
@@ -286,7 +281,7 @@ impl Mover for FilesMover {
             Action::Retire => steps::retire(job, &places),
             Action::Cleanup { artifact } => {
                 let path = workshop(self.root(&artifact.partition)?).join(&artifact.name);
-                self.work().remove(&job.key("work"));
+                self.work.end(&job.key("work"));
                 steps::cleanup(&path)
             }
         }

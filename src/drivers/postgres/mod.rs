@@ -23,8 +23,8 @@ mod sweep;
 mod tls;
 mod verify;
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
@@ -40,6 +40,7 @@ use super::mover::{
     Probe, done, working,
 };
 use super::paired_reads::Sampler;
+use super::work::Works;
 use crate::fleet::{Timestamp, Topology};
 
 /// What the driver has under way for one job; a restart loses it and nothing else.
@@ -58,7 +59,7 @@ pub struct PostgresMover {
     options: Arc<PostgresOptions>,
     clusters: Arc<Clusters>,
     counters: Arc<Mutex<BTreeMap<String, discover::Counters>>>,
-    work: Arc<Mutex<HashMap<String, Work>>>,
+    work: Arc<Works<Work>>,
 }
 
 impl PostgresMover {
@@ -72,15 +73,9 @@ impl PostgresMover {
         }
     }
 
-    /// What is under way, never held over a wait: a lock of the runtime's can be given to a call that
-    /// nobody polls just then, and everybody else waits for ever.
-    fn work(&self) -> MutexGuard<'_, HashMap<String, Work>> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Does something with what is under way for a migration, whichever way its job goes.
     fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
-        then(self.work().entry(stage::Names::of(job).digest).or_default())
+        self.work.with(stage::Names::of(job).digest, then)
     }
 
     /// Tends the digests of both sides from now on.
@@ -93,7 +88,7 @@ impl PostgresMover {
 
     /// Ends what is under way for a migration.
     fn forget(&self, job: &Job) {
-        self.work().remove(&stage::Names::of(job).digest);
+        self.work.end(&stage::Names::of(job).digest);
     }
 }
 

@@ -25,7 +25,7 @@ mod verify;
 mod view;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -42,6 +42,7 @@ use super::mover::{
     Probe, done, working,
 };
 use super::paired_reads::Sampler;
+use super::work::Works;
 use crate::fleet::{Timestamp, Topology};
 
 /// What the driver has under way for one job; a restart loses it and nothing else.
@@ -65,7 +66,7 @@ pub struct RedisMover {
     counters: Mutex<BTreeMap<String, discover::Counters>>,
     writes: OnceLock<BTreeSet<String>>,
     elections: Mutex<elections::Elections>,
-    work: Mutex<HashMap<String, Work>>,
+    work: Works<Work>,
     started: Instant,
 }
 
@@ -79,7 +80,7 @@ impl RedisMover {
             counters: Mutex::default(),
             writes: OnceLock::new(),
             elections: Mutex::default(),
-            work: Mutex::default(),
+            work: Works::default(),
             started: Instant::now(),
         }
     }
@@ -101,15 +102,9 @@ impl RedisMover {
         }
     }
 
-    /// What is under way, never held over a wait: a lock of the runtime's can be given to a call that
-    /// nobody polls just then, and everybody else waits for ever.
-    fn work(&self) -> MutexGuard<'_, HashMap<String, Work>> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Does something with what is under way for a job.
     fn with_work<T>(&self, job: &Job, then: impl FnOnce(&mut Work) -> T) -> T {
-        then(self.work().entry(job.key("work")).or_default())
+        self.work.with(job.key("work"), then)
     }
 }
 

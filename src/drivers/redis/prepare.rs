@@ -209,7 +209,7 @@ impl RedisMover {
         }
         let address = self.address_of(&artifact.partition).await?;
         self.nodes.unmark(&address, &artifact.name).await?;
-        self.work().remove(&job.key("work"));
+        self.work.end(&job.key("work"));
         Ok(done(format!("{} is gone from {address}", artifact.name)))
     }
 

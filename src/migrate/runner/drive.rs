@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::context::{self, Context, Driver, Planted, Routing};
+use super::context::{Context, Driven, Driver, Planted, Routing};
 use super::machine::{Conditions, Machine, Saved};
 use super::{DRIVES, must_go_on};
 use crate::drivers::{Action, Answer, DriverError, Evidence, Job, Probe, Retry, ServerState, Weight};
@@ -25,12 +25,12 @@ use crate::state::{Compare, Op, StoreError, claims, stored};
 const GATE: Span = Span::millis(200);
 
 /// A machine under way; at the end it comes back, and with it why nothing may go on.
-pub(super) type Drive = Pin<Box<dyn Future<Output = Driven> + Send>>;
-type Driven = (Box<Machine>, Result<(), StoreError>);
+pub(super) type Drive = Pin<Box<dyn Future<Output = Landed> + Send>>;
+type Landed = (Box<Machine>, Result<(), StoreError>);
 
 /// Drives a machine that is due. Dropped, it ends where it waits.
 pub(super) fn start(context: Arc<Context>, machine: Box<Machine>) -> Drive {
-    if context.options.driven == context::Driven::InTicks {
+    if context.options.driven == Driven::InTicks {
         return Box::pin(drive(context, machine));
     }
     let task = AbortOnDropHandle::new(tokio::spawn(drive_through(context, machine)));
@@ -46,7 +46,7 @@ pub(super) fn start(context: Arc<Context>, machine: Box<Machine>) -> Drive {
 
 /// Drives a machine by one effect, and, while it is between fence and redirect, by all that are due:
 /// writes wait for nobody else's turn.
-async fn drive_through(context: Arc<Context>, mut machine: Box<Machine>) -> Driven {
+async fn drive_through(context: Arc<Context>, mut machine: Box<Machine>) -> Landed {
     for _ in 0..DRIVES {
         let (driven, result) = drive(Arc::clone(&context), machine).await;
         machine = driven;
@@ -60,7 +60,7 @@ async fn drive_through(context: Arc<Context>, mut machine: Box<Machine>) -> Driv
 }
 
 /// Drives a machine by one effect, and makes what came of it durable.
-async fn drive(context: Arc<Context>, mut machine: Box<Machine>) -> Driven {
+async fn drive(context: Arc<Context>, mut machine: Box<Machine>) -> Landed {
     let result = drive_once(&context, &mut machine).await;
     let result = match result {
         Err(StoreError::Unavailable { .. } | StoreError::Ambiguous { .. }) => {

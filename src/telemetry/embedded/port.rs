@@ -9,29 +9,38 @@ use super::{EmbeddedStore, StoreError, nanos, written_name};
 use crate::fleet::{PartitionId, Span, Timestamp};
 use crate::telemetry::source::{Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, Written};
 
+/// Gives the samples of one series.
+fn give(samples: &[(Timestamp, f32)], series: u32, into: &mut dyn Ingest, report: &mut PullReport) {
+    for &(at, value) in samples {
+        into.push(series, at, value);
+        report.newest = report.newest.max(Some(at));
+    }
+    report.points += samples.len() as u64;
+}
+
 impl EmbeddedStore {
-    /// Runs a read where it may block, and gives what it found.
+    /// Runs a read where it may block.
+    async fn apart<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, SourceError> {
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|e| self.failed(e.to_string()))
+            .flatten()
+            .map_err(|e| SourceError::Unreachable { source_name: Source::name(self), detail: e.to_string() })
+    }
+
+    /// Runs a read apart, and gives what it found.
     pub(super) async fn deliver(
         &self,
         read: impl FnOnce() -> Result<Scan, StoreError> + Send + 'static,
         into: &mut dyn Ingest,
     ) -> Result<PullReport, SourceError> {
-        let scan = tokio::task::spawn_blocking(read)
-            .await
-            .map_err(|e| self.failed(e.to_string()))
-            .flatten()
-            .map_err(|e| SourceError::Unreachable {
-                source_name: Source::name(self),
-                detail: e.to_string(),
-            })?;
+        let scan = self.apart(read).await?;
         let mut report = PullReport { rejected: scan.rejected, bytes: scan.bytes, ..Default::default() };
         for row in &scan.rows {
             let series = into.series(&scan.partitions[row.partition as usize], row.metric.as_str());
-            for &(at, value) in &row.samples {
-                into.push(series, at, value);
-                report.newest = report.newest.max(Some(at));
-            }
-            report.points += row.samples.len() as u64;
+            give(&row.samples, series, into, &mut report);
         }
         for (host, labels) in self.labels() {
             labels.iter().for_each(|(key, value)| into.label(&host, key, value));
@@ -72,21 +81,11 @@ impl Source for EmbeddedStore {
         let mut report = PullReport::default();
         for partition in partitions {
             let (store, wanted) = (self.clone(), partition.clone());
-            let histories = tokio::task::spawn_blocking(move || store.histories(&wanted, None, since, until))
-                .await
-                .map_err(|e| self.failed(e.to_string()))
-                .flatten()
-                .map_err(|e| SourceError::Unreachable {
-                    source_name: Source::name(self),
-                    detail: e.to_string(),
-                })?;
+            let read = move || store.histories(&wanted, None, since, until);
+            let histories = self.apart(read).await?;
             for (metric, samples) in &histories {
                 let series = into.series(partition, metric);
-                for &(at, value) in samples {
-                    into.push(series, at, value);
-                    report.newest = report.newest.max(Some(at));
-                }
-                report.points += samples.len() as u64;
+                give(samples, series, into, &mut report);
             }
         }
         Ok(Some(report))
@@ -94,14 +93,7 @@ impl Source for EmbeddedStore {
 
     async fn check(&self) -> Result<String, SourceError> {
         let store = self.clone();
-        let partitions = tokio::task::spawn_blocking(move || store.partitions())
-            .await
-            .map_err(|e| self.failed(e.to_string()))
-            .flatten()
-            .map_err(|e| SourceError::Unreachable {
-                source_name: Source::name(self),
-                detail: e.to_string(),
-            })?;
+        let partitions = self.apart(move || store.partitions()).await?;
         let kept = match self.0.retention {
             Some(kept) if kept < Span::days(30) => {
                 format!("{kept} kept (WARNING: baselines and training want 30 days)")

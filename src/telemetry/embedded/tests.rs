@@ -37,32 +37,35 @@ async fn what_agents_append_is_pulled_since_the_watermark_and_once() {
     assert_eq!((none.points, none.newest), (0, None));
 }
 
+const END: Timestamp = Timestamp(START.0 + Span::minutes(60).0);
+
+/// A store whose last pull was before some samples came that are older than the newest: it, the windows that
+/// were pulled into, and the newest.
+async fn with_late_samples() -> (EmbeddedStore, Windows, Timestamp) {
+    let store = EmbeddedStore::in_memory().unwrap();
+    store.append(&"h1".into(), &message(END - Span::seconds(30), 1.0)).unwrap();
+    let mut w = windows(END);
+    let first = store.pull(START, END, &mut w).await.unwrap();
+    store.append(&"h2".into(), &message(START + Span::minutes(10), 2.0)).unwrap();
+    (store, w, first.newest.unwrap())
+}
+
 #[tokio::test]
 async fn what_comes_behind_the_watermark_fills_the_gap() {
-    let store = EmbeddedStore::in_memory().unwrap();
-    let end = START + Span::minutes(60);
-    store.append(&"h1".into(), &message(end - Span::seconds(30), 1.0)).unwrap();
-    let mut w = windows(end);
-    let first = store.pull(START, end, &mut w).await.unwrap();
-    store.append(&"h2".into(), &message(START + Span::minutes(10), 2.0)).unwrap();
-    let second = store.pull(first.newest.unwrap(), end, &mut w).await.unwrap();
+    let (store, mut w, newest) = with_late_samples().await;
+    let second = store.pull(newest, END, &mut w).await.unwrap();
     assert_eq!(second.points, 16 + 6 * 16, "the newest again, and the late ones");
-    let third = store.pull(first.newest.unwrap(), end, &mut w).await.unwrap();
+    let third = store.pull(newest, END, &mut w).await.unwrap();
     assert_eq!(third.points, 16, "the late ones are delivered once");
 }
 
 #[tokio::test]
 async fn who_reads_beside_the_engine_takes_nothing_from_it() {
-    let store = EmbeddedStore::in_memory().unwrap();
-    let end = START + Span::minutes(60);
-    store.append(&"h1".into(), &message(end - Span::seconds(30), 1.0)).unwrap();
-    let mut w = windows(end);
-    let first = store.pull(START, end, &mut w).await.unwrap();
-    store.append(&"h2".into(), &message(START + Span::minutes(10), 2.0)).unwrap();
-    let mut other = windows(end);
-    let aside = store.aside().pull(START, end, &mut other).await.unwrap();
+    let (store, mut w, newest) = with_late_samples().await;
+    let mut other = windows(END);
+    let aside = store.aside().pull(START, END, &mut other).await.unwrap();
     assert_eq!(aside.points, 2 * 6 * 16, "everything that is stored");
-    let second = store.pull(first.newest.unwrap(), end, &mut w).await.unwrap();
+    let second = store.pull(newest, END, &mut w).await.unwrap();
     assert_eq!(second.points, 16 + 6 * 16, "the late ones still wait for the engine");
 }
 
