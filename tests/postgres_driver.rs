@@ -375,6 +375,33 @@ async fn a_changed_missing_or_extra_row_is_named_and_the_cut_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_at_the_cut_waits_for_a_destination_that_is_behind_held_or_sealed() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(200)).await;
+    let mover = mover(&clusters);
+    let job = job(&clusters, 0, 1);
+    before_the_cut(&mover, &job).await;
+    for held in [soon(), seal()] {
+        // Who applies the stream has to wait for this.
+        let blocker = clusters.all[1].connect().await.expect("a connection");
+        blocker
+            .batch_execute("BEGIN; LOCK TABLE orders.counters IN SHARE ROW EXCLUSIVE MODE")
+            .await
+            .expect("a lock");
+        clusters.all[0].ask("UPDATE orders.counters SET n = n + 1 WHERE id = 7").await;
+        complete(&mover, &job, anew(&held)).await;
+        let release = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            blocker.batch_execute("COMMIT").await.expect("an end");
+        });
+        let verified = complete(&mover, &job, Action::VerifyAtCut).await;
+        assert!(release.is_finished(), "it was compared before the destination had everything: {verified:?}");
+        assert_eq!(verified.equal, Some(true), "{held:?}: {verified:?}");
+        complete(&mover, &job, Action::Unfence).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deposed_leader_and_a_deposed_owner_are_refused() {
     let Some(clusters) = Clusters::start(2) else { return };
     clusters.all[0].ask(&schema(100)).await;

@@ -124,8 +124,10 @@ impl PostgresMover {
             format!("SELECT {}; {}", structure_sql(&stage.schema), digest::sums_sql(&stage.names.digest));
         // The source stands still, so all of it is asked for at once.
         let ours = format!(
-            "SELECT mode = 'fenced' AND clock_timestamp() <= until, (SELECT token FROM {barrier}) \
+            "SELECT mode = 'fenced' AND clock_timestamp() <= until, (SELECT token FROM {barrier}), \
+               (SELECT sealed = {} FROM {barrier}) \
              FROM foreshift.owner WHERE workload = {}; {looks}",
+            job.generation.0,
             literal(job.workload.as_str())
         );
         let doing = "comparing at the cut";
@@ -139,7 +141,12 @@ impl PostgresMover {
                 "the source is not held any more; fence it and compare again",
             ));
         };
-        wait_for_barrier(&sides.other, &stage.names.stream, held.number(1), BARRIER_AT_CUT).await?;
+        // The seal brought a barrier that is behind every write; a hold alone did not.
+        let token = match held.yes(2) {
+            true => held.number(1),
+            false => send_barrier(&sides.owner, &stage.names.stream).await?,
+        };
+        wait_for_barrier(&sides.other, &stage.names.stream, token, BARRIER_AT_CUT).await?;
         let arrived = start.elapsed();
         let mut theirs = sides.other.ask(doing, &looks).await?.into_iter();
         let (our_shape, their_shape) = (ours.next(), theirs.next());
