@@ -53,3 +53,42 @@ fn a_directory_leaves_its_host_and_every_router_follows() {
         }
     }
 }
+
+#[test]
+fn no_more_bytes_a_second_begin_to_be_copied_than_the_limit_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let roots = ["a", "b"].map(|name| folder.path().join(name));
+    for root in &roots {
+        std::fs::create_dir(root).expect("a root");
+    }
+    for name in ["one", "two", "three"] {
+        std::fs::create_dir(roots[0].join(name)).expect("a folder");
+        std::fs::write(roots[0].join(name).join("data"), vec![7; 2_000_000]).expect("a file");
+    }
+    let program = Program::new(
+        "interval = \"1s\"",
+        &format!(
+            "[fleet.nodes]\n{:?} = \"nas-1\"\n{:?} = \"nas-2\"\n\
+             [limits]\nbytes_per_second = \"1MB\"\n[limits.moves]\nhost = 4\nrack = 4\n\
+             [migration]\ncanary = []\nsoak = \"100ms\"\n\
+             [drivers.archive]\nclass = \"files\"\nroots = {:?}\n",
+            roots[0].display().to_string(),
+            roots[1].display().to_string(),
+            roots,
+        ),
+    );
+    let (well, report) = program.report(&["evacuate", "nas-1", "--yes"]);
+    assert!(well && report["migrations"]["completed"] == 3, "{report:#}");
+    let shown = program.run(&["journal", "show", "--json"]).stdout;
+    let mut begun: Vec<i64> = String::from_utf8_lossy(&shown)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|record| record["kind"] == "BUDGET" && record["change"] == 1)
+        .filter_map(|record| record["at"].as_i64())
+        .collect();
+    begun.sort_unstable();
+    println!("begun at {begun:?}");
+    // Two megabytes at one a second: each begins two seconds after the one before it.
+    assert_eq!(begun.len(), 3, "{}", String::from_utf8_lossy(&shown));
+    assert!(begun.windows(2).all(|two| two[1] - two[0] >= 2_000), "{begun:?}");
+}

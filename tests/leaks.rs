@@ -1,11 +1,13 @@
 //! An engine is killed in the middle of a move and its journal is lost: `foreshift leaks` finds what was
 //! left by name alone, takes it away after a yes, leaves what may be the only place of a workload, and
-//! the next engine moves on. On real PostgreSQL and on directories.
+//! the next engine moves on. On real PostgreSQL, a real Redis Cluster and directories.
 
 #[path = "support/postgres.rs"]
 mod postgres;
 #[path = "support/program.rs"]
 mod program;
+#[path = "support/redis_cluster.rs"]
+mod redis_cluster;
 mod support;
 
 use std::cell::Cell;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use foreshift::fleet::Phase;
 use postgres::{Clusters, schema};
 use program::Program;
+use redis_cluster::RedisCluster;
 use support::wait_until_async;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -132,6 +135,62 @@ async fn what_a_lost_journal_leaves_in_postgres_is_found_and_taken_away() {
         program.report(&["evacuate", "127.0.0.1", "--yes"])
     });
     assert!(well, "{report:#}");
+}
+
+/// What a migration sets on a node.
+fn settings(cluster: &RedisCluster, n: usize) -> Vec<String> {
+    let names = [
+        "proc-title-template",
+        "cluster-allow-replica-migration",
+        "repl-diskless-sync-delay",
+        "repl-diskless-load",
+    ];
+    names.map(|name| cluster.nodes[n].text(&["CONFIG", "GET", name])).to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_journal_leaves_in_redis_is_found_and_taken_away() {
+    let Some(cluster) = RedisCluster::start(1) else { return };
+    let mut connection = cluster.nodes[0].connect();
+    for key in redis_cluster::keys_of_shard(0, 200, "kept") {
+        redis_cluster::ask(&mut connection, &["SET", &key, "kept"]);
+    }
+    let keys = cluster.nodes[0].text(&["DBSIZE"]);
+    let before: Vec<_> = (0..7).map(|n| settings(&cluster, n)).collect();
+    let program = Program::new(
+        "interval = \"1s\"",
+        &format!(
+            "[plan]\ncool_down = \"100ms\"\npreferred_unavailable = \"hold\"\n\
+             [fleet.workloads.\"cache-0\"]\npreferred_host = \"127.0.0.7\"\n\
+             [migration]\ncanary = [{{ share = \"50%\", hold = \"30s\" }}]\nmin_samples = 1\nsoak = \"1s\"\n\
+             [drivers.cache]\nclass = \"redis\"\nseeds = {:?}",
+            cluster.seeds()
+        ),
+    );
+    let data = program.config.parent().expect("a folder").join("data");
+    lose_the_journal(&program, &data, "127.0.0.1", Phase::Canary).await;
+    assert_ne!(settings(&cluster, 6), before[6], "the empty node is marked");
+
+    let (clean, found) = leaks(&program, &[]);
+    assert!(!clean && kinds(&found).len() >= 2, "{found:#}");
+    let (clean, removed) = leaks(&program, &["--remove", "--yes"]);
+    assert!(clean, "{removed:#}");
+    let (clean, none) = leaks(&program, &[]);
+    assert!(clean, "{none:#}");
+    for (n, before) in before.iter().enumerate() {
+        assert_eq!(&settings(&cluster, n), before, "node {n}");
+    }
+    // The empty node stays a replica, which loses nothing; the owner is who it was.
+    assert!(cluster.nodes[6].text(&["INFO", "replication"]).contains("role:slave"));
+    assert_eq!((cluster.owner(0, 0), cluster.nodes[0].text(&["DBSIZE"])), (Some(0), keys));
+    // The next engine moves on.
+    let (well, report) = tokio::task::block_in_place(|| {
+        let text = std::fs::read_to_string(&program.config).expect("a file").replace("30s", "200ms");
+        std::fs::write(&program.config, text).expect("a file");
+        program.report(&["evacuate", "127.0.0.1", "--yes"])
+    });
+    assert!(well, "{report:#}");
+    assert_eq!(cluster.owner(0, 6), Some(6));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

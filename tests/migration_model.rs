@@ -154,6 +154,7 @@ impl Machine {
             source_place: place("a"),
             destination_place: place("b"),
             predicted: false,
+            probability: None,
             stateless: false,
             routed: false,
             generation: Generation(1),

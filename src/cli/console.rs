@@ -30,7 +30,9 @@ pub fn run(args: &RunArgs, named: Option<&Path>) -> Result<ExitCode> {
     if args.read_only {
         config.engine.mode = ModeSetting::ReadOnly;
     }
-    logging::start(if args.headless { LogTo::JsonLines } else { LogTo::Console });
+    let log_to = if args.headless { LogTo::JsonLines } else { LogTo::Console };
+    logging::start_at(log_to, &config.engine.log);
+    settings::threads(&config);
     let runtime = tokio::runtime::Runtime::new().context("no runtime")?;
     runtime.block_on(async {
         if args.headless {

@@ -15,10 +15,9 @@ use crate::config::{Config, TelemetrySource};
 use crate::engine::brain::Brain;
 use crate::engine::history::HistoryPlan;
 use crate::engine::intake::EmbeddedIntake;
-use crate::engine::inventory::Inventory;
 use crate::engine::teach::{self, TeachOptions};
 use crate::engine::{Core, Live, Parts, Surroundings};
-use crate::fleet::{Clock, Span, SteadyClock, SystemClock};
+use crate::fleet::{Clock, SteadyClock, SystemClock};
 use crate::migrate::runner::Driven;
 use crate::protocol::client::RemoteLink;
 use crate::protocol::{Intake, Link};
@@ -29,9 +28,6 @@ use crate::telemetry::{Sink, Source};
 
 /// Longest time for reading history before the first cycle.
 const HISTORY_BUDGET: Duration = Duration::from_secs(20);
-
-/// Detectors are fitted from so much of the history at most.
-const TEACH_FROM: Span = Span::days(14);
 
 /// An engine that can be asked: one of our own, or one that runs elsewhere on the same files.
 pub enum Opened {
@@ -122,7 +118,7 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
     let mut brain =
         Brain::new(options.windows, settings::assess(&config), settings::hysteresis(&config), now);
     let models = super::models::install(&config, &mut brain);
-    let inventory = Inventory::with_places(settings::places(&config));
+    let inventory = settings::inventory(&config);
     let epoch = Single::new(store.clone()).campaign(&options.name).await?;
     let ground = Ground {
         store: store.clone(),
@@ -135,10 +131,10 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
     };
     let runner = moving::runner(&config, options.mode, ground).await?;
     let training = &config.predict.training;
-    let lesson_every = training.every;
+    let lesson_every = config.predict.relearn_every;
     let (pupil, desk) = teach::pair();
     let taught = training.detectors.then(|| {
-        let options = TeachOptions { windows: options.windows, span: training.from.min(TEACH_FROM) };
+        let options = TeachOptions { windows: options.windows, span: config.predict.learning_period };
         (series.source.clone(), desk, options)
     });
     let ground = train_background::ground(&config, store.clone(), &series.history);

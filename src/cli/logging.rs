@@ -22,13 +22,19 @@ pub enum LogTo {
     ErrorsAlone,
 }
 
-/// Sets the log up for the whole process; `RUST_LOG` overrides the level. A second call changes
-/// nothing.
+/// Sets the log up for the whole process; `RUST_LOG` overrides what the configuration says. A second call
+/// changes nothing.
 pub fn start(to: LogTo) {
+    start_at(to, "");
+}
+
+/// The same; `level` is `engine.log` of the configuration, empty = as usual.
+pub fn start_at(to: LogTo, level: &str) {
+    let said = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| level.to_string());
     let filter = |default: LevelFilter| {
         EnvFilter::builder()
             .with_default_directive(default.into())
-            .from_env_lossy()
+            .parse_lossy(&said)
             .add_directive("hyper=warn".parse().unwrap_or_else(|_| default.into()))
             .add_directive("ort=warn".parse().unwrap_or_else(|_| default.into()))
     };

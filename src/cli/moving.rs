@@ -50,7 +50,7 @@ pub async fn runner(config: &Config, mode: Mode, ground: Ground) -> Result<Optio
     Ok(Some(runner))
 }
 
-fn limits(config: &Config) -> Limits {
+pub(super) fn limits(config: &Config) -> Limits {
     let settings = &config.limits;
     Limits {
         fleet: settings.moves.fleet as u32,
@@ -60,6 +60,8 @@ fn limits(config: &Config) -> Limits {
         hour: settings.moves_per_hour as u32,
         cool_down: config.plan.cool_down,
         windows: windows(config),
+        outside_windows_from: settings.outside_windows_from,
+        bytes_per_second: Some(settings.bytes_per_second),
     }
 }
 

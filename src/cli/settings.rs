@@ -8,10 +8,10 @@ use anyhow::Result;
 use crate::alert::{Format, Target};
 use crate::config::{self, AntiAffinity, Config, ModeSetting, TelemetrySource};
 use crate::drivers::Mover;
-use crate::engine::inventory::Place;
+use crate::engine::inventory::{Inventory, Place, Profile};
 use crate::engine::observe::PullOptions;
 use crate::engine::options::EngineOptions;
-use crate::fleet::{HostId, Span};
+use crate::fleet::{HostId, Span, WorkloadId};
 use crate::migrate::Policy;
 use crate::plan::options::{self as plan, ClassPolicy, Places, PlanOptions};
 use crate::plan::{CanaryPlan, CanaryStep};
@@ -46,6 +46,16 @@ pub fn engine(config: &Config) -> EngineOptions {
         history: config.telemetry.history,
         storm_calm: config.plan.storm.calm,
         ..EngineOptions::default()
+    }
+}
+
+/// Sets how many threads the predictions of this process have; a second call changes nothing.
+pub fn threads(config: &Config) {
+    // 0 is rayon's own word for as many as there are cores.
+    let threads = config.engine.threads;
+    let set = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    if let Err(error) = set {
+        tracing::debug!(%error, threads, "the threads of the predictions were set before");
     }
 }
 
@@ -140,6 +150,7 @@ pub fn plans(config: &Config, movers: &HashMap<String, Arc<dyn Mover>>) -> PlanO
             ..defaults.candidates
         },
         destinations: plan::DestinationRules {
+            only_labels: settings.destinations.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             most_data: settings.fill_limit,
             apart_by_rack: apart(AntiAffinity::Rack),
             apart_by_site: apart(AntiAffinity::Site),
@@ -168,6 +179,8 @@ pub fn plans(config: &Config, movers: &HashMap<String, Arc<dyn Mover>>) -> PlanO
         canary: canary(config),
         soak: config.migration.soak,
         valid_for: settings.max_proposal_age,
+        risk_tolerance: settings.risk_tolerance,
+        footprint_discrepancy: settings.footprint_from,
         classes: movers.values().map(|m| class(config, &**m)).collect(),
         ..defaults
     }
@@ -206,13 +219,31 @@ pub fn policy(config: &Config) -> Policy {
         fence_budget: settings.fence_budget,
         attempts: settings.retries + 1,
         retry_after: settings.retry_after,
-        copy_least: settings.timeouts.copy.max(settings.timeouts.verify),
+        prepare_limit: settings.timeouts.prepare,
+        copy_least: settings.timeouts.copy,
+        catch_up_least: settings.timeouts.catch_up,
+        verify_least: settings.timeouts.verify,
+        copy_rate: Some(settings.timeouts.copy_rate),
         ..Policy::default()
     }
 }
 
-/// What the configuration says of hosts.
-pub fn places(config: &Config) -> BTreeMap<HostId, Place> {
+/// What the configuration says of the fleet.
+pub fn inventory(config: &Config) -> Inventory {
+    Inventory::configured(places(config), profiles(config))
+}
+
+fn profiles(config: &Config) -> BTreeMap<WorkloadId, Profile> {
+    let profile = |said: &config::WorkloadProfile| Profile {
+        application: said.application.clone(),
+        kind: said.kind.clone(),
+        depends_on: said.depends_on.clone(),
+        labels: said.labels.clone(),
+    };
+    config.fleet.workloads.iter().map(|(id, said)| (id.clone(), profile(said))).collect()
+}
+
+fn places(config: &Config) -> BTreeMap<HostId, Place> {
     config
         .fleet
         .hosts
@@ -222,6 +253,7 @@ pub fn places(config: &Config) -> BTreeMap<HostId, Place> {
             let known = Place {
                 site: text(place.site.as_ref().map(|s| s.as_str())),
                 rack: text(place.rack.as_ref().map(|r| r.as_str())),
+                data: place.capacity,
                 labels: place.labels.clone(),
             };
             (host.clone(), known)
@@ -312,3 +344,7 @@ pub fn targets(config: &Config) -> Result<Vec<Target>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

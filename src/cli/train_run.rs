@@ -16,7 +16,6 @@ use super::train::{Train, labels, train_history, train_shipped, write_shipped};
 use super::train_rows::{MOST_ROWS, Past, Rows, gather};
 use super::{place, settings};
 use crate::config::Config;
-use crate::engine::inventory::Inventory;
 use crate::eval::backtest::Truth;
 use crate::eval::backtest::error::written;
 use crate::fleet::{Clock, Span, SystemClock, Timestamp};
@@ -119,7 +118,7 @@ pub(super) async fn learn(lesson: Lesson<'_>, progress: &mut dyn FnMut(Progress)
     let topologies = backtest::discovered(config, &mut notes).await?;
     let champion = crate::predict::failure::open(config.predict.model_dir.as_deref())
         .context("the models that speak now cannot be read, and training compares with them")?;
-    let mut inventory = Inventory::with_places(settings::places(config));
+    let mut inventory = settings::inventory(config);
     inventory.discovered.extend(topologies);
     inventory.rebuild(&[], &HashMap::new());
     let topology = inventory.topology().clone();

@@ -5,6 +5,8 @@ mod drivers;
 
 use std::collections::BTreeMap;
 
+use tracing_subscriber::filter::LevelFilter;
+
 use super::place::{Places, written};
 use super::schema::{AgentSink, Config, TelemetrySource};
 use super::secrets::{SECRET_FORM, Secret};
@@ -90,6 +92,12 @@ fn engine(config: &Config, broken: &mut Broken) {
     let engine = &config.engine;
     if engine.interval < Span::seconds(1) {
         say(broken, "engine.interval", "must be 1s or longer");
+    }
+    if let Some(part) = not_a_filter(&engine.log) {
+        let what = format!(
+            "expected a level (error warn info debug trace) or filters like \"foreshift=debug,info\", got {part:?}"
+        );
+        say(broken, "engine.log", what);
     }
     if engine.stale_after < engine.interval {
         say(broken, "engine.stale_after", "must not be shorter than engine.interval");
@@ -361,4 +369,13 @@ fn agent(config: &Config, broken: &mut Broken) {
     if agent.spool_size.0 == 0 {
         say(broken, "agent.spool_size", "must be more than nothing");
     }
+}
+
+/// The first part of a log filter that is none.
+fn not_a_filter(text: &str) -> Option<&str> {
+    let is_level = |word: &str| word.trim().parse::<LevelFilter>().is_ok();
+    text.split(',').find(|part| match part.rsplit_once('=') {
+        Some((_, level)) => !is_level(level),
+        None => !is_level(part),
+    })
 }

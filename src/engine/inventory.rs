@@ -4,7 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::fleet::{Host, HostId, Partition, PartitionId, Revision, ServingState, Topology, WorkloadId};
+use crate::fleet::topology::Capacity;
+use crate::fleet::{
+    ApplicationId, Bytes, Host, HostId, Partition, PartitionId, Revision, ServingState, Share, Topology,
+    WorkloadId,
+};
 use crate::migrate::owner::Owner;
 use crate::migrate::runner::overlay;
 
@@ -15,15 +19,32 @@ pub struct Place {
     pub site: String,
     /// The rack; empty = not said.
     pub rack: String,
+    /// How much data it can hold; `None` = what its driver says.
+    pub data: Option<Bytes>,
     /// Other labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What the configuration says of a workload, which its driver cannot know.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Profile {
+    /// Its application; `None` = what its driver says.
+    pub application: Option<ApplicationId>,
+    /// The kind of work; `None` = what its driver says.
+    pub kind: Option<String>,
+    /// Workloads that it needs, beside those that its driver names.
+    pub depends_on: Vec<WorkloadId>,
+    /// Labels; they win over the driver's.
     pub labels: BTreeMap<String, String>,
 }
 
 /// Sources of the inventory.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
-    /// What the configuration says.
+    /// What the configuration says of hosts.
     pub places: BTreeMap<HostId, Place>,
+    /// What the configuration says of workloads.
+    pub profiles: BTreeMap<WorkloadId, Profile>,
     /// What each driver saw last, by class.
     pub discovered: BTreeMap<String, Topology>,
     /// The owner records, which say how often each workload has moved; they win over what a driver
@@ -44,8 +65,8 @@ fn first_label(labels: Option<&HashMap<String, String>>, keys: &[&str]) -> Optio
 
 impl Inventory {
     /// An inventory that knows what the configuration says and nothing else.
-    pub fn with_places(places: BTreeMap<HostId, Place>) -> Self {
-        Self { places, ..Self::default() }
+    pub fn configured(places: BTreeMap<HostId, Place>, profiles: BTreeMap<WorkloadId, Profile>) -> Self {
+        Self { places, profiles, ..Self::default() }
     }
 
     /// The topology as it was put together last.
@@ -116,9 +137,25 @@ impl Inventory {
                 host.labels.extend(place.labels.clone());
             }
         }
+        for workload in &mut topology.workloads {
+            let Some(profile) = self.profiles.get(&workload.id) else { continue };
+            if let Some(application) = &profile.application {
+                workload.application = application.clone();
+            }
+            if let Some(kind) = &profile.kind {
+                workload.kind.clone_from(kind);
+            }
+            for needed in &profile.depends_on {
+                if !workload.depends_on.contains(needed) {
+                    workload.depends_on.push(needed.clone());
+                }
+            }
+            workload.labels.extend(profile.labels.clone());
+        }
         topology.hosts = hosts.into_values().collect();
         topology.normalise();
         overlay(&mut topology, &self.owners);
+        self.give_capacity(&mut topology);
         let structure = structure_of(&topology);
         let changed = self.structure != Some(structure);
         if changed {
@@ -127,6 +164,24 @@ impl Inventory {
         }
         self.current = topology;
         changed
+    }
+
+    /// Hosts get the capacity that the configuration says. What is used of it the driver knows, or it is
+    /// the sum of the workloads and copies there.
+    fn give_capacity(&self, topology: &mut Topology) {
+        let mut used: HashMap<HostId, u64> = HashMap::new();
+        for workload in &topology.workloads {
+            let places = std::iter::once(&workload.partition).chain(&workload.replicas);
+            for partition in places.filter_map(|id| topology.partition(id)) {
+                *used.entry(partition.host.clone()).or_default() += workload.size.0;
+            }
+        }
+        for host in &mut topology.hosts {
+            let Some(data) = self.places.get(&host.id).and_then(|place| place.data) else { continue };
+            let sum = used.get(&host.id).copied().unwrap_or(0);
+            let unsaid = Capacity { data, data_used: Bytes(sum), load: Share::MIN };
+            host.capacity = Some(Capacity { data, ..host.capacity.unwrap_or(unsaid) });
+        }
     }
 }
 
@@ -161,7 +216,7 @@ fn structure_of(topology: &Topology) -> blake3::Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Bytes, Generation, Workload};
+    use crate::fleet::{Generation, Workload};
 
     fn shard(on: &str, size: u64) -> Topology {
         let partition = |id: &str| Partition {
@@ -216,5 +271,30 @@ mod tests {
         let host = inventory.topology().host(&"web-1".into()).unwrap();
         assert_eq!((host.site.as_str(), host.rack.as_str()), ("fra", "r7"));
         assert!(inventory.topology().partition(&"web-1".into()).is_some());
+    }
+
+    #[test]
+    fn what_the_configuration_says_of_hosts_and_workloads_holds() {
+        let place = Place { data: Some(Bytes(1000)), ..Place::default() };
+        let profile = Profile {
+            application: Some("shop".into()),
+            kind: Some("oltp".to_string()),
+            depends_on: vec!["customers".into()],
+            labels: BTreeMap::from([("move".to_string(), "yes".to_string())]),
+        };
+        let mut inventory = Inventory::configured(
+            BTreeMap::from([("h1".into(), place)]),
+            BTreeMap::from([("w".into(), profile)]),
+        );
+        inventory.discovered.insert("redis".into(), shard("h1/a", 300));
+        inventory.rebuild(&[], &HashMap::new());
+        let topology = inventory.topology();
+        let capacity = topology.host(&"h1".into()).unwrap().capacity.unwrap();
+        assert_eq!((capacity.data, capacity.data_used), (Bytes(1000), Bytes(300)));
+        assert_eq!(topology.host(&"h2".into()).unwrap().capacity, None);
+        let workload = topology.workload(&"w".into()).unwrap();
+        assert_eq!((workload.application.as_str(), workload.kind.as_str()), ("shop", "oltp"));
+        assert_eq!(workload.depends_on, ["customers".into()]);
+        assert_eq!(workload.labels["move"], "yes");
     }
 }

@@ -1,18 +1,38 @@
 //! The engine's side of the runner: hand approved plans over, tell it the fleet, look at what moves,
 //! halt it. A read-only engine has no runner, because there is no authority to make one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::core::Core;
 use crate::drivers::Artifact;
-use crate::fleet::{MigrationId, Phase, PredictionState, Timestamp, Topology};
+use crate::fleet::{MetricName, MigrationId, PartitionId, Phase, PredictionState, Timestamp, Topology};
 use crate::migrate::runner::World;
 use crate::migrate::{Approval, Authority, OperatorCommand, Runner};
 use crate::plan::Proposal;
+use crate::predict::Assessment;
 use crate::protocol::{Actor, MigrationView, Refusal, Severity};
 
 /// Ended migrations that are shown.
 const SHOWN: usize = 200;
+
+/// Points off the health score from which on a latency or queue counts as out of the ordinary.
+const STRAINED: f64 = 10.0;
+
+/// Partitions whose latencies or queues are far above their own normal, with the worst of them in words.
+fn strained(assessments: &[Assessment]) -> BTreeMap<PartitionId, String> {
+    let waits = |metric: &MetricName| {
+        let name = metric.as_str();
+        name.ends_with("latency") || name.starts_with("queue.")
+    };
+    assessments
+        .iter()
+        .filter_map(|a| {
+            let worst = a.why_health.iter().find(|c| waits(&c.metric) && c.amount >= STRAINED)?;
+            Some((a.partition.clone(), worst.words.clone()))
+        })
+        .collect()
+}
 
 impl Core {
     fn runner_mut(&mut self) -> Result<&mut Runner, Refusal> {
@@ -83,6 +103,7 @@ impl Core {
             failing: of(PredictionState::PredictiveFailure),
             unknown: of(PredictionState::Unknown),
             frozen: self.frozen.clone(),
+            strained: Arc::new(strained(self.brain.assessor().assessments())),
         });
     }
 

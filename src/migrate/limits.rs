@@ -1,5 +1,5 @@
-//! The limits (D9): how many moves at once per host, rack, site and fleet, how many an hour, the
-//! cool-down of a workload, maintenance windows, and the quorum of a workload's copies. Tokens are
+//! The limits (D9): how many moves at once per host, rack, site and fleet, how many an hour, how many
+//! bytes a second, the cool-down of a workload, maintenance windows, and the quorum of a workload's copies. Tokens are
 //! taken and given back in the same transaction as the change of state, under one guard key, so no
 //! interleaving and no change of leader exceeds them.
 
@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::pace::Pace;
 use super::plan::{Place, Plan};
-use crate::fleet::{MigrationId, PartitionId, ProposalId, Span, Timestamp, Topology, WorkloadId};
+use crate::fleet::{
+    Bytes, MigrationId, PartitionId, Probability, ProposalId, Span, Timestamp, Topology, WorkloadId,
+};
 
 /// The key whose revision every taking and giving back of tokens compares.
 pub const GUARD_KEY: &str = "/limits/guard";
@@ -45,6 +48,10 @@ pub struct Limits {
     pub cool_down: Span,
     /// When moves may begin; empty = always.
     pub windows: Vec<Window>,
+    /// A failure predicted with at least this probability is averted outside the windows, too.
+    pub outside_windows_from: Probability,
+    /// Data that begins to be copied in a second, all moves together; `None` = any.
+    pub bytes_per_second: Option<Bytes>,
 }
 
 impl Default for Limits {
@@ -57,6 +64,8 @@ impl Default for Limits {
             hour: 60,
             cool_down: Span::minutes(30),
             windows: Vec::new(),
+            outside_windows_from: Probability::MAX,
+            bytes_per_second: None,
         }
     }
 }
@@ -78,6 +87,9 @@ pub struct Token {
     pub taken: Timestamp,
     /// Given back.
     pub given_back: Option<Timestamp>,
+    /// Its data claims the rate of copying until then.
+    #[serde(default)]
+    pub copies_until: Option<Timestamp>,
 }
 
 impl Token {
@@ -91,7 +103,23 @@ impl Token {
             destination: plan.destination_place.clone(),
             taken: now,
             given_back: None,
+            copies_until: None,
         }
+    }
+
+    /// The same, which claims the rate of copying behind all that claim it now.
+    pub fn paced(self, pace: Option<&Pace>, tokens: &Tokens, data: Bytes) -> Self {
+        let copies = pace.filter(|_| data.0 > 0).map(|pace| {
+            let begins = tokens.copies_until().map_or(self.taken, |until| until.max(self.taken));
+            begins + pace.claim(data)
+        });
+        Self { copies_until: copies, ..self }
+    }
+
+    /// The same, given back. What was never copied whole claims nothing any more.
+    pub fn back(self, now: Timestamp, copied: bool) -> Self {
+        let copies = self.copies_until.map(|until| if copied { until } else { until.min(now) });
+        Self { given_back: Some(now), copies_until: copies, ..self }
     }
 
     /// The key while it is held.
@@ -114,6 +142,13 @@ pub struct Tokens {
     pub recent: BTreeMap<MigrationId, Token>,
 }
 
+impl Tokens {
+    /// When the rate of copying is free again; `None` = nothing ever claimed it.
+    pub fn copies_until(&self) -> Option<Timestamp> {
+        self.held.values().chain(self.recent.values()).filter_map(|t| t.copies_until).max()
+    }
+}
+
 /// Why a move may not begin now.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NotNow {
@@ -126,14 +161,37 @@ pub struct NotNow {
 /// How soon a limit is asked again that another migration's end can lift.
 const SOON: Span = Span::seconds(1);
 
-/// Whether `plan` may begin now under `limits`.
-pub fn refuse(limits: &Limits, tokens: &Tokens, plan: &Plan, now: Timestamp) -> Option<NotNow> {
+/// How long the maintenance windows are still shut for `plan`, and why, at `wall`, which is the time
+/// that people see.
+pub fn shut(limits: &Limits, plan: &Plan, wall: Timestamp) -> Option<(Span, String)> {
+    if plan.probability.is_some_and(|p| p >= limits.outside_windows_from) {
+        return None;
+    }
+    let left = shut_until(&limits.windows, wall)? - wall;
+    let urgent = match plan.predicted {
+        true => format!("; from {} on a failure is averted outside it", limits.outside_windows_from),
+        false => String::new(),
+    };
+    Some((left, format!("outside the maintenance window for {left} more{urgent}")))
+}
+
+/// Whether `plan` may begin now under `limits`; the windows are [`shut`]'s.
+pub fn refuse(
+    limits: &Limits,
+    tokens: &Tokens,
+    pace: Option<&Pace>,
+    plan: &Plan,
+    now: Timestamp,
+) -> Option<NotNow> {
     let soon = |reason: String| Some(NotNow { reason, again: now + SOON });
-    if let Some(again) = shut_until(&limits.windows, now) {
-        return Some(NotNow {
-            reason: format!("outside the maintenance window for {} more", again - now),
-            again,
-        });
+    if let (Some(pace), Some(until)) = (pace, tokens.copies_until())
+        && plan.data.0 > 0
+        && until > now
+    {
+        let reason =
+            format!("copying is limited to {}; that is taken for {} more", pace.words(), until - now);
+        // Sooner, where a move that claims it ends early.
+        return Some(NotNow { reason, again: until.min(now + Span(SOON.0 * 5)) });
     }
     let held = tokens.held.values();
     let at_once = held.clone().count() as u32;
@@ -245,5 +303,40 @@ mod tests {
         let next = midnight + 7 * 86_400_000 + 120 * 60_000;
         assert_eq!(shut_until(&windows, Timestamp(midnight + 240 * 60_000)), Some(Timestamp(next)));
         assert_eq!(shut_until(&[], Timestamp(midnight)), None);
+    }
+
+    fn token(taken: i64, copies_until: Option<i64>) -> Token {
+        let place = Place { host: "h".into(), rack: "r".into(), site: "s".into() };
+        Token {
+            migration: MigrationId(taken as u64),
+            proposal: ProposalId(1),
+            workload: "w".into(),
+            source: place.clone(),
+            destination: place,
+            taken: Timestamp(taken),
+            given_back: None,
+            copies_until: copies_until.map(Timestamp),
+        }
+    }
+
+    #[test]
+    fn copies_claim_the_rate_one_behind_the_other() {
+        let pace = Pace::new(Bytes(1000));
+        let mut tokens = Tokens::default();
+        let first = token(5_000, None).paced(Some(&pace), &tokens, Bytes(2_000));
+        assert_eq!(first.copies_until, Some(Timestamp(7_000)));
+        tokens.held.insert(first.migration, first.clone());
+        let second = token(6_000, None).paced(Some(&pace), &tokens, Bytes(3_000));
+        assert_eq!(second.copies_until, Some(Timestamp(10_000)));
+        // Nothing to copy claims nothing, and without a limit nothing does.
+        assert_eq!(token(6_000, None).paced(Some(&pace), &tokens, Bytes(0)).copies_until, None);
+        assert_eq!(token(6_000, None).paced(None, &tokens, Bytes(9)).copies_until, None);
+        // What was copied claims its time to the end, what was given up does not.
+        assert_eq!(first.clone().back(Timestamp(5_500), true).copies_until, Some(Timestamp(7_000)));
+        assert_eq!(first.clone().back(Timestamp(5_500), false).copies_until, Some(Timestamp(5_500)));
+        let back = first.back(Timestamp(5_500), true);
+        tokens.held.clear();
+        tokens.recent.insert(back.migration, back);
+        assert_eq!(tokens.copies_until(), Some(Timestamp(7_000)));
     }
 }

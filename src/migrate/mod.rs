@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod limits;
 pub mod operator;
 pub mod owner;
+pub mod pace;
 pub mod plan;
 mod recovery;
 pub mod runner;

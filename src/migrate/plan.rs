@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::drivers::{Capabilities, Job};
 use crate::fleet::{
-    Bytes, Generation, HostId, MigrationId, PartitionId, ProposalId, RackId, Revision, SiteId, Span,
-    Timestamp, WorkloadId,
+    Bytes, Generation, HostId, MigrationId, PartitionId, Probability, ProposalId, RackId, Revision, SiteId,
+    Span, Timestamp, WorkloadId,
 };
 use crate::plan::proposal::{CanaryPlan, PlanHash};
 
@@ -38,8 +38,21 @@ pub struct Policy {
     pub lag_times: u32,
     /// Time for a state that copies nothing.
     pub state_limit: Span,
-    /// Least time for a state that copies or compares all data.
+    /// Time for making what the destination needs.
+    #[serde(default = "prepare_limit")]
+    pub prepare_limit: Span,
+    /// Least time for copying.
     pub copy_least: Span,
+    /// Least time for catching up with the stream.
+    #[serde(default = "copy_least")]
+    pub catch_up_least: Span,
+    /// Least time for comparing both sides.
+    #[serde(default = "copy_least")]
+    pub verify_least: Span,
+    /// A state that goes through all data may take as long as so many bytes a second take; `None` =
+    /// `copy_scale` counts.
+    #[serde(default)]
+    pub copy_rate: Option<Bytes>,
     /// Such a state may take this many times the planner's estimate.
     pub copy_scale: f64,
     /// How long a canary step or a soak may stay inconclusive beyond its duration.
@@ -57,6 +70,14 @@ fn compare_age() -> Span {
     Span::millis(500)
 }
 
+fn prepare_limit() -> Span {
+    Span::minutes(2)
+}
+
+fn copy_least() -> Span {
+    Span::seconds(60)
+}
+
 impl Default for Policy {
     fn default() -> Self {
         Self {
@@ -71,7 +92,11 @@ impl Default for Policy {
             lag_bound: Span::millis(40),
             lag_times: 3,
             state_limit: Span::minutes(2),
-            copy_least: Span::seconds(60),
+            prepare_limit: prepare_limit(),
+            copy_least: copy_least(),
+            catch_up_least: copy_least(),
+            verify_least: copy_least(),
+            copy_rate: None,
             copy_scale: 4.0,
             patience: Span::minutes(5),
             proof_age: Span::seconds(60),
@@ -117,6 +142,9 @@ pub struct Plan {
     pub destination_place: Place,
     /// A prediction asked for it, so it is not begun while the prediction is unknown.
     pub predicted: bool,
+    /// With this probability, where a prediction asked for it.
+    #[serde(default)]
+    pub probability: Option<Probability>,
     /// Its traffic can be sent by share before the cut, because it holds no data.
     pub stateless: bool,
     /// A router sends its traffic.
@@ -189,10 +217,13 @@ impl Plan {
         }
     }
 
-    /// Time for a state that copies or compares all data.
-    pub fn copy_limit(&self) -> Span {
-        let scaled = (self.duration.0 as f64 * self.policy.copy_scale) as i64;
-        Span(scaled.max(self.policy.copy_least.0))
+    /// Time for a state that goes through all data; at least `least`.
+    pub fn data_limit(&self, least: Span) -> Span {
+        let ms = match self.policy.copy_rate {
+            Some(rate) => self.data.0 as f64 / (rate.0 as f64).max(1.0) * 1000.0,
+            None => self.duration.0 as f64 * self.policy.copy_scale,
+        };
+        Span((ms.min(i64::MAX as f64 / 4.0) as i64).max(least.0))
     }
 }
 

@@ -55,11 +55,8 @@ fn rules(workload: &Workload, rules: &CandidateRules, class: &ClassPolicy) -> Re
     if let Some((key, _)) = rules.keep_labels.iter().find(|l| has(l)) {
         return Err(denied(format!("its label {key} keeps it where it is"), "remove the label"));
     }
-    if !rules.only_labels.is_empty() && !rules.only_labels.iter().any(has) {
-        return Err(denied(
-            "it has none of the labels that let a workload move".to_string(),
-            "add one of the labels",
-        ));
+    if let Some((key, _)) = rules.only_labels.iter().find(|l| !has(l)) {
+        return Err(denied(format!("it has not the label {key} that lets a workload move"), "add the label"));
     }
     if let Some(most) = rules.most_data.filter(|most| workload.size > *most) {
         return Err(denied(

@@ -43,6 +43,7 @@ pub(super) enum Reject {
     Draining,
     Serving(ServingState),
     Place(&'static str),
+    Label(String),
     Veto,
     Unknown,
     State(PredictionState),
@@ -64,17 +65,18 @@ impl Reject {
             Reject::Draining => 1,
             Reject::Serving(_) => 2,
             Reject::Place(_) => 3,
-            Reject::Veto => 4,
-            Reject::Unknown => 5,
-            Reject::State(_) => 6,
-            Reject::Risk(_) => 7,
-            Reject::Health(_) => 8,
-            Reject::CopyOnHost => 9,
-            Reject::CopyInSite(_) => 10,
-            Reject::CopyInRack(_) => 11,
-            Reject::Data(..) => 12,
-            Reject::Load(..) => 13,
-            Reject::Worse(_) => 14,
+            Reject::Label(_) => 4,
+            Reject::Veto => 5,
+            Reject::Unknown => 6,
+            Reject::State(_) => 7,
+            Reject::Risk(_) => 8,
+            Reject::Health(_) => 9,
+            Reject::CopyOnHost => 10,
+            Reject::CopyInSite(_) => 11,
+            Reject::CopyInRack(_) => 12,
+            Reject::Data(..) => 13,
+            Reject::Load(..) => 14,
+            Reject::Worse(_) => 15,
         }
     }
 
@@ -85,6 +87,7 @@ impl Reject {
             Reject::Draining => "its host is being emptied itself".to_string(),
             Reject::Serving(state) => format!("it is {}", serving_word(*state)),
             Reject::Place(words) => (*words).to_string(),
+            Reject::Label(key) => format!("its host has not the label {key} that a destination must have"),
             Reject::Veto => "a person has forbidden to touch it".to_string(),
             Reject::Unknown => "nothing is known of it now".to_string(),
             Reject::State(state) => format!("it is {} itself", state_word(*state)),
@@ -294,6 +297,7 @@ fn check<'a>(
     }
     let has_copy = workload.replicas.contains(&partition.id);
     place(candidate, partition, has_copy, world)?;
+    labelled(partition, world)?;
     if world.vetoed_place(partition) {
         return Err(Reject::Veto);
     }
@@ -355,6 +359,18 @@ fn health(partition: &Partition, world: &World) -> Result<(f64, f64), Reject> {
     match (state, probability, health) {
         (PredictionState::Healthy, Some(probability), Some(health)) => Ok((probability, health)),
         _ => Err(Reject::Unknown),
+    }
+}
+
+/// Whether its host has every label that the configuration wants of a destination.
+fn labelled(partition: &Partition, world: &World) -> Result<(), Reject> {
+    let labels = world.host_of(&partition.id).map(|host| &host.labels);
+    let lacks = |(key, value): &&(String, String)| {
+        !labels.and_then(|l| l.get(key)).is_some_and(|v| value.is_empty() || v == value)
+    };
+    match world.input.options.destinations.only_labels.iter().find(lacks) {
+        Some((key, _)) => Err(Reject::Label(key.clone())),
+        None => Ok(()),
     }
 }
 

@@ -50,7 +50,7 @@ pub struct CandidateRules {
     pub state: StateRule,
     /// A workload with any of these labels stays: key and value, empty value = any.
     pub keep_labels: Vec<(String, String)>,
-    /// Only workloads with one of these labels move; empty = all.
+    /// Only workloads with all of these labels move: key and value, empty value = any; empty = all.
     pub only_labels: Vec<(String, String)>,
     /// Bigger ones stay.
     pub most_data: Option<Bytes>,
@@ -73,6 +73,8 @@ pub enum StateRule {
 /// Where workloads may go.
 #[derive(Clone, PartialEq, Debug)]
 pub struct DestinationRules {
+    /// Only partitions of hosts with all of these labels: key and value, empty value = any; empty = all.
+    pub only_labels: Vec<(String, String)>,
     /// A destination's probability of failing within the planning window is below this.
     pub most_probability: Probability,
     /// Its health score is at least this.
@@ -234,6 +236,7 @@ impl Default for CandidateRules {
 impl Default for DestinationRules {
     fn default() -> Self {
         Self {
+            only_labels: Vec::new(),
             most_probability: p(0.1),
             least_health: 70.0,
             most_data: share(0.8),

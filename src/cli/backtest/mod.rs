@@ -13,7 +13,6 @@ use super::demo::parse_span;
 use super::{engine, models, place, settings, systems};
 use crate::config::{Config, TelemetrySource};
 use crate::engine::brain::Brain;
-use crate::engine::inventory::Inventory;
 use crate::engine::{Core, EngineOptions, Parts};
 use crate::eval::backtest::{self, Advance, Rates, Report, Setup};
 use crate::fleet::{Clock, Span, SystemClock, Timestamp, Topology};
@@ -185,7 +184,7 @@ async fn core(config: &Config, topologies: &[(String, Topology)]) -> Result<Core
         store: Arc::new(MemoryStore::new()),
         runner: None,
         movers: std::collections::HashMap::new(),
-        inventory: Inventory::with_places(settings::places(config)),
+        inventory: settings::inventory(config),
         source_name: String::new(),
         models,
     };

@@ -26,9 +26,13 @@ pub struct Plan {
     /// Failure Risk Score from which on a host is listed and emptied.
     #[serde(with = "quantity::probability")]
     pub host_risk: Probability,
-    /// Higher = fewer moves: how much expected loss is lived with before something is moved.
+    /// Higher = fewer moves for the sake of the desired footprint: how low a workload's Health Projection
+    /// Score may be before it counts as misplaced.
     #[serde(with = "quantity::share")]
     pub risk_tolerance: Share,
+    /// Share of misplaced workloads that makes a plan; 100 % = never.
+    #[serde(with = "quantity::share")]
+    pub footprint_from: Share,
     /// A proposal that is older than this can no longer be approved.
     #[serde(with = "quantity::span")]
     pub max_proposal_age: Span,
@@ -61,7 +65,8 @@ impl Default for Plan {
             ],
             confirm: Confirm::default(),
             host_risk: probability(0.6),
-            risk_tolerance: share(0.2),
+            risk_tolerance: share(0.5),
+            footprint_from: share(1.0),
             max_proposal_age: Span::minutes(15),
             storm: Storm::default(),
             anti_affinity: vec![AntiAffinity::Host, AntiAffinity::Rack],
@@ -156,7 +161,7 @@ pub struct Limits {
     pub moves: MovesLimit,
     /// How many moves may start within any hour.
     pub moves_per_hour: usize,
-    /// How fast data may be copied, all moves together.
+    /// How fast data may begin to be copied, all moves together; less while that is a strain.
     #[serde(with = "quantity::bytes")]
     pub bytes_per_second: Bytes,
     /// The share of the fleet's hosts that may be emptied or being emptied at once.
@@ -315,16 +320,16 @@ pub struct Timeouts {
     /// Making what the destination needs.
     #[serde(with = "quantity::span")]
     pub prepare: Span,
-    /// Copying, at least; larger workloads get longer by `copy_rate`.
+    /// Copying, at least; longer for larger workloads, by `copy_rate`.
     #[serde(with = "quantity::span")]
     pub copy: Span,
-    /// Copying slower than this a second is a failure.
+    /// A second; slower is too slow, and the migration holds.
     #[serde(with = "quantity::bytes")]
     pub copy_rate: Bytes,
-    /// Catching up with the stream.
+    /// Catching up with the stream, at least; longer for larger workloads, by `copy_rate`.
     #[serde(with = "quantity::span")]
     pub catch_up: Span,
-    /// Comparing both sides, at least; larger workloads get longer by `copy_rate`.
+    /// Comparing both sides, at least; longer for larger workloads, by `copy_rate`.
     #[serde(with = "quantity::span")]
     pub verify: Span,
     /// Any single call of a driver.
@@ -335,7 +340,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            prepare: Span::seconds(60),
+            prepare: Span::minutes(2),
             copy: Span::seconds(60),
             copy_rate: Bytes(10_000_000),
             catch_up: Span::seconds(60),

@@ -160,10 +160,10 @@ pub struct Predict {
     pub onnxruntime: Option<PathBuf>,
     /// How much a metric counts in the health score, 1 = as usual, 0 = not at all.
     pub weights: BTreeMap<String, f64>,
-    /// How much of its past a partition's baseline is learned from.
+    /// How much of its past a partition's anomaly detector is fitted from, where `training.detectors` is on.
     #[serde(with = "quantity::span")]
     pub learning_period: Span,
-    /// How often baselines are learned anew.
+    /// How often it is fitted anew.
     #[serde(with = "quantity::span")]
     pub relearn_every: Span,
     /// A prediction is not acted on when it is older than this.
@@ -248,7 +248,7 @@ impl Default for Predict {
             onnxruntime: None,
             weights: BTreeMap::new(),
             learning_period: Span::days(14),
-            relearn_every: Span::hours(1),
+            relearn_every: Span::days(1),
             expires_after: Span::minutes(2),
             shadow: Shadow::default(),
             training: BackgroundTraining::default(),

@@ -47,13 +47,14 @@ pub(super) async fn admit(context: &Context, machine: &mut Machine) -> Result<()
     let guard = context.get(GUARD_KEY).await?;
 
     let mut tokens = context.tokens.lock().await;
-    let refused = limits::refuse(&context.options.limits, &tokens, plan, now);
+    let pace = context.pace();
+    let refused = limits::refuse(&context.options.limits, &tokens, pace.as_ref(), plan, now);
     if let Some(not_now) = refused.filter(|_| context.options.planted != Planted::NoLimits) {
         drop(tokens);
         let limits::NotNow { reason, again } = not_now;
         return apply(context, machine, EventKind::NotAdmitted { reason, again }).await;
     }
-    let token = Token::of(plan, now);
+    let token = Token::of(plan, now).paced(pace.as_ref(), &tokens, plan.data);
     let mut with = Conditions { conditional: true, takes: Some(token.clone()), ..Conditions::default() };
     take_owner(&mut with, plan, key, entry.as_ref());
     take_claim(&mut with, plan, claim.as_ref(), now);
@@ -87,6 +88,9 @@ fn blocked(context: &Context, plan: &Plan, now: Timestamp) -> Option<(String, Ti
     }
     if let Some(frozen) = world.frozen.as_ref().filter(|_| plan.predicted) {
         return Some((format!("automatic mode is frozen: {frozen}"), again));
+    }
+    if let Some((left, reason)) = limits::shut(&context.options.limits, plan, context.wall(now)) {
+        return Some((reason, now + left));
     }
     if planted == Planted::NoQuorum {
         return None;
@@ -183,7 +187,8 @@ fn take_tokens(
     with.ops.push(Op::Delete(Token::recent_key(token.migration)));
     let kept = Span(context.options.limits.cool_down.0.max(Span::hours(1).0));
     recent.retain(|migration, token| {
-        let keep = token.given_back.is_none_or(|at| at + kept >= now);
+        let claims = token.copies_until.is_some_and(|until| until > now);
+        let keep = claims || token.given_back.is_none_or(|at| at + kept >= now);
         if !keep {
             with.ops.push(Op::Delete(Token::recent_key(*migration)));
         }

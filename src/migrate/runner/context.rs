@@ -14,6 +14,7 @@ use crate::drivers::{
 use crate::fleet::{Clock, Epoch, PartitionId, Span, SystemClock, Timestamp, Topology};
 use crate::migrate::journal::Note;
 use crate::migrate::limits::{Limits, Tokens};
+use crate::migrate::pace::Pace;
 use crate::migrate::plan::{Approved, Plan, Policy};
 use crate::migrate::state::{Act, State};
 use crate::state::{Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, leadership};
@@ -138,6 +139,8 @@ pub struct World {
     pub unknown: Arc<BTreeSet<PartitionId>>,
     /// Why automatic mode is frozen (storm brake); nothing predicted is begun.
     pub frozen: Option<String>,
+    /// Partitions whose latencies or queues are out of the ordinary, in words.
+    pub strained: Arc<BTreeMap<PartitionId, String>>,
 }
 
 /// What all migrations of one engine share.
@@ -151,6 +154,8 @@ pub(super) struct Context {
     pub(super) options: Options,
     pub(super) world: RwLock<Option<World>>,
     pub(super) tokens: tokio::sync::Mutex<Tokens>,
+    /// How fast data may begin to be copied; `None` = as fast as it likes.
+    pace: Mutex<Option<Pace>>,
     pub(super) deposed: AtomicBool,
     pub(super) under_way: UnderWay,
     /// Approved bytes as they were read last, newest last: the moves of one proposal are admitted one by
@@ -184,6 +189,7 @@ impl Context {
         routers: BTreeMap<String, Arc<dyn Router>>,
         options: Options,
     ) -> Self {
+        let pace = options.limits.bytes_per_second.map(Pace::new);
         Self {
             store,
             epoch,
@@ -192,6 +198,7 @@ impl Context {
             options,
             world: RwLock::new(None),
             tokens: tokio::sync::Mutex::new(Tokens::default()),
+            pace: Mutex::new(pace),
             deposed: AtomicBool::new(false),
             under_way: UnderWay::default(),
             approved: Mutex::default(),
@@ -228,6 +235,18 @@ impl Context {
     pub(super) fn wall(&self, at: Timestamp) -> Timestamp {
         let offset = self.time.lock().unwrap_or_else(|e| e.into_inner()).offset;
         Timestamp(at.0.saturating_sub(offset))
+    }
+
+    /// The rate of copying as it is now.
+    pub(super) fn pace(&self) -> Option<Pace> {
+        self.pace.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// What copies do to the fleet, for the rate of copying.
+    pub(super) fn strain(&self, strain: Option<&str>, now: Timestamp) {
+        if let Some(pace) = self.pace.lock().unwrap_or_else(|e| e.into_inner()).as_mut() {
+            pace.look(strain, now);
+        }
     }
 
     pub(super) fn world(&self) -> Option<World> {

@@ -296,9 +296,8 @@ fn routed(found: &[Weight], wanted: &[Weight]) -> Probe {
 /// for, which is better waited for while nothing is held.
 async fn gate(context: &Context, state: &State) -> EventKind {
     let (plan, now) = (&state.plan, context.now());
-    if let Some(again) = limits::shut_until(&context.options.limits.windows, context.wall(now)) {
-        let reason = format!("outside the maintenance window for {} more", again - context.wall(now));
-        return EventKind::GateShut { reason, again: now + (again - context.wall(now)) };
+    if let Some((left, reason)) = limits::shut(&context.options.limits, plan, context.wall(now)) {
+        return EventKind::GateShut { reason, again: now + left };
     }
     let failing = context
         .world()

@@ -221,9 +221,9 @@ impl Machine {
                 tokens.held.insert(token.migration, token);
             }
             if unsaved.gives
-                && let Some(mut token) = tokens.held.remove(&self.state.plan.id)
+                && let Some(token) = tokens.held.remove(&self.state.plan.id)
             {
-                token.given_back = Some(context.now());
+                let token = token.back(context.now(), unsaved.state.switched);
                 tokens.recent.insert(token.migration, token);
             }
         }
@@ -260,8 +260,8 @@ async fn give_back(context: &Context, state: &State, txn: &mut Txn) -> Result<()
         txn.ops.push(Op::Put(key, json(&free)));
     }
     let held = context.tokens.lock().await.held.get(&plan.id).cloned();
-    if let Some(mut token) = held {
-        token.given_back = Some(context.now());
+    if let Some(token) = held {
+        let token = token.back(context.now(), state.switched);
         txn.ops.push(Op::Delete(Token::key(plan.id)));
         txn.ops.push(Op::Put(Token::recent_key(plan.id), json(&token)));
     }

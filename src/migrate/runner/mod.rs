@@ -40,7 +40,7 @@ use super::state::{State, Todo};
 use super::step::Ask;
 use super::view;
 use crate::drivers::{JobStatus, Mover, Router};
-use crate::fleet::{Epoch, MigrationId, Phase, Timestamp, Topology, WorkloadId};
+use crate::fleet::{Epoch, MigrationId, Phase, Span, Timestamp, Topology, WorkloadId};
 use crate::migrate::approval::Authority;
 use crate::protocol::{MigrationView, Refusal};
 use crate::state::{Op, Store, StoreError};
@@ -51,6 +51,8 @@ const STOPPED_KEY: &str = "/engine/stopped";
 const DRIVES: u32 = 64;
 /// Ended migrations that are kept for screens.
 const ENDED: usize = 200;
+/// A copy that is this far behind its source slows down what begins to be copied.
+const STRAINED_LAG: Span = Span::seconds(30);
 
 /// One migration's place with the runner.
 struct Slot {
@@ -110,7 +112,28 @@ impl Runner {
     /// Tells the runner the fleet as it is now; nothing is admitted before the first time, or when
     /// the last time is too long ago.
     pub fn observe(&self, world: World) {
+        self.context.strain(self.strain(&world).as_deref(), self.context.now());
         *self.context.world.write().unwrap_or_else(|e| e.into_inner()) = Some(world);
+    }
+
+    /// What suffers where data is being copied, in words. A source that is expected to fail does not count:
+    /// it suffers anyhow, and to wait would not help it.
+    fn strain(&self, world: &World) -> Option<String> {
+        let copying = self
+            .slots
+            .values()
+            .filter(|slot| matches!(slot.state.phase, Phase::Copying | Phase::CatchingUp | Phase::Verifying));
+        copying.into_iter().find_map(|slot| {
+            let plan = &slot.state.plan;
+            let lag = slot.status.as_ref().and_then(|status| status.lag).filter(|lag| *lag >= STRAINED_LAG);
+            if let Some(lag) = lag {
+                return Some(format!("the copy of {} is {lag} behind", plan.workload));
+            }
+            let source = Some(&plan.source).filter(|p| !world.failing.contains(*p));
+            source.into_iter().chain([&plan.destination]).find_map(|partition| {
+                world.strained.get(partition).map(|words| format!("{partition}: {words}"))
+            })
+        })
     }
 
     /// Drives everything that is due at `now`, as far as it goes without waiting. Tells whether

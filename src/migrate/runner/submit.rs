@@ -148,6 +148,10 @@ impl Runner {
             destination_place: place(topology, &destination),
             destination,
             predicted: matches!(proposal.trigger, Trigger::PredictiveFailure { .. }),
+            probability: match proposal.trigger {
+                Trigger::PredictiveFailure { probability, .. } => Some(probability),
+                _ => None,
+            },
             stateless: self.context.options.planted == Planted::EarlyRoute
                 || topology.workload(&planned.workload).is_some_and(|w| w.stateless),
             routed: self.context.router(&planned.class).is_some(),

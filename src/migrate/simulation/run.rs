@@ -92,7 +92,7 @@ impl Run {
             host: 3,
             hour: 1000,
             cool_down: Span::minutes(5),
-            windows: Vec::new(),
+            ..Limits::default()
         };
         let occasions = Occasions::default();
         let options = Options {

@@ -9,8 +9,12 @@ use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::state::Todo;
 
-pub(in crate::migrate) const RULES: Rules =
-    Rules { limit: |s| Some(s.plan.copy_limit()), enter: |d| d.s.todo = Todo::Poll, on, ..Rules::USUAL };
+pub(in crate::migrate) const RULES: Rules = Rules {
+    limit: |s| Some(s.plan.data_limit(s.plan.policy.catch_up_least)),
+    enter: |d| d.s.todo = Todo::Poll,
+    on,
+    ..Rules::USUAL
+};
 
 fn on(d: &mut Draft, event: &EventKind) {
     let EventKind::Status { status } = event else { return };

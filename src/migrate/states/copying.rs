@@ -13,7 +13,7 @@ use crate::migrate::event::EventKind;
 use crate::migrate::state::{Act, Todo};
 
 pub(in crate::migrate) const RULES: Rules = Rules {
-    limit: |s| Some(s.plan.copy_limit()),
+    limit: |s| Some(s.plan.data_limit(s.plan.policy.copy_least)),
     enter: |d| d.plan([Act::forward(Action::Replicate)]),
     exhausted: |d| d.s.todo = Todo::Poll,
     on,

@@ -1,6 +1,6 @@
 //! PREPARING: the source is told that it will be emptied (M1), the destination gets what it needs.
 //!
-//! Does: `announce`, `prepare`; what they make is in the ledger first. Deadline: the usual limit,
+//! Does: `announce`, `prepare`; what they make is in the ledger first. Deadline: a limit of its own,
 //! then HOLD. Recovery: probe each; make what is missing. Rollback: run the ledger, ABORTED.
 
 use super::Rules;
@@ -18,6 +18,7 @@ pub(in crate::migrate) const RULES: Rules = Rules {
         d.s.cause.clear();
         d.plan([Act::forward(Action::Announce), Act::forward(Action::Prepare)]);
     },
+    limit: |s| Some(s.plan.policy.prepare_limit),
     exhausted: |d| d.go(Phase::Copying, ""),
     ..Rules::USUAL
 };

@@ -13,7 +13,7 @@ use crate::migrate::state::{Act, Again};
 use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {
-    limit: |s| Some(s.plan.copy_limit()),
+    limit: |s| Some(s.plan.data_limit(s.plan.policy.verify_least)),
     enter: |d| {
         if d.s.plan.capabilities.digest {
             d.plan([Act::forward(Action::Verify)]);
