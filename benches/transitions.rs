@@ -88,6 +88,7 @@ impl Mover for Ready {
             destination_alive: true,
             owner: None,
             note: String::new(),
+            broken: None,
         })
     }
 

@@ -63,6 +63,7 @@ impl Mover for Ready {
             destination_alive: true,
             owner: None,
             note: String::new(),
+            broken: None,
         })
     }
     async fn samples(&self, _: &Job, _: Timestamp) -> Result<(CanarySample, CanarySample), DriverError> {

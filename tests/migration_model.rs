@@ -378,6 +378,7 @@ impl Machine {
             destination_alive: true,
             owner: self.votes().then(|| name(world.system.word)),
             note: String::new(),
+            broken: None,
         };
         let sample =
             CanarySample { latencies_ms: vec![1.0; 4], requests: 4, compared: 4, ..CanarySample::default() };

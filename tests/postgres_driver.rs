@@ -4,155 +4,23 @@
 
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/postgres_steps.rs"]
+mod postgres_steps;
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use foreshift::drivers::postgres::{PostgresMover, PostgresOptions};
-use foreshift::drivers::{Action, Answer, Artifact, Evidence, Job, Mover, Permit, Probe, Retry};
+use foreshift::drivers::postgres::PostgresMover;
+use foreshift::drivers::{Action, Answer, Job, Mover, Permit, Probe, Retry};
 use foreshift::fleet::{
-    Clock, Epoch, Generation, MigrationId, PartitionId, ServingState, Share, Span, SystemClock, Timestamp,
-    WorkloadId,
+    Clock, Epoch, Generation, MigrationId, ServingState, Share, Span, SystemClock, Timestamp, WorkloadId,
 };
-use postgres::{Clusters, DATABASE, PASSWORD, Seen, Writer, schema};
+use postgres::{Clusters, schema};
+use postgres_steps::{
+    LONG, all_there, anew, artifacts, before_the_cut, cleanup, complete, guards, job, mover, options, ours,
+    permit, seal, soon, the_cut, writer,
+};
 use support::wait_until_async;
-
-const LONG: Duration = Duration::from_secs(40);
-
-fn options(clusters: &Clusters) -> PostgresOptions {
-    let mut options = PostgresOptions::new("shop", clusters.addresses(), DATABASE);
-    options.schemas = vec!["orders".into()];
-    options.password = Some(PASSWORD.into());
-    options
-}
-
-fn mover(clusters: &Clusters) -> PostgresMover {
-    PostgresMover::new(options(clusters))
-}
-
-fn permit() -> Permit {
-    Permit::mint_for_runner(Epoch(5), "test")
-}
-
-fn partition(clusters: &Clusters, n: usize) -> PartitionId {
-    let address = clusters.all[n].address;
-    PartitionId::from(format!("{}/{}", address.ip(), address.port()))
-}
-
-fn job(clusters: &Clusters, source: usize, destination: usize) -> Job {
-    Job {
-        migration: MigrationId(7),
-        workload: WorkloadId::from("shop-orders"),
-        source: partition(clusters, source),
-        destination: partition(clusters, destination),
-        generation: Generation(1),
-    }
-}
-
-/// Asks for an action until it is done.
-async fn complete(mover: &PostgresMover, job: &Job, action: Action) -> Evidence {
-    let start = Instant::now();
-    loop {
-        match mover.perform(job, &action, &permit()).await {
-            Ok(Answer::Done(evidence)) => return evidence,
-            Ok(Answer::Working { waiting_for }) => {
-                assert!(start.elapsed() < LONG, "{}: waited in vain for {waiting_for}", action.name());
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) if error.retry == Retry::Retryable && start.elapsed() < LONG => {
-                println!("{} again: {error}", action.name());
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => panic!("{}: {error}", action.name()),
-        }
-    }
-}
-
-/// Everything that a job may have made, last made first.
-fn artifacts(mover: &PostgresMover, job: &Job) -> Vec<Artifact> {
-    let mut all: Vec<Artifact> = [Action::Prepare, Action::Replicate, Action::ArmReverse]
-        .iter()
-        .flat_map(|action| mover.artifacts(job, action))
-        .collect();
-    all.reverse();
-    all
-}
-
-async fn cleanup(mover: &PostgresMover, job: &Job, with_copy: bool) {
-    for artifact in artifacts(mover, job) {
-        if with_copy || artifact.kind != "copy" {
-            complete(mover, job, Action::Cleanup { artifact }).await;
-        }
-    }
-}
-
-fn soon() -> Action {
-    Action::Fence { deadline: SystemClock.now() + Span::seconds(2) }
-}
-
-fn seal() -> Action {
-    Action::Fence { deadline: Timestamp(4_102_444_800_000) }
-}
-
-/// A hold whose deadline counts from now.
-fn anew(action: &Action) -> Action {
-    let passes = matches!(action, Action::Fence { .. }) && *action != seal();
-    if passes { soon() } else { action.clone() }
-}
-
-/// Everything up to the cut.
-async fn before_the_cut(mover: &PostgresMover, job: &Job) {
-    for action in [Action::Announce, Action::Prepare, Action::Replicate] {
-        complete(mover, job, action).await;
-    }
-    let verified = complete(mover, job, Action::Verify).await;
-    println!("{}", verified.summary);
-    assert_eq!(verified.equal, Some(true), "{verified:?}");
-    complete(mover, job, Action::ArmReverse).await;
-    println!("{}", complete(mover, job, Action::ProbeReverse).await.summary);
-}
-
-/// Hold, seal, compare, open: how long writes were held.
-async fn the_cut(mover: &PostgresMover, job: &Job) -> Duration {
-    let start = Instant::now();
-    complete(mover, job, soon()).await;
-    complete(mover, job, seal()).await;
-    let verified = complete(mover, job, Action::VerifyAtCut).await;
-    assert_eq!(verified.equal, Some(true), "{verified:?}");
-    let opened = complete(mover, job, Action::Open).await;
-    let held = start.elapsed();
-    println!("cut in {held:?}: {}; {}", verified.summary, opened.summary);
-    held
-}
-
-/// What stands on a cluster that could be ours, beside the mark.
-async fn ours(clusters: &Clusters, n: usize) -> Vec<Vec<String>> {
-    let sql = "SELECT 'publication', pubname FROM pg_publication \
-        UNION SELECT 'subscription', subname FROM pg_subscription \
-        UNION SELECT 'slot', slot_name FROM pg_replication_slots \
-        UNION SELECT 'trigger', tgname FROM pg_trigger WHERE tgname LIKE 'fs%' \
-        UNION SELECT 'relation', relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-          WHERE n.nspname = 'foreshift' AND relname LIKE 'fs%' \
-        UNION SELECT 'function', proname FROM pg_proc WHERE proname LIKE 'fs\\_%'";
-    clusters.all[n].ask(sql).await
-}
-
-async fn guards(clusters: &Clusters, n: usize) -> String {
-    clusters.all[n].text("SELECT count(*) FROM pg_trigger WHERE tgname = 'foreshift_guard'").await
-}
-
-/// Nothing that was acknowledged is lost, and nothing counts twice.
-async fn all_there(clusters: &Clusters, owner: usize, seen: &Seen) {
-    let cluster = &clusters.all[owner];
-    let sum: u64 = cluster.text("SELECT sum(n) FROM orders.counters").await.parse().unwrap();
-    let lines: u64 = cluster.text("SELECT count(*) FROM orders.log").await.parse().unwrap();
-    assert_eq!(sum, lines);
-    assert!((seen.acknowledged..=seen.acknowledged + seen.unknown).contains(&sum), "{sum} of {seen:?}");
-}
-
-fn writer(clusters: &Clusters) -> Writer {
-    Writer::start(clusters.all.iter().map(|c| c.address).collect())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_moves_and_comes_back_under_writes_and_nothing_acknowledged_is_lost() {

@@ -252,6 +252,10 @@ pub struct JobStatus {
     pub owner: Option<PartitionId>,
     /// What a person should know now: `fork for the snapshot: 3.1 GB copied on write`.
     pub note: String,
+    /// Why what was copied can never catch up, however long one waits; `None` = it can. What was made has to go,
+    /// and the copy to begin anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
 }
 
 /// What was measured of one side during a canary step or a soak; both sides cover the same minutes.

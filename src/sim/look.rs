@@ -94,6 +94,7 @@ impl World {
             destination_alive: at.destination_alive,
             owner: Some(self.layout.partitions[self.workloads[at.workload].owner].id.clone()),
             note: String::new(),
+            broken: None,
         })
     }
 }

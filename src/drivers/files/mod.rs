@@ -318,6 +318,7 @@ impl Mover for FilesMover {
             destination_alive: p.destination_root.is_dir(),
             owner: None,
             note: String::new(),
+            broken: None,
         })
     }
 

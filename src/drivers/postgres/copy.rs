@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::session::{ident, literal};
+use super::session::{Session, ident, literal};
 use super::stage::{Stage, tables};
 use super::stream::{self, FirstRow, State, make_barrier, make_slot};
 use super::{PostgresMover, digest, done, working};
@@ -36,6 +36,7 @@ impl PostgresMover {
             }
             self.subscribe(&stage.destination, &stage.source, name, FirstRow::Copied).await?;
         }
+        stream::refuse_lost(&source, name, "copying", "").await?;
         let start = Instant::now();
         let copied = loop {
             match stream::state(&destination, name).await? {
@@ -61,11 +62,7 @@ impl PostgresMover {
         Ok(done(format!("{copied} tables are copied and the stream is applied")))
     }
 
-    async fn apply_errors(
-        &self,
-        session: &super::session::Session,
-        name: &str,
-    ) -> Result<String, DriverError> {
+    async fn apply_errors(&self, session: &Session, name: &str) -> Result<String, DriverError> {
         let sql = format!(
             "SELECT apply_error_count + sync_error_count FROM pg_stat_subscription_stats WHERE subname = {}",
             literal(name)
@@ -96,6 +93,7 @@ impl PostgresMover {
             destination_alive: false,
             owner: None,
             note: String::new(),
+            broken: None,
         };
         if let Ok(session) = &source
             && let Ok(bytes) = size(session, &stage.schema).await
@@ -117,12 +115,42 @@ impl PostgresMover {
             }
         }
         status.total = Bytes(status.total.0.max(status.copied.0));
+        self.look_for_lost_streams(&mut status, (&source, &destination), &stage).await?;
         if let (Ok(source), Ok(destination), true, None) =
             (&source, &destination, status.streaming && status.source_alive, status.lag)
         {
             status.lag = lag(source, destination, &stage).await?;
         }
         Ok(status)
+    }
+
+    /// Notices that what is not sent yet will never be: before the switch nothing can catch up then, after
+    /// it there is no way back.
+    async fn look_for_lost_streams(
+        &self,
+        status: &mut JobStatus,
+        (source, destination): (&Result<Session, DriverError>, &Result<Session, DriverError>),
+        stage: &Stage,
+    ) -> Result<(), DriverError> {
+        let Ok(there) = destination else { return Ok(()) };
+        let (publisher, subscriber, stream) = match status.lag {
+            Some(_) => (destination, source, &stage.names.back),
+            None => (source, destination, &stage.names.stream),
+        };
+        let (Ok(publisher), Ok(subscriber)) = (publisher, subscriber) else { return Ok(()) };
+        if stream::state(subscriber, stream).await? == State::Absent {
+            return Ok(());
+        }
+        if let Some(why) = stream::lost(publisher, stream).await? {
+            if publisher.address == there.address {
+                status.note = format!("{}{why}", stream::NO_WAY_BACK);
+            } else {
+                status.streaming = false;
+                status.note.clone_from(&why);
+                status.broken = Some(why);
+            }
+        }
+        Ok(())
     }
 
     /// What will be sent, in order.
@@ -162,7 +190,7 @@ impl PostgresMover {
     }
 }
 
-async fn size(session: &super::session::Session, schema: &str) -> Result<Bytes, DriverError> {
+async fn size(session: &Session, schema: &str) -> Result<Bytes, DriverError> {
     let sql = format!(
         "SELECT coalesce(sum(pg_table_size(c.oid)), 0) FROM pg_class c \
            JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relkind = 'r'",
@@ -173,11 +201,7 @@ async fn size(session: &super::session::Session, schema: &str) -> Result<Bytes, 
 
 /// The time from a position of the source's log until the destination has received it. What it
 /// reports of itself is old between its reports, so the position is waited for.
-async fn lag(
-    source: &super::session::Session,
-    destination: &super::session::Session,
-    stage: &Stage,
-) -> Result<Option<Span>, DriverError> {
+async fn lag(source: &Session, destination: &Session, stage: &Stage) -> Result<Option<Span>, DriverError> {
     let doing = "measuring the lag";
     let position = source.one(doing, "SELECT pg_current_wal_flush_lsn()").await?.text(0).to_string();
     let start = Instant::now();

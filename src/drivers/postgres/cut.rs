@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::session::{Session, ident, literal, system};
 use super::stage::{Stage, barrier_publication, refuse, tables};
 use super::stream::{
-    self, FirstRow, Publishes, State, make_barrier, make_slot, send_barrier, wait_for_barrier,
+    self, FirstRow, NO_WAY_BACK, Publishes, State, make_barrier, make_slot, send_barrier, wait_for_barrier,
 };
 use super::verify::{look_at, some_keys};
 use super::{PostgresMover, digest, done, working};
@@ -73,6 +73,10 @@ impl PostgresMover {
         if self.opened(job, stage).await? {
             return Ok(false);
         }
+        // Of a migration's own copy the stream is the way back.
+        let mark = self.mark(source, &job.workload).await?;
+        let what = if mark.is_some_and(|m| m.made_by == stage.names.copy) { NO_WAY_BACK } else { "" };
+        stream::refuse_lost(source, &stage.names.stream, "holding writes", what).await?;
         self.keep(job, stage);
         let destination = self.session(&stage.destination).await?;
         let tables = tables(source, &stage.schema).await?;
@@ -179,6 +183,7 @@ impl PostgresMover {
         }
         stream::publish(&destination, &stage.schema, back, &tables, Publishes::Nothing).await?;
         make_slot(&destination, back).await?;
+        stream::refuse_lost(&destination, back, "making the way back", "").await?;
         self.subscribe(&stage.source, &stage.destination, back, FirstRow::Made).await?;
         let wanted = tables.iter().filter(|t| t.ordinary).count() as i64 + 1;
         match stream::state(&source, back).await? {
@@ -207,6 +212,8 @@ impl PostgresMover {
         }
         let (source, destination) =
             (self.session(&stage.source).await?, self.session(&stage.destination).await?);
+        stream::refuse_lost(&destination, &stage.names.back, "proving the way back", "").await?;
+        stream::refuse_lost(&source, &stage.names.stream, "proving the way back", "").await?;
         let token = send_barrier(&destination, &stage.names.back).await?;
         let took = wait_for_barrier(&source, &stage.names.back, token, PROOF).await?;
         self.keep(job, &stage);
@@ -247,6 +254,8 @@ impl PostgresMover {
         source.ask("making the old owner a copy", &sql).await?;
         self.keep(job, &stage);
         let back = stage.names.back.as_str();
+        let destination = self.session(&stage.destination).await?;
+        stream::refuse_lost(&destination, back, "proving the way back", NO_WAY_BACK).await?;
         match stream::state(&source, back).await? {
             State::Streaming(_) => {}
             State::Disabled => {
@@ -257,7 +266,6 @@ impl PostgresMover {
             State::Absent => return refuse(&stage.source, "proving the way back", "there is no stream back"),
             State::Copying(..) => return Ok(working("the old owner to take the stream back up")),
         }
-        let destination = self.session(&stage.destination).await?;
         let token = send_barrier(&destination, back).await?;
         let took = wait_for_barrier(&source, back, token, PROOF).await?;
         // The owner first: the comparison of the mirrored job.

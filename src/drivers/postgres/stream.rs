@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::PostgresMover;
 use super::session::{Session, ident, literal, system};
-use super::stage::{Table, barrier_publication, qualified};
+use super::stage::{Table, barrier_publication, qualified, refuse};
 use crate::drivers::error::{DriverError, Retry};
 use crate::fleet::Span;
 
@@ -108,6 +108,49 @@ pub(super) async fn make_slot(session: &Session, stream: &str) -> Result<(), Dri
         _ => error,
     })
 }
+
+/// Why a stream that was begun can never catch up; `None` = its slot still holds what is to be sent.
+pub(super) async fn lost(publisher: &Session, stream: &str) -> Result<Option<String>, DriverError> {
+    let sql = format!(
+        "SELECT count(*), coalesce(bool_or(wal_status = 'lost'), false), \
+           current_setting('max_slot_wal_keep_size') FROM pg_replication_slots WHERE slot_name = {}",
+        literal(stream)
+    );
+    let found = publisher.one("looking at the replication slot", &sql).await?;
+    let at = &publisher.address;
+    Ok(if found.number(0) == 0 {
+        Some(format!(
+            "the replication slot {stream} is gone from {at} (dropped, or the server was replaced by its \
+             standby), and with it what was not sent yet; a copy has to begin anew"
+        ))
+    } else if found.yes(1) {
+        Some(format!(
+            "the replication slot {stream} is lost: {at} keeps no more than max_slot_wal_keep_size = {} for it, \
+             and removed what the other side had not taken by then; raise it there (SELECT pg_reload_conf() \
+             is enough) or find out why the other side is so far behind; a copy has to begin anew",
+            found.text(2)
+        ))
+    } else {
+        None
+    })
+}
+
+/// Refuses what would wait in vain, because the stream's slot is lost.
+pub(super) async fn refuse_lost(
+    publisher: &Session,
+    stream: &str,
+    doing: &str,
+    what: &str,
+) -> Result<(), DriverError> {
+    match lost(publisher, stream).await? {
+        Some(why) => refuse(&publisher.address, doing, format!("{what}{why}")),
+        None => Ok(()),
+    }
+}
+
+/// What a lost slot means once the owner has changed.
+pub(super) const NO_WAY_BACK: &str =
+    "the way back is gone, the new owner goes on; back leads only another move: ";
 
 impl PostgresMover {
     /// Makes the subscription at the subscriber; done again it changes nothing. The statement holds

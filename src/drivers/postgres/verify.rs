@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::digest::{self, Sum, key_hash, row_hash};
 use super::session::{Clusters, Session, ident, literal, system};
 use super::stage::{Stage, Table, qualified, structure_sql, tables};
-use super::stream::{send_barrier, wait_for_barrier};
+use super::stream::{refuse_lost, send_barrier, wait_for_barrier};
 use super::{PostgresMover, done, working};
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::{Answer, Evidence, Job};
@@ -89,6 +89,7 @@ impl PostgresMover {
         let going_on = self.with_work(job, |w| w.comparison.is_some());
         if !going_on {
             let sides = Sides::open(&self.clusters, &stage, self.options.scan_timeout).await?;
+            refuse_lost(&sides.owner, &stage.names.stream, "comparing", "").await?;
             let task = tokio::spawn(async move { compare_all(&sides).await });
             self.with_work(job, |w| w.comparison = Some(Running(task)));
             self.keep(job, &stage);

@@ -66,6 +66,7 @@ impl RedisMover {
             destination_alive: alive(&stage.destination, destination_answers),
             owner: owner.map(|n| self.partition_of(n)),
             note: notes.join("; "),
+            broken: None,
         })
     }
 

@@ -330,6 +330,7 @@ impl Mover for ServiceMover {
             destination_alive: destination.is_ok(),
             owner: None,
             note: format!("source {}, destination {}", word(&source), word(&destination)),
+            broken: None,
         })
     }
 

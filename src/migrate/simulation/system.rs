@@ -237,6 +237,7 @@ impl System {
             destination_alive: self.answers(&job.destination),
             owner: (load.class == VOTING).then(|| load.owner.clone()),
             note: String::new(),
+            broken: None,
         })
     }
 

@@ -1,13 +1,14 @@
 //! CATCHING_UP: the live stream is followed until the destination is close behind.
 //!
 //! Does: looks at the lag until it was within its bound three times in a row. Deadline: as for
-//! copying, then HOLD. Recovery: look again. Rollback: stop the stream, run the ledger, ABORTED.
+//! copying, then HOLD; a copy that can never catch up is undone at once, and tried anew. Recovery: look
+//! again. Rollback: stop the stream, run the ledger, ABORTED.
 
-use super::Rules;
+use super::{Rules, undo};
 use crate::fleet::Phase;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
-use crate::migrate::state::Todo;
+use crate::migrate::state::{Again, Todo};
 
 pub(in crate::migrate) const RULES: Rules = Rules {
     limit: |s| Some(s.plan.data_limit(s.plan.policy.catch_up_least)),
@@ -22,6 +23,9 @@ fn on(d: &mut Draft, event: &EventKind) {
     let (poll, bound, times) = (policy.poll, policy.lag_bound, policy.lag_times);
     d.s.due = d.at + poll;
     match status {
+        Ok(status) if status.broken.is_some() => {
+            undo(d, status.broken.clone().unwrap_or_default(), Again::Retry);
+        }
         Ok(status) => {
             let close = status.streaming && status.lag.is_some_and(|lag| lag <= bound);
             d.s.lag_ok = if close { d.s.lag_ok + 1 } else { 0 };

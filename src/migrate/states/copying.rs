@@ -5,12 +5,12 @@
 //! own watermark or starts anew. Rollback: stop the stream, run the ledger, ABORTED. A source that
 //! stays dead leads to SOURCE_LOST.
 
-use super::Rules;
+use super::{Rules, undo};
 use crate::drivers::Action;
 use crate::fleet::Phase;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
-use crate::migrate::state::{Act, Todo};
+use crate::migrate::state::{Act, Again, Todo};
 
 pub(in crate::migrate) const RULES: Rules = Rules {
     limit: |s| Some(s.plan.data_limit(s.plan.policy.copy_least)),
@@ -24,6 +24,9 @@ fn on(d: &mut Draft, event: &EventKind) {
     let EventKind::Status { status } = event else { return };
     d.s.due = d.at + d.s.plan.policy.poll;
     match status {
+        Ok(status) if status.broken.is_some() => {
+            undo(d, status.broken.clone().unwrap_or_default(), Again::Retry);
+        }
         Ok(status) if status.streaming && status.source_alive => {
             d.s.dead = 0;
             d.go(Phase::CatchingUp, "");
