@@ -186,6 +186,7 @@ fn fleet_whose_source_hangs() {
         let step = options.windows.step;
         let around = Surroundings {
             pupil: None,
+            shelf: None,
             clock,
             every: options.interval.to_std(),
             source: Arc::new(Hanging { answered: AtomicBool::new(false) }),

@@ -218,6 +218,7 @@ async fn begin(seed: u64, mode: Mode, speed: f64) -> Result<(Arc<dyn Link>, Play
         core,
         Surroundings {
             pupil: None,
+            shelf: None,
             clock: clock.clone(),
             every: Duration::from_secs_f64(options.interval.as_seconds() / speed),
             source: Arc::new(store.clone()),

@@ -19,6 +19,7 @@ use crate::engine::teach::{self, TeachOptions};
 use crate::engine::{Core, Live, Parts, Surroundings};
 use crate::fleet::{Clock, SteadyClock, SystemClock};
 use crate::migrate::runner::Driven;
+use crate::predict::keep::Shelf;
 use crate::protocol::client::RemoteLink;
 use crate::protocol::{Intake, Link};
 use crate::state::{Leadership, Single, Store};
@@ -132,7 +133,13 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
     let runner = moving::runner(&config, options.mode, ground).await?;
     let training = &config.predict.training;
     let lesson_every = config.predict.relearn_every;
+    let shelf = training.detectors.then(|| {
+        let shelf = Shelf::new(&place::detectors_dir(&config.engine.data_dir), options.windows.step);
+        teaching::recall(&shelf, &mut brain, now);
+        shelf
+    });
     let (pupil, desk) = teach::pair();
+    let desk = shelf.iter().cloned().fold(desk, teach::Desk::keeping);
     let taught = training.detectors.then(|| {
         let options = TeachOptions { windows: options.windows, span: config.predict.learning_period };
         (series.source.clone(), desk, options)
@@ -170,6 +177,7 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
             notifier,
             intake: series.intake.clone(),
             pupil: Some((pupil, lesson_every)),
+            shelf,
         },
     );
     let stop = CancellationToken::new();

@@ -67,6 +67,11 @@ pub fn registry(dir: &Path) -> Registry {
     Registry::new(&models_dir(dir), "all")
 }
 
+/// The folder of detectors that are kept over a restart, within a data directory.
+pub fn detectors_dir(dir: &Path) -> PathBuf {
+    dir.join("detectors")
+}
+
 /// The folder of trained models within a data directory.
 pub fn models_dir(dir: &Path) -> PathBuf {
     dir.join("models")

@@ -8,14 +8,29 @@ use anyhow::{Context, Result};
 use tokio_util::sync::CancellationToken;
 
 use super::train_background::lowest_priority;
+use crate::engine::brain::Brain;
 use crate::engine::teach::{Desk, TeachOptions, round};
-use crate::fleet::{Clock, SystemClock};
+use crate::fleet::{Clock, SystemClock, Timestamp};
+use crate::predict::keep::Shelf;
 use crate::telemetry::Source;
 
 /// The first look after a start: the engine comes first.
 const AFTER_START: Duration = Duration::from_secs(300);
 /// Between two looks for partitions that are due.
 const BETWEEN: Duration = Duration::from_secs(1800);
+
+/// Gives the brain the detectors that were kept, and says which were refused and why.
+pub(super) fn recall(shelf: &Shelf, brain: &mut Brain, now: Timestamp) {
+    let loaded = shelf.load(now);
+    for (place, unfit) in &loaded.refused {
+        tracing::warn!(place = %place.display(), reason = %unfit, "a kept detector is refused and fitted anew");
+    }
+    let streams = loaded.kept.iter().filter(|kept| kept.stream.is_some()).count();
+    if !loaded.kept.is_empty() {
+        tracing::info!(kept = loaded.kept.len(), streams, "detectors from before the start");
+    }
+    brain.remember(loaded.kept);
+}
 
 /// Starts it; it ends with `stop`, between two looks.
 ///

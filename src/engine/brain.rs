@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::fleet::{HostId, PartitionId, PredictionState, Share, Span, Timestamp, Topology};
 use crate::predict::failure::Opened;
+use crate::predict::keep::Kept;
 use crate::predict::models::ModelError;
 use crate::predict::models::runtime::Runtime;
 use crate::predict::{
@@ -37,6 +38,8 @@ pub struct Brain {
     trends: Trends,
     /// Partitions by the name of their host, where they bear names of their own.
     on_host: HashMap<PartitionId, Vec<PartitionId>>,
+    /// Detectors that were kept over a restart, until their partition's first samples are here.
+    kept: HashMap<PartitionId, Kept>,
 }
 
 impl Brain {
@@ -54,6 +57,7 @@ impl Brain {
             machines: Vec::new(),
             trends: Trends::default(),
             on_host: HashMap::new(),
+            kept: HashMap::new(),
         }
     }
 
@@ -106,7 +110,35 @@ impl Brain {
     /// From now on this detector watches the partition; says whether it can.
     pub fn teach(&mut self, partition: &PartitionId, taught: Taught) -> bool {
         let Some(ix) = self.windows.partition(partition) else { return false };
+        self.kept.remove(partition);
         self.assessor.teach(&self.windows, ix, taught)
+    }
+
+    /// Detectors that were kept over a restart: each watches its partition from its first samples on, where
+    /// it fits what is measured.
+    pub fn remember(&mut self, kept: Vec<Kept>) {
+        self.kept.extend(kept.into_iter().map(|kept| (kept.partition.clone(), kept)));
+    }
+
+    /// Where the streams of the detectors stand, to be kept; `None` where there is nothing to keep.
+    pub fn streams(&self) -> Option<Vec<u8>> {
+        let waiting = self.kept.iter().filter_map(|(p, kept)| Some((p, kept.stream.as_ref()?)));
+        self.assessor.streams(&self.windows, waiting)
+    }
+
+    /// Goes on with the detectors that were kept, of partitions whose samples are here.
+    fn resume(&mut self) {
+        let here =
+            |p: &PartitionId| self.windows.partition(p).filter(|ix| self.windows.last_seen(*ix).is_some());
+        let ready: Vec<(PartitionId, PartitionIx)> =
+            self.kept.keys().filter_map(|p| Some((p.clone(), here(p)?))).collect();
+        for (partition, ix) in ready {
+            let Some(kept) = self.kept.remove(&partition) else { continue };
+            if let Err(unfit) = self.assessor.resume(&self.windows, ix, kept) {
+                let partition = partition.as_str();
+                tracing::warn!(partition, reason = %unfit, "a kept detector is refused and fitted anew");
+            }
+        }
     }
 
     /// Takes what was pulled.
@@ -137,6 +169,7 @@ impl Brain {
         for partition in &topology.partitions {
             self.windows.intern(&partition.id);
         }
+        self.resume();
         let context = Context { topology, failures };
         self.assessor.assess(&self.windows, &context, now);
         let count = self.windows.partitions().len();

@@ -19,6 +19,7 @@ use super::write_back;
 use crate::alert::Notifier;
 use crate::drivers::{Artifact, Mover};
 use crate::fleet::{Clock, Span, Topology};
+use crate::predict::keep::Shelf;
 use crate::protocol::Snapshot;
 use crate::telemetry::{Sink, Source, SourceStatus};
 
@@ -32,6 +33,8 @@ const SHORTEST: Duration = Duration::from_millis(50);
 const SAFE_POINT: Duration = Duration::from_secs(4);
 /// Between two looks for what was left behind.
 const BETWEEN_LEAK_SCANS: Duration = Duration::from_secs(3600);
+/// Between two times at which it is kept where the detectors' streams stand.
+const KEEP_STREAMS: Duration = Duration::from_secs(600);
 /// Longest time that one discovery may take.
 const DISCOVERY_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -57,6 +60,8 @@ pub struct Surroundings {
     pub intake: Option<Arc<EmbeddedIntake>>,
     /// Who fits detectors from days of history, and how often each; none = nobody.
     pub pupil: Option<(Pupil, Span)>,
+    /// Where detectors are kept over a restart; none = nowhere.
+    pub shelf: Option<Shelf>,
 }
 
 /// A running engine.
@@ -119,6 +124,17 @@ async fn look_for_leaks(class: String, mover: Arc<dyn Mover>, left: mpsc::Sender
     }
 }
 
+/// Keeps where the streams of the detectors stand; the disk is waited for on a thread of its own.
+fn keep_streams(core: &mut Core, shelf: &Shelf) -> Option<JoinHandle<()>> {
+    let bytes = core.brain_mut().streams()?;
+    let shelf = shelf.clone();
+    Some(tokio::task::spawn_blocking(move || {
+        if let Err(error) = shelf.keep_streams(&bytes) {
+            tracing::warn!(%error, "the detectors' streams are not kept");
+        }
+    }))
+}
+
 async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: CancellationToken) {
     let clock = around.clock.clone();
     let (delivered, mut deliveries) = mpsc::channel::<Delivery>(2);
@@ -154,6 +170,9 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
     cycle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first cycle comes with the first data.
     cycle.reset();
+    let mut keep = tokio::time::interval(KEEP_STREAMS);
+    keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    keep.reset();
     let mut first = true;
     loop {
         let mut changed = true;
@@ -211,6 +230,10 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
                 let failing = sink_status.borrow_and_update().clone();
                 core.sink_status(failing);
             }
+            _ = keep.tick(), if around.shelf.is_some() => {
+                around.shelf.as_ref().and_then(|shelf| keep_streams(&mut core, shelf));
+                changed = false;
+            }
             _ = cycle.tick(), if !warming => {
                 let now = clock.now();
                 if let Some(intake) = &around.intake
@@ -239,6 +262,11 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
         }
     }
     tasks.abort_all();
+    let kept = around.shelf.as_ref().and_then(|shelf| keep_streams(&mut core, shelf));
     core.safe_point(&*clock, SAFE_POINT).await;
+    if let Some(kept) = kept {
+        // It has had the time of the safe point; what is not on the disk by then is read from the window.
+        let _ = tokio::time::timeout(Duration::from_secs(1), kept).await;
+    }
     tracing::info!("stopped at a safe point");
 }

@@ -11,6 +11,7 @@ use crate::fleet::{HostId, MetricName, PartitionId, Span, Timestamp};
 use crate::predict::Taught;
 use crate::predict::anomaly::{AnomalyModel, FitOptions};
 use crate::predict::combined::rows_per_day;
+use crate::predict::keep::Shelf;
 use crate::telemetry::{Ingest, MetricIx, PartitionIx, Source, SourceError, Windows, WindowsConfig};
 
 /// Partitions that are read at once: about 25 MB for 16 metrics and two weeks of slots of 30 s.
@@ -47,13 +48,21 @@ pub struct Pupil {
 pub struct Desk {
     asks: mpsc::Sender<oneshot::Sender<Vec<Due>>>,
     lessons: mpsc::Sender<(PartitionId, Taught)>,
+    shelf: Option<Shelf>,
+}
+
+impl Desk {
+    /// What is fitted is also kept there, for the next start.
+    pub fn keeping(self, shelf: Shelf) -> Desk {
+        Desk { shelf: Some(shelf), ..self }
+    }
 }
 
 /// Both ends. At most eight detectors wait.
 pub fn pair() -> (Pupil, Desk) {
     let (asks, asked) = mpsc::channel(1);
     let (give, lessons) = mpsc::channel(BATCH);
-    (Pupil { asked, lessons }, Desk { asks, lessons: give })
+    (Pupil { asked, lessons }, Desk { asks, lessons: give, shelf: None })
 }
 
 /// How history is read.
@@ -103,9 +112,15 @@ pub async fn round(
     for batch in due.chunks(if by_partition { BATCH } else { WHOLE_BATCH }) {
         let windows = read(source, batch, options, now).await?;
         for one in batch {
-            let Some(taught) = windows.partition(&one.partition).and_then(|ix| fitted(&windows, ix)) else {
+            let Some(taught) = windows.partition(&one.partition).and_then(|ix| fitted(&windows, ix, now))
+            else {
                 continue;
             };
+            if let Some(shelf) = &desk.shelf
+                && let Err(error) = shelf.keep(&one.partition, &taught)
+            {
+                tracing::warn!(partition = one.partition.as_str(), %error, "a detector is not kept");
+            }
             if desk.lessons.send((one.partition.clone(), taught)).await.is_err() {
                 return Ok(done);
             }
@@ -145,7 +160,7 @@ async fn read(
 }
 
 /// The detector of what was read, where that is days.
-fn fitted(windows: &Windows, partition: PartitionIx) -> Option<Taught> {
+fn fitted(windows: &Windows, partition: PartitionIx, now: Timestamp) -> Option<Taught> {
     let len = windows.config().len;
     let mut metrics: Vec<MetricName> = Vec::new();
     let mut columns: Vec<Vec<f32>> = Vec::new();
@@ -162,7 +177,8 @@ fn fitted(windows: &Windows, partition: PartitionIx) -> Option<Taught> {
     let columns: Vec<&[f32]> = columns.iter().map(|c| &c[first..]).collect();
     let options = FitOptions { rows_per_day: rows_per_day(windows.config().step), ..FitOptions::default() };
     let (model, _) = AnomalyModel::fit(&columns, &options).ok()?;
-    model.knows_days().then_some(Taught { model, metrics })
+    let (from, until) = (windows.tail() + Span(first as i64 * windows.config().step.0), windows.now());
+    model.knows_days().then_some(Taught { model, metrics, fitted: now, from, until })
 }
 
 /// Takes the samples of some partitions and leaves the others.

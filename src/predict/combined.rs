@@ -26,7 +26,7 @@ use crate::fleet::{Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
 /// Slots that are left for samples to arrive before a slot is scored.
-const LATE: i64 = 2;
+pub(super) const LATE: i64 = 2;
 /// A partition this far from its normal teaches nothing.
 const UNUSUAL: f32 = 5.0;
 /// Rows after which an application's moments are taken anew.
@@ -112,7 +112,7 @@ impl Assessor {
             return false;
         }
         self.intern_windows(windows);
-        let mut watch = Watch::new(taught.model, windows, Origin::History(windows.now()));
+        let mut watch = Watch::new(taught.model, windows, Origin::History(taught.fitted));
         watch.places = places;
         watch.read(windows, partition, windows.head() - Span(LATE * windows.config().step.0));
         self.rows[p].watch = Some(Box::new(watch));

@@ -53,7 +53,8 @@ impl Bench {
             let learnt = history(4 * 2880, &mut Random::new(p as u64));
             let options = FitOptions { rows_per_day, ..FitOptions::default() };
             bench.models.push(AnomalyModel::fit(&slices(&learnt), &options).unwrap().0);
-            let taught = Taught { model: bench.models[p].clone(), metrics: bench.windows.metrics().to_vec() };
+            let (model, metrics) = (bench.models[p].clone(), bench.windows.metrics().to_vec());
+            let taught = Taught { model, metrics, fitted: now, from: now - Span::days(4), until: now };
             assert!(bench.assessor.teach(&bench.windows, PartitionIx(p as u32), taught));
         }
         bench

@@ -2,6 +2,7 @@
 
 use super::anomaly::{AnomalyModel, Scratch, Stream, Wanted};
 use super::assessment::Anomaly;
+use super::keep::KeptStream;
 use crate::fleet::{MetricName, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
@@ -17,6 +18,12 @@ pub struct Taught {
     pub model: AnomalyModel,
     /// Its metrics, in its order.
     pub metrics: Vec<MetricName>,
+    /// When it was fitted.
+    pub fitted: Timestamp,
+    /// The history that it was fitted from begins here …
+    pub from: Timestamp,
+    /// … and ends here.
+    pub until: Timestamp,
 }
 
 /// Whence a model is.
@@ -71,15 +78,54 @@ impl Watch {
 
     /// Reads every slot after the last one that was read, until `until`.
     pub(super) fn read(&mut self, windows: &Windows, p: PartitionIx, until: Timestamp) {
-        let (step, len) = (windows.config().step.0, windows.config().len as i64);
-        let behind = (windows.head() - self.scored).0 / step;
+        let step = windows.config().step.0;
         let ahead = (until - self.scored).0 / step;
-        if ahead <= 0 {
-            return;
-        }
         if ahead > GAP {
             self.stream.after_gap();
         }
+        self.read_slots(windows, p, ahead);
+    }
+
+    /// Goes on with a stream that was kept: over the slots since, as if it had read them one by one. Where
+    /// the window no longer holds them all, or they have a gap, it begins anew behind that.
+    pub(super) fn go_on(&mut self, kept: KeptStream, windows: &Windows, p: PartitionIx, until: Timestamp) {
+        let KeptStream { stream, scored, standing, said, .. } = kept;
+        (self.stream, self.scored, self.standing, self.said) = (stream, scored, standing, said);
+        let ahead = (until - scored).0 / windows.config().step.0;
+        let held = scored + windows.config().step >= windows.tail();
+        if held && self.longest_gap(windows, p, ahead) <= GAP {
+            self.read_slots(windows, p, ahead);
+        } else {
+            self.read(windows, p, until);
+        }
+    }
+
+    /// The most slots in a row without a value of any of its metrics, of those that are not read yet.
+    fn longest_gap(&self, windows: &Windows, p: PartitionIx, ahead: i64) -> i64 {
+        let (len, step) = (windows.config().len, windows.config().step.0);
+        let behind = (windows.head() - self.scored).0 / step;
+        let mut filled = vec![false; len];
+        for m in 0..self.model.metrics() {
+            let (older, newer) = windows.row(p, self.place(m));
+            let values = older.iter().chain(newer);
+            filled.iter_mut().zip(values).for_each(|(there, value)| *there |= value.is_finite());
+        }
+        let (mut longest, mut run) = (0, 0);
+        for k in (1..=ahead).filter(|k| behind - k < len as i64) {
+            let at = len - 1 - (behind - k) as usize;
+            run = if filled[at] { 0 } else { run + 1 };
+            longest = longest.max(run);
+        }
+        longest
+    }
+
+    /// Reads so many slots after the last one that was read, those that the window holds.
+    fn read_slots(&mut self, windows: &Windows, p: PartitionIx, ahead: i64) {
+        if ahead <= 0 {
+            return;
+        }
+        let (step, len) = (windows.config().step.0, windows.config().len as i64);
+        let behind = (windows.head() - self.scored).0 / step;
         let rows: Vec<(&[f32], &[f32])> =
             (0..self.model.metrics()).map(|m| windows.row(p, self.place(m))).collect();
         let mut row = vec![f32::NAN; rows.len()];

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::alarm::STRETCHES;
+use super::bytes::{Reader, Writer};
 
 /// Where the means of training's stretches lay, by metric, and how far the rows of one lay apart.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -62,6 +63,16 @@ impl Ranges {
 
     pub(super) fn bytes(&self) -> usize {
         std::mem::size_of::<Self>() + 16 * self.low.len()
+    }
+
+    pub(super) fn put(&self, to: &mut Writer) {
+        [&self.low, &self.high, &self.middle, &self.spread].into_iter().for_each(|part| to.f32s(part));
+    }
+
+    /// Of a metric that training never saw, the range is infinite the wrong way round.
+    pub(super) fn take(from: &mut Reader<'_>, metrics: usize, stretch: u16) -> Option<Ranges> {
+        let (low, high) = (from.any_f32s(metrics)?, from.any_f32s(metrics)?);
+        Some(Ranges { low, high, middle: from.f32s(metrics)?, spread: from.f32s(metrics)?, stretch })
     }
 }
 
@@ -141,6 +152,37 @@ impl Acceptance {
         std::mem::size_of::<Self>()
             + std::mem::size_of::<Course>() * self.metrics.len()
             + std::mem::size_of::<Away>() * away
+    }
+
+    pub(super) fn put(&self, to: &mut Writer) {
+        to.u16(self.rows);
+        for course in &self.metrics {
+            let Sums(count, sum, squares) = course.sums;
+            [count, sum, squares].into_iter().for_each(|v| to.f64(v));
+            to.u8(u8::from(course.away.is_some()));
+            if let Some(away) = course.away.as_deref() {
+                to.u32(away.stretches);
+                to.f32s(&away.moved);
+                to.f32s(&away.deviations);
+                to.f32s(&[away.accepted, away.wider]);
+            }
+        }
+    }
+
+    pub(super) fn take(from: &mut Reader<'_>, ranges: &Ranges) -> Option<Acceptance> {
+        let rows = from.u16().filter(|rows| *rows < ranges.stretch)?;
+        let mut out = Acceptance { rows, ..ranges.acceptance() };
+        for course in &mut out.metrics {
+            course.sums = Sums(from.f64()?, from.f64()?, from.f64()?);
+            if from.flag()? {
+                let stretches = from.u32().filter(|n| *n < u32::MAX / 2)?;
+                let (moved, deviations) = (from.f32s(STRETCHES)?, from.f32s(STRETCHES)?);
+                let (accepted, wider) = (from.f32()?, from.f32()?);
+                let (moved, deviations) = (moved.try_into().ok()?, deviations.try_into().ok()?);
+                course.away = Some(Box::new(Away { stretches, moved, deviations, accepted, wider }));
+            }
+        }
+        Some(out)
     }
 }
 

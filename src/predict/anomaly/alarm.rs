@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bytes::{Reader, Writer};
 use super::hysteresis::Hysteresis;
 use super::scaler::quantile;
 
@@ -72,6 +73,25 @@ impl AlarmRule {
     /// How much of the score is taken for the new normal.
     pub fn accepted(&self) -> f32 {
         self.accepted
+    }
+
+    /// What it carries; level and stretch are the model's.
+    pub(super) fn put(&self, to: &mut Writer) {
+        self.hysteresis.put(to);
+        to.f32s(&self.standing);
+        to.u8(self.place);
+        to.u16(self.rows);
+        to.f32s(&[self.sum, self.accepted]);
+    }
+
+    pub(super) fn take(from: &mut Reader<'_>, level: f32, stretch: u16) -> Option<AlarmRule> {
+        let mut out = AlarmRule::new(level, stretch);
+        out.hysteresis.take(from)?;
+        out.standing = from.f32s(STRETCHES)?.try_into().ok()?;
+        out.place = from.u8().filter(|place| usize::from(*place) < STRETCHES)?;
+        out.rows = from.u16().filter(|rows| *rows < out.stretch)?;
+        (out.sum, out.accepted) = (from.f32()?, from.f32()?);
+        Some(out)
     }
 }
 

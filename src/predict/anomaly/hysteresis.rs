@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bytes::{Reader, Writer};
+
 /// The rule and its state for one partition; 32 bytes.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Hysteresis {
@@ -38,6 +40,20 @@ impl Hysteresis {
     /// Whether the alarm stands.
     pub fn alarmed(&self) -> bool {
         self.alarmed
+    }
+
+    /// What it carries from row to row, without the rule.
+    pub(super) fn put(&self, to: &mut Writer) {
+        to.u64(self.over);
+        to.u64(self.above_off);
+        to.u8(u8::from(self.alarmed));
+    }
+
+    pub(super) fn take(&mut self, from: &mut Reader<'_>) -> Option<()> {
+        let mask = u64::MAX >> (64 - self.n);
+        (self.over, self.above_off) = (from.u64()? & mask, from.u64()? & mask);
+        self.alarmed = from.flag()?;
+        Some(())
     }
 }
 

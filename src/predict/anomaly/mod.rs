@@ -21,6 +21,7 @@
 pub mod accept;
 pub mod alarm;
 mod block;
+pub(in crate::predict) mod bytes;
 pub mod error;
 pub mod hysteresis;
 pub mod model;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     accept::Ranges,
     alarm::{level_of, level_of_days, stretch},
+    bytes::{Reader, Writer},
     error::AnomalyError,
     moments::Moments,
     scaler::{Scaler, Scaling},
@@ -192,6 +193,33 @@ impl AnomalyModel {
             + self.ranges.bytes()
             + self.views.iter().map(View::bytes).sum::<usize>()
             + self.sequence.as_ref().map_or(0, |s| s.bytes())
+    }
+
+    /// The numbers of a model without an LSTM voter; `None` of one with.
+    pub(in crate::predict) fn put(&self, to: &mut Writer) -> Option<()> {
+        if self.sequence.is_some() {
+            return None;
+        }
+        to.u32(u32::try_from(self.rows).ok()?);
+        to.u16(self.stretch);
+        to.f32s(&[self.alarm, self.event]);
+        to.u8(u8::from(self.by_days));
+        self.views.iter().for_each(|view| view.put(to));
+        self.ranges.put(to);
+        Some(())
+    }
+
+    /// A model of so many metrics, as it was put; `None` where the bytes are not one, or one that could
+    /// never alarm.
+    pub(in crate::predict) fn take(from: &mut Reader<'_>, metrics: usize) -> Option<AnomalyModel> {
+        let rows = from.u32()? as usize;
+        let stretch = from.u16().filter(|rows| *rows > 0)?;
+        let alarm = from.any_f32().filter(|level| !level.is_nan())?;
+        let event = from.f32().filter(|level| *level > 0.0)?;
+        let by_days = from.flag()?;
+        let views = Scaling::BOTH.iter().map(|_| View::take(from, metrics)).collect::<Option<_>>()?;
+        let ranges = Ranges::take(from, metrics, stretch)?;
+        Some(AnomalyModel { metrics, rows, views, sequence: None, ranges, alarm, event, by_days, stretch })
     }
 
     /// A fresh stream.

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bytes::{Reader, Writer};
 use super::view::dot;
 
 /// The greatest number in half precision.
@@ -50,6 +51,18 @@ impl Packed {
     /// Bytes that lie elsewhere.
     pub(super) fn bytes(&self) -> usize {
         4 * self.triangle.len() + 2 * self.rest.len()
+    }
+
+    pub(super) fn put(&self, to: &mut Writer) {
+        to.f32s(&self.triangle);
+        self.rest.iter().for_each(|half| to.u16(*half));
+    }
+
+    /// One of `lines` lines, `width` columns in all.
+    pub(super) fn take(from: &mut Reader<'_>, lines: usize, width: usize) -> Option<Packed> {
+        let triangle = from.f32s(lines * (lines + 1) / 2)?;
+        let rest = from.u16s(lines * width.checked_sub(lines)?)?;
+        Some(Packed { lines, triangle, rest })
     }
 
     /// Column `k` of the triangle, from its diagonal on.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bytes::{Reader, Writer};
+
 /// Rows that quantiles are taken from, evenly spaced; extremes are taken from all.
 pub(super) const SAMPLE: usize = 4096;
 /// z-scores beyond this are cut: one wild metric must not drown the rest.
@@ -56,6 +58,16 @@ impl Scaler {
     /// Scale of a metric in its own unit.
     pub fn scale(&self, metric: usize) -> f32 {
         1.0 / self.inverse[metric]
+    }
+
+    pub(super) fn put(&self, to: &mut Writer) {
+        to.f32s(&self.location);
+        to.f32s(&self.inverse);
+    }
+
+    pub(super) fn take(from: &mut Reader<'_>, metrics: usize) -> Option<Scaler> {
+        let (location, inverse) = (from.f32s(metrics)?, from.f32s(metrics)?);
+        inverse.iter().all(|i| *i > 0.0).then_some(Scaler { location, inverse })
     }
 }
 

@@ -2,9 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bytes::{Reader, Writer};
 use super::model::{SLOW, TRAILING};
 use super::sequence::SequenceState;
 use super::view::Memory;
+
+/// No stream reads so many rows.
+const MOST_SEEN: u64 = 1 << 48;
 
 /// What a partition's stream carries from row to row: about 600 bytes for 16 metrics, and 640 more where
 /// contributions were worked out of late.
@@ -100,6 +104,24 @@ impl AnomalyState {
     fn newest(&self, count: usize) -> impl Iterator<Item = usize> {
         let count = self.seen.min(count as u64);
         (self.seen - count..self.seen).map(|t| (t % SLOW as u64) as usize)
+    }
+
+    /// Without an LSTM voter's.
+    pub(super) fn put(&self, to: &mut Writer) {
+        self.memories.iter().for_each(|memory| memory.put(to));
+        to.u64(self.seen);
+        to.f32s(&self.ring);
+        to.u8(u8::from(!self.shares.is_empty()));
+        to.f32s(&self.shares);
+        to.u8(self.bare);
+    }
+
+    pub(super) fn take(from: &mut Reader<'_>, views: usize, metrics: usize) -> Option<AnomalyState> {
+        let memories = (0..views).map(|_| Memory::take(from, metrics)).collect::<Option<_>>()?;
+        let seen = from.u64().filter(|seen| *seen < MOST_SEEN)?;
+        let ring = from.f32s(SLOW)?;
+        let shares = if from.flag()? { from.f32s(metrics * TRAILING)? } else { Vec::new() };
+        Some(AnomalyState { memories, seen, ring, shares, bare: from.u8()?, sequence: None })
     }
 
     pub(super) fn mean_of(&self, count: usize) -> f32 {

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::accept::Acceptance;
 use super::alarm::AlarmRule;
+use super::bytes::{Reader, Writer};
 use super::error::AnomalyError;
 use super::model::{AnomalyModel, same_rows};
+use super::scaler::Scaling;
 use super::state::{AnomalyState, RowScore};
 use super::view::Scratch;
 
@@ -87,7 +89,33 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// All that it carries; the rule and the shapes are the model's.
+    pub(in crate::predict) fn put(&self, to: &mut Writer) {
+        self.plain.put(to);
+        to.u8(u8::from(self.settled.is_some()));
+        self.settled.iter().for_each(|settled| settled.put(to));
+        self.acceptance.put(to);
+        to.u16(self.unchanged);
+        self.rule.put(to);
+    }
+}
+
 impl AnomalyModel {
+    /// A stream of this model as it was put; `None` where the bytes are not that.
+    pub(in crate::predict) fn take_stream(&self, from: &mut Reader<'_>) -> Option<Stream> {
+        let (views, metrics) = (Scaling::BOTH.len(), self.metrics());
+        let plain = AnomalyState::take(from, views, metrics)?;
+        let settled = match from.flag()? {
+            true => Some(Box::new(AnomalyState::take(from, views, metrics)?)),
+            false => None,
+        };
+        let acceptance = Acceptance::take(from, self.ranges())?;
+        let unchanged = from.u16()?;
+        let rule = AlarmRule::take(from, self.event_level(), self.stretch())?;
+        Some(Stream { plain, settled, acceptance, unchanged, rule })
+    }
+
     /// A fresh stream.
     pub fn stream(&self) -> Stream {
         Stream {

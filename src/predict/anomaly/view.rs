@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     block::{BLOCK, Block, multiply, square_columns},
+    bytes::{Reader, Writer},
     moments::{EWMA, Moments},
     packed::Packed,
     scaler::{Scaler, Scaling, quantile, sorted_sample},
@@ -80,6 +81,15 @@ impl Memory {
     pub(super) fn bytes(&self) -> usize {
         std::mem::size_of::<Self>() + 4 * (self.last.len() + self.mean.len())
     }
+
+    pub(super) fn put(&self, to: &mut Writer) {
+        to.f32s(&self.last);
+        to.f32s(&self.mean);
+    }
+
+    pub(super) fn take(from: &mut Reader<'_>, metrics: usize) -> Option<Memory> {
+        Some(Memory { last: from.f32s(metrics)?, mean: from.f32s(metrics)? })
+    }
 }
 
 impl View {
@@ -107,6 +117,26 @@ impl View {
             *norm = Norm::of(&values[1.min(values.len() - 1)..]);
         }
         (view, moments)
+    }
+
+    pub(super) fn put(&self, to: &mut Writer) {
+        self.scaler.put(to);
+        self.level.put(to);
+        to.f32s(&self.offset);
+        self.step.put(to);
+        self.norms.iter().for_each(|norm| to.f32s(&[norm.median, norm.spread]));
+    }
+
+    pub(super) fn take(from: &mut Reader<'_>, metrics: usize) -> Option<View> {
+        let scaler = Scaler::take(from, metrics)?;
+        let level = Packed::take(from, metrics, metrics)?;
+        let offset = from.f32s(metrics)?;
+        let step = Packed::take(from, metrics, 3 * metrics + 1)?;
+        let mut norms = [Norm { median: 0.0, spread: 1.0 }; VOTERS];
+        for norm in &mut norms {
+            *norm = Norm { median: from.f32()?, spread: from.f32().filter(|s| *s > 0.0)? };
+        }
+        Some(View { scaler, level, offset, step, norms })
     }
 
     pub(super) fn bytes(&self) -> usize {
