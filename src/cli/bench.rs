@@ -8,8 +8,9 @@ use serde::Serialize;
 use crate::fleet::rng::Random;
 use crate::fleet::topology::{Host, Partition};
 use crate::fleet::{Bytes, HostId, PartitionId, ServingState, Span, Timestamp, Topology, Workload};
-use crate::predict::failure::open;
+use crate::predict::failure::{FailureModel, open};
 use crate::predict::models::{ModelError, runtime};
+use crate::predict::shadow::{Ledger, Look, ShadowOptions};
 use crate::predict::{AssessOptions, Assessor, Context};
 use crate::telemetry::{CANONICAL, Ingest, MetricIx, PartitionIx, Windows, WindowsConfig};
 
@@ -28,6 +29,9 @@ pub struct Bench {
     /// Threads; 1 = one core.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
+    /// A challenger runs in shadow: its looks are part of the cycles in which they are due.
+    #[arg(long)]
+    pub shadow: bool,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -48,6 +52,9 @@ pub struct BenchReport {
     pub cycles: usize,
     /// A cycle, in milliseconds: windows in memory to assessments, forecasts on their schedule.
     pub cycle_ms: Quantiles,
+    /// What looking at what a model in shadow says takes of a cycle, where one runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look_ms: Option<Quantiles>,
     /// Series that were forecast, all measured cycles together.
     pub forecasts: usize,
     /// New samples judged a second: partitions × metrics by the median cycle.
@@ -65,6 +72,18 @@ pub struct Quantiles {
     pub p99: f64,
 }
 
+impl Quantiles {
+    /// Of one number or more.
+    fn of(times: &mut [f64]) -> Self {
+        times.sort_by(f64::total_cmp);
+        let at = |q: f64| {
+            let place = (times.len().saturating_sub(1) as f64 * q).ceil() as usize;
+            times.get(place).copied().unwrap_or(0.0)
+        };
+        Self { p50: at(0.5), p99: at(0.99) }
+    }
+}
+
 /// A fleet for measuring: windows full of noise around a level, one partition in a hundred sick, and
 /// an assessor that knows it.
 pub struct Subject {
@@ -74,6 +93,14 @@ pub struct Subject {
     now: Timestamp,
     metrics: usize,
     random: Random,
+    challenger: Option<Challenger>,
+}
+
+/// A model in shadow, and the account of it and of the one that speaks.
+struct Challenger {
+    model: FailureModel,
+    ledger: Ledger,
+    look_ms: Vec<f64>,
 }
 
 impl Subject {
@@ -117,8 +144,9 @@ impl Subject {
         // Every detector, on the runtime that a console would use.
         let (runtime, _) = runtime::choose(None);
         assessor.use_models(&*runtime, open(None)?)?;
+        let random = Random::new(1);
         let mut subject =
-            Subject { windows, topology, assessor, now: start, metrics, random: Random::new(1) };
+            Subject { windows, topology, assessor, now: start, metrics, random, challenger: None };
         for _ in 0..config.len {
             subject.measure();
         }
@@ -128,6 +156,35 @@ impl Subject {
         subject.cycle();
         subject.assessor.allow_fits(AssessOptions::default().combined.fits);
         Ok(subject)
+    }
+
+    /// From now on a second model of failure runs in shadow.
+    ///
+    /// # Errors
+    /// As [`Subject::new`].
+    pub fn challenge(&mut self) -> Result<(), ModelError> {
+        let ledger = Ledger::new(&self.assessor.options().windows, self.now);
+        self.challenger = Some(Challenger { model: open(None)?.model, ledger, look_ms: Vec::new() });
+        Ok(())
+    }
+
+    /// What the engine does of a model in shadow in a cycle, where a look is due: both models' chances,
+    /// the look as it is stored, and the account.
+    fn look(&mut self) {
+        let options = ShadowOptions::default();
+        let Some(beside) = self.challenger.as_mut().filter(|c| c.ledger.is_due(&options, self.now)) else {
+            return;
+        };
+        let start = Instant::now();
+        let names = self.windows.partitions();
+        let which = beside.ledger.turn(&options, names, self.now);
+        if let Some(said) = self.assessor.beside(&beside.model, &self.windows, &which) {
+            let look = Look::new(self.now, &said, names);
+            std::hint::black_box(serde_json::to_vec(&look).expect("plain data serialises"));
+            beside.ledger.note(look, &options);
+        }
+        beside.ledger.settle(&|_, _, _| Some(false), &options, self.now);
+        beside.look_ms.push(start.elapsed().as_secs_f64() * 1000.0);
     }
 
     /// One step of time and a sample of every metric.
@@ -149,7 +206,9 @@ impl Subject {
     /// One cycle; returns how many partitions were assessed.
     pub fn cycle(&mut self) -> usize {
         let context = Context { topology: &self.topology, failures: &[] };
-        self.assessor.assess(&self.windows, &context, self.now).len()
+        let assessed = self.assessor.assess(&self.windows, &context, self.now).len();
+        self.look();
+        assessed
     }
 }
 
@@ -192,6 +251,9 @@ pub fn measure(options: &Bench) -> Result<BenchReport, ModelError> {
 fn measure_here(options: &Bench) -> Result<BenchReport, ModelError> {
     let mut subject = Subject::new(options.partitions, options.metrics)?;
     let config = subject.windows.config();
+    if options.shadow {
+        subject.challenge()?;
+    }
     for _ in 0..3 {
         subject.measure();
         subject.cycle();
@@ -205,8 +267,7 @@ fn measure_here(options: &Bench) -> Result<BenchReport, ModelError> {
         times.push(start.elapsed().as_secs_f64() * 1000.0);
         forecasts += subject.assessor.forecasts_made();
     }
-    times.sort_by(f64::total_cmp);
-    let at = |q: f64| times[((times.len() - 1) as f64 * q).ceil() as usize];
+    let cycle_ms = Quantiles::of(&mut times);
     let points = (subject.windows.partitions().len() * subject.metrics) as f64;
     Ok(BenchReport {
         partitions: subject.windows.partitions().len(),
@@ -214,9 +275,10 @@ fn measure_here(options: &Bench) -> Result<BenchReport, ModelError> {
         threads: options.threads.max(1),
         window: (config.len, config.step.as_seconds()),
         cycles: times.len(),
-        cycle_ms: Quantiles { p50: at(0.5), p99: at(0.99) },
+        cycle_ms,
+        look_ms: subject.challenger.map(|mut c| Quantiles::of(&mut c.look_ms)),
         forecasts,
-        points_per_s: points / (at(0.5) / 1000.0).max(1e-9),
+        points_per_s: points / (cycle_ms.p50 / 1000.0).max(1e-9),
         rss_mb: resident_mb(),
     })
 }
@@ -231,8 +293,11 @@ pub fn run(options: &Bench) -> Result<String, ModelError> {
         return Ok(serde_json::to_string(&report).expect("plain data serialises"));
     }
     let rss = report.rss_mb.map_or_else(|| "unknown".to_string(), |mb| format!("{mb:.0} MB"));
+    let looks = report.look_ms.map_or_else(String::new, |look| {
+        format!("; a look at the model in shadow takes {:.0} ms of it (p99 {:.0} ms)", look.p50, look.p99)
+    });
     Ok(format!(
-        "{} partitions × {} metrics, {} thread(s): a cycle takes {:.0} ms (p99 {:.0} ms), {:.1} million points a second, {rss}",
+        "{} partitions × {} metrics, {} thread(s): a cycle takes {:.0} ms (p99 {:.0} ms), {:.1} million points a second, {rss}{looks}",
         report.partitions,
         report.metrics,
         report.threads,
@@ -256,11 +321,12 @@ mod tests {
 
     #[test]
     fn the_report_is_one_json_object_with_what_was_promised() {
-        let options = Bench { partitions: 50, metrics: 16, cycles: 3, threads: 1, json: true };
+        let options = Bench { partitions: 50, metrics: 16, cycles: 3, threads: 1, shadow: true, json: true };
         let report: serde_json::Value = serde_json::from_str(&run(&options).unwrap()).unwrap();
         for key in ["partitions", "metrics", "points_per_s", "rss_mb"] {
             assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
         }
+        assert!(report["look_ms"]["p50"].as_f64().unwrap() > 0.0, "{report}");
         assert!(report["cycle_ms"]["p50"].as_f64().unwrap() <= report["cycle_ms"]["p99"].as_f64().unwrap());
     }
 
@@ -268,7 +334,8 @@ mod tests {
     #[test]
     #[ignore = "measures: run it with --release on a quiet machine"]
     fn ten_thousand_partitions_take_less_than_a_second_on_one_core() {
-        let options = Bench { partitions: 10_000, metrics: 16, cycles: 12, threads: 1, json: true };
+        let options =
+            Bench { partitions: 10_000, metrics: 16, cycles: 12, threads: 1, shadow: false, json: true };
         let report = measure(&options).unwrap();
         println!("{}", serde_json::to_string(&report).unwrap());
         assert!(report.cycle_ms.p99 < 1_000.0 && report.rss_mb.unwrap() < 500.0, "{report:?}");
