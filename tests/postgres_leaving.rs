@@ -1,5 +1,6 @@
 //! What a migration of a real PostgreSQL does not get, and what it leaves: a stream whose slot the server
-//! has given up is noticed and named before the cut and after it.
+//! has given up is noticed and named before the cut and after it, and a source that is to be decommissioned
+//! loses its copy, by name, and only where it certainly is a copy.
 
 #[path = "support/postgres.rs"]
 mod postgres;
@@ -7,11 +8,16 @@ mod postgres;
 mod postgres_steps;
 mod support;
 
-use foreshift::drivers::postgres::PostgresMover;
-use foreshift::drivers::{Action, DriverError, Job, Mover, Retry};
-use foreshift::fleet::Generation;
+use std::time::Duration;
+
+use foreshift::drivers::postgres::{AfterMove, PostgresMover};
+use foreshift::drivers::{Action, DriverError, Job, Mover, Permit, Probe, Retry};
+use foreshift::fleet::{Epoch, Generation, MigrationId};
 use postgres::{Cluster, Clusters, schema};
-use postgres_steps::{LONG, before_the_cut, cleanup, complete, job, mover, ours, permit, soon, the_cut};
+use postgres_steps::{
+    LONG, artifacts, before_the_cut, cleanup, complete, guards, job, mover, options, ours, permit, soon,
+    the_cut,
+};
 use support::wait_until_async;
 
 /// Stops the subscriber, and writes more at the publisher than it keeps for it; returns the slot.
@@ -103,4 +109,114 @@ async fn after_the_cut_a_lost_slot_means_that_there_is_no_way_back_and_that_is_s
     for n in 0..2 {
         assert_eq!(ours(&clusters, n).await, Vec::<Vec<String>>::new());
     }
+}
+
+fn leaving_nothing(clusters: &Clusters) -> PostgresMover {
+    let mut options = options(clusters);
+    options.after_move = AfterMove::DropCopy;
+    PostgresMover::new(options)
+}
+
+/// Relations of the schema on a cluster.
+async fn relations(cluster: &Cluster) -> String {
+    let sql = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE n.nspname = 'orders'";
+    cluster.text(sql).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decommissioned_source_loses_its_copy_and_keeps_its_mark_however_often_it_is_asked() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(300)).await;
+    let more = "CREATE VIEW orders.busy AS SELECT * FROM orders.items WHERE mood = 'busy'; \
+        CREATE FUNCTION orders.twice(int) RETURNS int LANGUAGE sql AS 'SELECT 2 * $1'";
+    clusters.all[0].ask(more).await;
+    let (first, second) = (leaving_nothing(&clusters), leaving_nothing(&clusters));
+    let job = job(&clusters, 0, 1);
+    let said = first.describe(&job).join("\n");
+    assert!(said.contains("DROP of all that is in orders"), "{said}");
+    before_the_cut(&first, &job).await;
+    the_cut(&first, &job).await;
+    complete(&first, &job, Action::EnableReverse).await;
+    assert_eq!(second.probe(&job, &Action::Retire).await, Probe::NotStarted);
+    println!("{}", complete(&first, &job, Action::Retire).await.summary);
+    assert!(matches!(second.probe(&job, &Action::Retire).await, Probe::Applied { .. }));
+    for mover in [&second, &first] {
+        complete(mover, &job, Action::Retire).await;
+        cleanup(mover, &job, false).await;
+    }
+    assert_eq!(first.leaks().await.unwrap(), []);
+    for n in 0..2 {
+        assert_eq!(ours(&clusters, n).await, Vec::<Vec<String>>::new());
+    }
+    assert_eq!(clusters.all[0].text("SELECT count(*) FROM pg_namespace WHERE nspname = 'orders'").await, "0");
+    assert_eq!(clusters.all[1].text("SELECT orders.twice(count(*)::int) FROM orders.items").await, "600");
+    assert_eq!(guards(&clusters, 1).await, "0");
+    // Who was deposed is still refused there, and where the owner is, is still known.
+    let mark = "SELECT mode || ' ' || epoch || ' ' || owner_is FROM foreshift.owner";
+    let expected = format!("standby 5 {}", clusters.all[1].address);
+    assert_eq!(clusters.all[0].text(mark).await, expected);
+    let found = first.discover().await.unwrap();
+    assert_eq!(found.workload(&job.workload).unwrap().partition, job.destination);
+
+    // It can come back, and the other place is then left the same way.
+    let home = Job { migration: MigrationId(8), ..job.mirrored(Generation(2)) };
+    let deposed = Permit::mint_for_runner(Epoch(4), "test");
+    let error = first.perform(&home, &Action::Prepare, &deposed).await.unwrap_err();
+    assert!(error.detail.contains("deposed"), "{error}");
+    before_the_cut(&first, &home).await;
+    the_cut(&first, &home).await;
+    complete(&first, &home, Action::EnableReverse).await;
+    complete(&first, &home, Action::Retire).await;
+    cleanup(&first, &home, false).await;
+    assert_eq!(relations(&clusters.all[1]).await, "0");
+    assert_eq!(clusters.all[0].text("SELECT count(*) FROM orders.busy").await, "150");
+    assert_eq!(first.leaks().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_the_owner_or_is_needed_elsewhere_is_never_dropped() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(100)).await;
+    let mover = leaving_nothing(&clusters);
+    let job = job(&clusters, 0, 1);
+    before_the_cut(&mover, &job).await;
+    // Before the switch the destination owns nothing.
+    assert!(refused(&mover, &job, Action::Retire).await.detail.contains("does not own"));
+    the_cut(&mover, &job).await;
+    complete(&mover, &job, Action::EnableReverse).await;
+    let all = relations(&clusters.all[0]).await;
+
+    // The source became the owner again, at a later generation, and the destination does not know yet.
+    let owner = "UPDATE foreshift.owner SET mode = 'writable', generation = 2";
+    let copy = "UPDATE foreshift.owner SET mode = 'standby', generation = 0";
+    clusters.all[0].ask(owner).await;
+    let error = refused(&mover, &job, Action::Retire).await;
+    println!("{error}");
+    assert!(error.detail.contains("writable") && error.detail.contains("nothing was dropped"), "{error}");
+    // A newer leader was here.
+    clusters.all[0].ask(&format!("{copy}, epoch = 6")).await;
+    assert!(refused(&mover, &job, Action::Retire).await.detail.contains("deposed"));
+    // Something of another schema stands on it.
+    clusters.all[0].ask(&format!("{copy}, epoch = 5")).await;
+    clusters.all[0].ask("CREATE SCHEMA reports; CREATE VIEW reports.all AS SELECT a FROM orders.items").await;
+    let error = refused(&mover, &job, Action::Retire).await;
+    println!("{error}");
+    assert!(error.detail.contains("relation reports.\"all\""), "{error}");
+    assert_eq!(mover.probe(&job, &Action::Retire).await, Probe::NotStarted);
+    assert_eq!(relations(&clusters.all[0]).await, all);
+    assert_eq!(clusters.all[0].text("SELECT count(*) FROM reports.all").await, "100");
+    // Who writes to a table there now is waited for, and not for ever.
+    clusters.all[0].ask("DROP VIEW reports.all").await;
+    let reader = clusters.all[0].connect().await.unwrap();
+    reader.batch_execute("BEGIN; SELECT 1 FROM orders.items LIMIT 1").await.unwrap();
+    let error = mover.perform(&job, &Action::Retire, &permit()).await.unwrap_err();
+    assert_eq!(error.retry, Retry::Retryable, "{error}");
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    reader.batch_execute("ROLLBACK").await.unwrap();
+    complete(&mover, &job, Action::Retire).await;
+    cleanup(&mover, &job, false).await;
+    assert_eq!(relations(&clusters.all[0]).await, "0");
+    assert!(artifacts(&mover, &job).len() > 4);
+    assert_eq!(mover.leaks().await.unwrap(), []);
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::config::{self, AfterMove, Config, Driver, DriverClass, ServiceProfile};
 use crate::drivers::files::{FilesMover, FilesOptions, Root};
 use crate::drivers::haproxy::{HaproxyOptions, HaproxyRouter};
-use crate::drivers::postgres::{PostgresMover, PostgresOptions};
+use crate::drivers::postgres::{self, PostgresMover, PostgresOptions};
 use crate::drivers::redis::{self, RedisMover, RedisOptions};
 use crate::drivers::service::{Control, Instances, Service, ServiceMover, ServiceOptions};
 use crate::drivers::{Mover, Router};
@@ -92,6 +92,10 @@ fn postgres(config: &Config, name: &str, driver: &Driver) -> Result<PostgresOpti
         passfile: (!driver.passfile.is_empty()).then(|| driver.passfile.clone()),
         hosts: hosts(config),
         command_timeout: driver.timeout,
+        after_move: match config.migration.after {
+            AfterMove::Standby => postgres::AfterMove::KeepCopy,
+            AfterMove::Decommission => postgres::AfterMove::DropCopy,
+        },
         ..known
     })
 }

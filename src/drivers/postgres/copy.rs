@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::options::AfterMove;
 use super::session::{Session, ident, literal};
 use super::stage::{Stage, tables};
 use super::stream::{self, FirstRow, State, make_barrier, make_slot};
@@ -182,9 +183,14 @@ impl PostgresMover {
             format!(
                 "{destination}> setval of every sequence; ALTER PUBLICATION {back} SET (publish = 'insert, update, delete, truncate'); writes are allowed"
             ),
-            format!(
-                "{source}> stays as a copy that refuses writes; all of the above but the guard is dropped at the end"
-            ),
+            match self.options.after_move {
+                AfterMove::KeepCopy => format!(
+                    "{source}> stays as a copy that refuses writes; all of the above but the guard is dropped at the end"
+                ),
+                AfterMove::DropCopy => format!(
+                    "{source}> DROP of all that is in {schema} once it is a copy for good, and of all of the above; the mark stays"
+                ),
+            },
             format!("way back: the same from the fourth line up, from {destination} to {source}"),
         ]
     }

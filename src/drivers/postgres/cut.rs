@@ -1,4 +1,4 @@
-//! The cut and what stands around it: hold, let go, open, prove the way back, retire.
+//! The cut and what stands around it: hold, let go, open, prove the way back.
 
 use std::time::{Duration, Instant};
 
@@ -294,35 +294,6 @@ impl PostgresMover {
             differences,
             artifacts: Vec::new(),
         }))
-    }
-
-    /// Leaves the source as a guarded copy; the destination's copy is its own from now on.
-    pub(super) async fn retire(&self, job: &Job) -> Result<Answer, DriverError> {
-        let stage = self.stage(job)?;
-        if !self.opened(job, &stage).await? {
-            return refuse(
-                &stage.destination,
-                "retiring the source",
-                "the destination does not own the workload; nothing was done",
-            );
-        }
-        self.forget(job);
-        let destination = self.session(&stage.destination).await?;
-        let own = format!(
-            "UPDATE foreshift.owner SET made_by = NULL, made = 'nothing' WHERE workload = {}",
-            literal(job.workload.as_str())
-        );
-        destination.ask("retiring the source", &own).await?;
-        let source = self.session(&stage.source).await?;
-        let sql = format!(
-            "UPDATE foreshift.owner SET mode = 'standby', until = NULL, made_by = NULL, owner_is = {} \
-             WHERE workload = {} AND generation < {}",
-            literal(&stage.destination),
-            literal(job.workload.as_str()),
-            job.generation.0
-        );
-        source.ask("retiring the source", &sql).await?;
-        Ok(done(format!("{} stays as a copy that refuses writes", stage.source)))
     }
 
     /// Ends the stream to the destination, for now or for good.

@@ -12,6 +12,7 @@ mod copy;
 mod cut;
 mod digest;
 mod discover;
+mod leave;
 mod options;
 mod prepare;
 mod probe;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
-pub use options::PostgresOptions;
+pub use options::{AfterMove, PostgresOptions};
 
 use self::digest::Keeper;
 use self::session::Clusters;
@@ -146,7 +147,7 @@ impl Mover for PostgresMover {
             Action::Commit => Ok(done("the owner record decides; PostgreSQL has no say")),
             Action::Open => self.open(job, permit).await,
             Action::EnableReverse => self.enable_reverse(job).await,
-            Action::Retire => self.retire(job).await,
+            Action::Retire => self.retire(job, permit).await,
             Action::Cleanup { artifact } => self.cleanup(job, artifact).await,
         }
     }

@@ -7,6 +7,16 @@ use std::path::PathBuf;
 
 use crate::fleet::{ApplicationId, Span};
 
+/// What becomes of the copy at the place that a workload has left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AfterMove {
+    /// It stays, and refuses writes.
+    #[default]
+    KeepCopy,
+    /// It is dropped; that it was there stays marked.
+    DropCopy,
+}
+
 /// How the driver reaches the clusters that one set of schemas is moved between.
 #[derive(Clone)]
 pub struct PostgresOptions {
@@ -48,6 +58,8 @@ pub struct PostgresOptions {
     pub lock_timeout: Span,
     /// Real reads per second that a canary step sends to each side.
     pub canary_reads_per_s: u32,
+    /// What becomes of the copy at the source, once it is retired.
+    pub after_move: AfterMove,
     /// The program `pg_dump`; `None` = the search path and Debian's folders.
     pub pg_dump: Option<PathBuf>,
 }
@@ -78,6 +90,7 @@ impl PostgresOptions {
             scan_timeout: Span::hours(6),
             lock_timeout: Span::millis(500),
             canary_reads_per_s: 50,
+            after_move: AfterMove::default(),
             pg_dump: None,
         }
     }

@@ -106,7 +106,8 @@ impl PostgresMover {
                 let mark = self.mark(&source, &job.workload).await?;
                 let copy = mark.is_some_and(|m| m.mode == "standby");
                 let own = theirs.is_some_and(|m| m.made_by.is_empty());
-                is(open && copy && own, "the source is a copy")
+                let left = self.is_left(&source, &at.schema).await?;
+                is(open && copy && own && left, "the source is left as it is to be")
             }
             _ => Probe::NotStarted,
         })
