@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use crate::config::{self, AfterMove, Config, Driver, DriverClass, ServiceProfile};
+use crate::config::{self, AfterMove, Config, Driver, DriverClass, PgBouncer, ServiceProfile};
 use crate::drivers::files::{FilesMover, FilesOptions, Root};
 use crate::drivers::haproxy::{HaproxyOptions, HaproxyRouter};
-use crate::drivers::postgres::{self, PostgresMover, PostgresOptions};
+use crate::drivers::postgres::{self, BouncerOptions, PostgresMover, PostgresOptions};
 use crate::drivers::redis::{self, RedisMover, RedisOptions};
 use crate::drivers::service::{Control, Instances, Service, ServiceMover, ServiceOptions};
 use crate::drivers::{Mover, Router};
@@ -92,11 +92,30 @@ fn postgres(config: &Config, name: &str, driver: &Driver) -> Result<PostgresOpti
         passfile: (!driver.passfile.is_empty()).then(|| driver.passfile.clone()),
         hosts: hosts(config),
         command_timeout: driver.timeout,
+        bouncers: driver
+            .pgbouncers
+            .iter()
+            .enumerate()
+            .map(|(i, pool)| bouncer(driver, pool).with_context(|| format!("drivers.{name}.pgbouncers[{i}]")))
+            .collect::<Result<_>>()?,
         after_move: match config.migration.after {
             AfterMove::Standby => postgres::AfterMove::KeepCopy,
             AfterMove::Decommission => postgres::AfterMove::DropCopy,
         },
         ..known
+    })
+}
+
+fn bouncer(driver: &Driver, pool: &PgBouncer) -> Result<BouncerOptions> {
+    let password = pool.password.as_ref().map(|s| s.reveal().map(|r| r.expose().to_string())).transpose();
+    Ok(BouncerOptions {
+        admin: pool.admin.clone(),
+        username: if pool.username.is_empty() { "pgbouncer".into() } else { pool.username.clone() },
+        password: password.context("password")?,
+        tls_ca: pool.tls_ca.clone(),
+        database: pool.database_of(driver).to_string(),
+        schema: pool.schema_of(driver).context("schema: expected one")?.to_string(),
+        file: pool.file.clone(),
     })
 }
 

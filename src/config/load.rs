@@ -63,10 +63,16 @@ impl Config {
         self.telemetry.files.iter_mut().for_each(anchored);
         self.predict.model_dir.iter_mut().for_each(anchored);
         self.predict.onnxruntime.iter_mut().for_each(anchored);
-        self.drivers.values_mut().for_each(|d| d.roots.iter_mut().chain(&mut d.tls_ca).for_each(anchored));
+        for driver in self.drivers.values_mut() {
+            let pools =
+                driver.pgbouncers.iter_mut().flat_map(|b| std::iter::once(&mut b.file).chain(&mut b.tls_ca));
+            driver.roots.iter_mut().chain(&mut driver.tls_ca).chain(pools).for_each(anchored);
+        }
         let secrets = [&mut self.telemetry.token, &mut self.telemetry.password, &mut self.agent.token]
             .into_iter()
-            .chain(self.drivers.values_mut().map(|d| &mut d.password))
+            .chain(self.drivers.values_mut().flat_map(|d| {
+                std::iter::once(&mut d.password).chain(d.pgbouncers.iter_mut().map(|b| &mut b.password))
+            }))
             .chain(self.alerts.webhooks.iter_mut().map(|w| &mut w.authorization));
         for secret in secrets.flatten() {
             secret.anchor(base);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Config;
 
-const WRONG: [(&str, &str); 32] = [
+const WRONG: [(&str, &str); 33] = [
     ("misspelt key", "[engine]\nintervall = \"15s\"\n"),
     ("key of another section", "[plan]\ndata_dir = \"/tmp/x\"\n"),
     ("unknown key without neighbour", "[console]\nzebra = true\n"),
@@ -49,6 +49,13 @@ const WRONG: [(&str, &str); 32] = [
         "service without a way to stop it",
         "[drivers.web]\nclass = \"service\"\nhosts = [\"a\"]\nvia = [\"ssh\", \"a\"]\n\
          [drivers.web.services.api]\nstart = [\"x\"]\nstatus = [\"y\"]\nhealth = \"a:80\"\n",
+    ),
+    (
+        "pools that nobody can lead",
+        "[drivers.shop]\nclass = \"postgres\"\nclusters = [\"a:5432\"]\ndatabase = \"shop\"\n\
+         schemas = [\"orders\", \"carts\"]\n\
+         [[drivers.shop.pgbouncers]]\nadmin = \"10.0.3.31\"\nschema = \"order\"\nfile = \"shop.ini\"\n\
+         [[drivers.shop.pgbouncers]]\nadmin = \"10.0.3.31\"\nfile = \"shop.ini\"\n",
     ),
     ("one key for two actions", "[console.keys]\napprove = [\"a\", \"y\"]\nreject = \"y\"\n"),
     ("limits upside down", "[limits.moves]\nfleet = 2\nsite = 3\nhost = 0\n"),

@@ -38,7 +38,7 @@ pub struct Clusters {
 }
 
 /// Runs a program as who PostgreSQL runs as: it refuses to be root.
-fn as_postgres(program: &Path) -> Command {
+pub fn as_postgres(program: &Path) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new(program);
     }
@@ -49,7 +49,8 @@ fn as_postgres(program: &Path) -> Command {
     command
 }
 
-fn well(mut command: Command) {
+/// Runs a program that has to end well.
+pub fn well(mut command: Command) {
     let output = command.output().expect("a program");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
@@ -256,7 +257,8 @@ pub async fn connect_as_client(address: SocketAddr) -> Result<Client, tokio_post
     connect_as(address, DATABASE, "app", "app").await
 }
 
-async fn connect_as(
+/// A connection as somebody.
+pub async fn connect_as(
     address: SocketAddr,
     database: &str,
     user: &str,
@@ -272,7 +274,8 @@ async fn connect_as(
     Ok(client)
 }
 
-async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {
+/// Statements; the rows of all, as text.
+pub async fn rows(client: &Client, sql: &str) -> Result<Vec<Vec<String>>, tokio_postgres::Error> {
     let messages = client.simple_query(sql).await?;
     Ok(messages
         .into_iter()

@@ -33,7 +33,7 @@ pub(super) fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
             [("seeds", &driver.seeds, "10.0.3.11:6379"), ("clusters", &driver.clusters, "10.0.3.21:5432")]
         {
             for (i, address) in list.iter().enumerate() {
-                if address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
+                if !has_port(address) {
                     let what = format!("expected an address with its port, like \"{like}\"");
                     say(broken, at(&format!("{key}[{i}]")), what);
                 }
@@ -53,7 +53,53 @@ pub(super) fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
         }
         positive(broken, &[(&at("timeout"), driver.timeout), (&at("stop_within"), driver.stop_within)]);
         roots(driver, &section, broken);
+        pgbouncers(driver, &section, broken);
         services(driver, &section, broken);
+    }
+}
+
+fn has_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// Each leads the clients of one schema, by a line in a file that nobody else's line stands in.
+fn pgbouncers(driver: &Driver, section: &str, broken: &mut Broken) {
+    let (mut databases, mut files) = (BTreeSet::new(), BTreeSet::new());
+    for (i, pool) in driver.pgbouncers.iter().enumerate() {
+        let at = |key: &str| format!("{section}.pgbouncers[{i}].{key}");
+        if !has_port(&pool.admin) {
+            say(broken, at("admin"), "expected an address with its port, like \"10.0.3.31:6432\"");
+        }
+        secret(broken, at("password"), &pool.password);
+        match pool.schema_of(driver) {
+            None => {
+                let what =
+                    "expected the schema whose clients come through it: `schemas` does not name exactly one";
+                say(broken, at("schema"), what);
+            }
+            Some(schema) if !driver.schemas.is_empty() && !driver.schemas.iter().any(|s| s == schema) => {
+                let what = format!("`{schema}` is none of the schemas {}", driver.schemas.join(", "));
+                say(broken, at("schema"), what);
+            }
+            Some(_) => {}
+        }
+        let database = pool.database_of(driver);
+        if !databases.insert((&pool.admin, database)) {
+            let what = format!(
+                "the clients of another schema come through `{database}` there, too, and could not be led elsewhere; \
+                 expected a database of its own"
+            );
+            say(broken, at("database"), what);
+        }
+        if pool.file.file_name().is_none() {
+            say(broken, at("file"), "expected the file that holds the database's line");
+        } else if !files.insert(&pool.file) {
+            say(
+                broken,
+                at("file"),
+                "another database's line is in the same file; expected a file of its own",
+            );
+        }
     }
 }
 

@@ -54,6 +54,7 @@ impl DriverClass {
                 "password",
                 "passfile",
                 "tls_ca",
+                "pgbouncers",
                 "timeout",
                 "application",
             ],
@@ -97,6 +98,47 @@ pub struct ServiceProfile {
     pub health: String,
 }
 
+/// One database of one PgBouncer: `[[drivers.NAME.pgbouncers]]`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PgBouncer {
+    /// Where it listens, `address:port`.
+    pub admin: String,
+    /// One of its `admin_users`; empty = `pgbouncer`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub username: String,
+    /// Password of that user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// Authorities (PEM) that must have signed its certificate; without it the connection is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_ca: Option<PathBuf>,
+    /// The database, as it is called there; empty = as on the clusters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub database: String,
+    /// The schema whose clients come through it; empty = the only one of `schemas`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub schema: String,
+    /// The file on this machine that holds the database's line; PgBouncer reads it by `%include`.
+    pub file: PathBuf,
+}
+
+impl PgBouncer {
+    /// The database as it is called there.
+    pub fn database_of<'a>(&'a self, driver: &'a Driver) -> &'a str {
+        if self.database.is_empty() { &driver.database } else { &self.database }
+    }
+
+    /// The schema whose clients come through it; `None` where nobody can tell.
+    pub fn schema_of<'a>(&'a self, driver: &'a Driver) -> Option<&'a str> {
+        match driver.schemas.as_slice() {
+            _ if !self.schema.is_empty() => Some(&self.schema),
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+}
+
 /// One system: `[drivers.NAME]`. A workload's class names the driver that moves it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,6 +171,10 @@ pub struct Driver {
     /// connections are not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_ca: Option<PathBuf>,
+    /// `postgres`: the PgBouncers in front of the clusters, whose clients wait at a cut and go on at the new
+    /// owner; without any they are refused at the cut and have to find it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pgbouncers: Vec<PgBouncer>,
     /// `redis`, `postgres`: user; empty = the default user, `postgres`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub username: String,

@@ -159,7 +159,8 @@ impl PostgresMover {
         let Ok(stage) = self.stage(job) else { return Vec::new() };
         let Stage { names, schema, source, destination, lock } = &stage;
         let (stream, back) = (&names.stream, &names.back);
-        vec![
+        let (pause, resume) = self.pool_commands(&stage);
+        let mut lines = vec![
             format!(
                 "both> CREATE SCHEMA foreshift, its table owner, guard triggers on every table of {schema}"
             ),
@@ -176,6 +177,9 @@ impl PostgresMover {
                 "{destination}> CREATE PUBLICATION {back} (publish = ''); pg_create_logical_replication_slot('{back}')"
             ),
             format!("{source}> CREATE SUBSCRIPTION {back} (copy_data = false); a barrier goes over it"),
+        ];
+        lines.extend(pause);
+        lines.extend([
             format!(
                 "{source}> pg_advisory_xact_lock({lock}); ALTER PUBLICATION {stream} SET (publish = ''); a barrier"
             ),
@@ -183,6 +187,9 @@ impl PostgresMover {
             format!(
                 "{destination}> setval of every sequence; ALTER PUBLICATION {back} SET (publish = 'insert, update, delete, truncate'); writes are allowed"
             ),
+        ]);
+        lines.extend(resume);
+        lines.extend([
             match self.options.after_move {
                 AfterMove::KeepCopy => format!(
                     "{source}> stays as a copy that refuses writes; all of the above but the guard is dropped at the end"
@@ -192,7 +199,8 @@ impl PostgresMover {
                 ),
             },
             format!("way back: the same from the fourth line up, from {destination} to {source}"),
-        ]
+        ]);
+        lines
     }
 }
 

@@ -34,6 +34,11 @@ impl PostgresMover {
             return Ok(done("the destination is open already"));
         }
         let start = Instant::now();
+        if !sealed {
+            let half = Duration::from_millis(left.clamp(2, self.options.command_timeout.0.max(2)) as u64 / 2);
+            self.pause_pools(job, &stage, &session, permit, half).await?;
+        }
+        let left = (until - SystemClock.now()).0;
         let patience = left.clamp(1, self.options.command_timeout.0.max(1) / 2);
         // Only the seal must survive a crash of the server; it takes the first hold with it.
         let commit = if sealed { "on" } else { "off" };
@@ -53,13 +58,39 @@ impl PostgresMover {
             if error.retry == Retry::Permanent && self.opened(job, &stage).await.unwrap_or(false) {
                 return Ok(done("the destination is open already"));
             }
-            return Err(error);
+            // Where it is certainly not held nobody has to wait for it; a newer leader's pause is none of ours.
+            let theirs = error.detail.contains("deposed");
+            return Err(match error.retry {
+                Retry::Unknown => error,
+                _ if sealed || theirs => error,
+                _ => self.resume_after(&stage, error).await,
+            });
         }
         Ok(done(format!(
             "{} after {:.1} ms, when transactions under way had ended",
             if sealed { "sealed" } else { "held" },
             start.elapsed().as_secs_f64() * 1e3
         )))
+    }
+
+    /// Lets the clients behind the pools wait, unless a newer leader was here.
+    async fn pause_pools(
+        &self,
+        job: &Job,
+        stage: &Stage,
+        source: &Session,
+        permit: &Permit,
+        limit: Duration,
+    ) -> Result<(), DriverError> {
+        let mark = self.mark(source, &job.workload).await?;
+        if mark.is_some_and(|m| m.epoch > permit.epoch().0) {
+            return refuse(
+                &stage.source,
+                "holding writes",
+                "a newer leader was here: this engine is deposed",
+            );
+        }
+        self.pause(stage, limit).await.map(|_| ())
     }
 
     /// Makes sure, before anything is held, that the digests of both sides are there and short.
@@ -94,15 +125,58 @@ impl PostgresMover {
         Ok(true)
     }
 
-    /// Lets writes at the source go on, unless the destination is the owner by now.
+    /// Lets writes at the source go on, unless the destination is the owner by now; and those who wait in a
+    /// pool, at the owner.
     pub(super) async fn unfence(&self, job: &Job, permit: &Permit) -> Result<Answer, DriverError> {
         let stage = self.stage(job)?;
-        if self.opened(job, &stage).await.unwrap_or(false) {
-            return Ok(done("the destination is the owner; the source stays a copy"));
+        let opened = self.opened(job, &stage).await.unwrap_or(false);
+        if opened {
+            let said = "the destination is the owner; the source stays a copy".to_string();
+            return self.and_pools(&stage, &stage.destination, permit, said).await;
         }
+        match self.let_go(job, &stage, permit).await?.as_str() {
+            // By then it is somebody else's.
+            "standby" if !self.bouncers.is_empty() => {
+                let owner = self.owner_of(&job.workload).await?;
+                let owner = owner.as_ref().unwrap_or(&stage.source);
+                self.and_pools(&stage, owner, permit, "the source is a copy".to_string()).await
+            }
+            "" => {
+                self.and_pools(&stage, &stage.source, permit, "the source was never held".to_string()).await
+            }
+            was => {
+                let said = format!("the source is written to; it was {was}");
+                self.and_pools(&stage, &stage.source, permit, said).await
+            }
+        }
+    }
+
+    /// Done, once those who wait in a pool go on at the owner; a PgBouncer that does not answer is asked until
+    /// it does.
+    async fn and_pools(
+        &self,
+        stage: &Stage,
+        owner: &str,
+        permit: &Permit,
+        said: String,
+    ) -> Result<Answer, DriverError> {
+        let start = Instant::now();
+        match self.lead_to(stage, owner, permit.epoch().0).await {
+            Ok(0) => Ok(done(said)),
+            Ok(n) => {
+                let ms = start.elapsed().as_secs_f64() * 1e3;
+                Ok(done(format!("{said}; {n} pools lead to {owner} after {ms:.1} ms")))
+            }
+            Err(error) if error.retry == Retry::Permanent => Err(error),
+            Err(error) => Ok(working(format!("{said}; its clients to go on there: {error}"))),
+        }
+    }
+
+    /// How the source was held before this; empty where it never was.
+    async fn let_go(&self, job: &Job, stage: &Stage, permit: &Permit) -> Result<String, DriverError> {
         let session = self.session(&stage.source).await?;
         if self.mark(&session, &job.workload).await?.is_none() {
-            return Ok(done("the source was never held"));
+            return Ok(String::new());
         }
         let sql = format!(
             "SELECT foreshift.let_go({}, {}, {})",
@@ -111,7 +185,7 @@ impl PostgresMover {
             literal(&stage.names.stream)
         );
         let was = session.one("letting writes go on", &sql).await?;
-        Ok(done(format!("the source is written to; it was {}", was.text(0))))
+        Ok(was.text(0).to_string())
     }
 
     /// Makes the destination the owner at the job's generation: one transaction, at the destination
@@ -145,7 +219,9 @@ impl PostgresMover {
             _ => "the source was not sealed: sequences are as they were copied, check them".to_string(),
         };
         let ms = start.elapsed().as_secs_f64() * 1e3;
-        Ok(done(format!("{} is the owner at {} after {ms:.1} ms: {how}", stage.destination, job.generation)))
+        let said =
+            format!("{} is the owner at {} after {ms:.1} ms: {how}", stage.destination, job.generation);
+        self.and_pools(&stage, &stage.destination, permit, said).await
     }
 
     /// A source that answers and takes writes is not lost: a second owner is not made beside it.

@@ -7,6 +7,8 @@
 //! What was done is always found out by asking the servers; a restart loses a comparison that was under
 //! way and nothing else.
 
+mod bouncer;
+mod bouncer_file;
 mod canary;
 mod copy;
 mod cut;
@@ -14,6 +16,7 @@ mod digest;
 mod discover;
 mod leave;
 mod options;
+mod pools;
 mod prepare;
 mod probe;
 mod reap;
@@ -29,8 +32,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
-pub use options::{AfterMove, PostgresOptions};
+pub use options::{AfterMove, BouncerOptions, PostgresOptions};
 
+use self::bouncer::Bouncer;
 use self::digest::Keeper;
 use self::session::Clusters;
 use self::stage::Stage;
@@ -59,6 +63,7 @@ struct Work {
 pub struct PostgresMover {
     options: Arc<PostgresOptions>,
     clusters: Arc<Clusters>,
+    bouncers: Arc<Vec<Bouncer>>,
     counters: Arc<Mutex<BTreeMap<String, discover::Counters>>>,
     work: Arc<Works<Work>>,
 }
@@ -68,6 +73,7 @@ impl PostgresMover {
     pub fn new(options: PostgresOptions) -> Self {
         Self {
             clusters: Arc::new(Clusters::new(&options)),
+            bouncers: Arc::new(options.bouncers.iter().map(|b| Bouncer::new(b.clone(), &options)).collect()),
             options: Arc::new(options),
             counters: Arc::default(),
             work: Arc::default(),
@@ -121,12 +127,16 @@ impl Mover for PostgresMover {
     }
 
     fn artifacts(&self, job: &Job, action: &Action) -> Vec<Artifact> {
-        sweep::artifacts(job, action)
+        match action {
+            Action::Fence { .. } => self.pauses(job),
+            action => sweep::artifacts(job, action),
+        }
     }
 
     fn cleanup_policy(&self, artifact: &Artifact) -> CleanupPolicy {
         match artifact.kind.as_str() {
             sweep::COPY => CleanupPolicy::OnFailure,
+            sweep::PAUSED => CleanupPolicy::Always,
             _ => CleanupPolicy::DeferredOnSuccess,
         }
     }
@@ -148,12 +158,17 @@ impl Mover for PostgresMover {
             Action::Open => self.open(job, permit).await,
             Action::EnableReverse => self.enable_reverse(job).await,
             Action::Retire => self.retire(job, permit).await,
-            Action::Cleanup { artifact } => self.cleanup(job, artifact).await,
+            Action::Cleanup { artifact } => self.cleanup(job, artifact, permit).await,
         }
     }
 
     async fn probe(&self, job: &Job, action: &Action) -> Probe {
         self.look(job, action).await
+    }
+
+    async fn cut_waits_for(&self, job: &Job) -> Result<Option<String>, DriverError> {
+        let stage = self.stage(job)?;
+        Ok(self.pools_wait_for(&stage).await)
     }
 
     async fn status(&self, job: &Job) -> Result<JobStatus, DriverError> {
@@ -172,7 +187,7 @@ impl Mover for PostgresMover {
         self.scan().await
     }
 
-    async fn reap(&self, artifact: &Artifact, _permit: &Permit) -> Result<Answer, DriverError> {
-        self.reap_one(artifact).await
+    async fn reap(&self, artifact: &Artifact, permit: &Permit) -> Result<Answer, DriverError> {
+        self.reap_one(artifact, permit).await
     }
 }

@@ -7,6 +7,40 @@ use std::path::PathBuf;
 
 use crate::fleet::{ApplicationId, Span};
 
+/// One database of one PgBouncer, through which the clients of one schema come.
+#[derive(Clone)]
+pub struct BouncerOptions {
+    /// Where it listens, `address:port`.
+    pub admin: String,
+    /// Who logs in at its console: one of its `admin_users`.
+    pub username: String,
+    /// Its password; never shown.
+    pub password: Option<String>,
+    /// Authorities (PEM, on this machine) that must have signed its certificate; `None` = the connection is
+    /// not encrypted.
+    pub tls_ca: Option<PathBuf>,
+    /// The database, as it is called there.
+    pub database: String,
+    /// The schema whose clients come through it.
+    pub schema: String,
+    /// The file on this machine that holds the database's line and nothing that others write;
+    /// PgBouncer reads it by `%include`.
+    pub file: PathBuf,
+}
+
+impl fmt::Debug for BouncerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BouncerOptions")
+            .field("admin", &self.admin)
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "(hidden)"))
+            .field("database", &self.database)
+            .field("schema", &self.schema)
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What becomes of the copy at the place that a workload has left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum AfterMove {
@@ -60,6 +94,8 @@ pub struct PostgresOptions {
     pub canary_reads_per_s: u32,
     /// What becomes of the copy at the source, once it is retired.
     pub after_move: AfterMove,
+    /// The PgBouncers in front of the clusters: their clients wait at a cut and go on at the new owner.
+    pub bouncers: Vec<BouncerOptions>,
     /// The program `pg_dump`; `None` = the search path and Debian's folders.
     pub pg_dump: Option<PathBuf>,
 }
@@ -91,6 +127,7 @@ impl PostgresOptions {
             lock_timeout: Span::millis(500),
             canary_reads_per_s: 50,
             after_move: AfterMove::default(),
+            bouncers: Vec::new(),
             pg_dump: None,
         }
     }
@@ -108,6 +145,7 @@ impl fmt::Debug for PostgresOptions {
             .field("passfile", &self.passfile)
             .field("tls_ca", &self.tls_ca)
             .field("hosts", &self.hosts)
+            .field("bouncers", &self.bouncers)
             .finish_non_exhaustive()
     }
 }
@@ -120,6 +158,15 @@ mod tests {
     fn a_password_is_never_shown() {
         let mut options = PostgresOptions::new("shop", ["10.0.0.1:5432"], "shop");
         options.password = Some("opensesame".into());
+        options.bouncers = vec![BouncerOptions {
+            admin: "10.0.0.9:6432".into(),
+            username: "admin".into(),
+            password: Some("opensesame".into()),
+            tls_ca: None,
+            database: "shop".into(),
+            schema: "orders".into(),
+            file: "shop.ini".into(),
+        }];
         assert!(!format!("{options:?}").contains("opensesame"));
     }
 }

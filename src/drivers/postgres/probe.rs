@@ -92,7 +92,14 @@ impl PostgresMover {
                 let held = mark.as_ref().is_some_and(|m| m.mode == "fenced" && m.held);
                 let unheld = mark.is_none_or(|m| m.mode != "fenced");
                 match action {
-                    Action::Unfence => is(open || unheld, "the source is not held"),
+                    Action::Unfence => {
+                        let owner = if open { &at.destination } else { &at.source };
+                        is((open || unheld) && self.all_serve(at, owner).await, "the source is not held")
+                    }
+                    // Who comes through a pool must not be refused: it is paused first, again if need be.
+                    Action::Fence { deadline } if held && !open && !is_seal(*deadline, SystemClock.now()) => {
+                        is(self.all_paused(at).await, "the source is held")
+                    }
                     // A hold that lets go by itself is no seal: the owner changes on the strength of that.
                     Action::Fence { deadline } if held && !open && is_seal(*deadline, SystemClock.now()) => {
                         is(sealed_for(&source, job, at).await?, "the source is sealed")
@@ -100,7 +107,9 @@ impl PostgresMover {
                     _ => is(open || held, "the source is held"),
                 }
             }
-            Action::Open => is(open, "the destination is the owner"),
+            Action::Open => {
+                is(open && self.all_serve(at, &at.destination).await, "the destination is the owner")
+            }
             Action::Retire => {
                 let source = self.session(&at.source).await?;
                 let mark = self.mark(&source, &job.workload).await?;

@@ -3,17 +3,20 @@
 
 use super::session::{Session, literal};
 use super::stage::refuse;
-use super::sweep::{COPY, DIGEST, gone, no_such_kind, remove_of_stream};
+use super::sweep::{COPY, DIGEST, PAUSED, gone, no_such_kind, remove_of_stream};
 use super::{PostgresMover, digest};
 use crate::drivers::error::DriverError;
-use crate::drivers::mover::{Answer, Artifact};
+use crate::drivers::mover::{Answer, Artifact, Permit};
 use crate::fleet::WorkloadId;
 
 const DOING: &str = "removing it by name alone";
 
 impl PostgresMover {
     /// Takes one artifact away; where it is gone nothing is done.
-    pub(super) async fn reap_one(&self, artifact: &Artifact) -> Result<Answer, DriverError> {
+    pub(super) async fn reap_one(&self, artifact: &Artifact, permit: &Permit) -> Result<Answer, DriverError> {
+        if artifact.kind == PAUSED {
+            return self.resumed(artifact, permit).await;
+        }
         let address = self.address_of(&artifact.partition)?;
         let name = artifact.name.as_str();
         if !artifact.is_ours() {

@@ -160,7 +160,7 @@ impl Clusters {
 }
 
 /// Connects, and lets the connection run until its client is dropped.
-async fn dial<T>(config: &Config, tls: T) -> Result<Client, tokio_postgres::Error>
+pub(super) async fn dial<T>(config: &Config, tls: T) -> Result<Client, tokio_postgres::Error>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
@@ -273,7 +273,7 @@ impl Drop for Session {
 }
 
 /// What the server said, with its hint; never what was sent.
-fn words(error: &tokio_postgres::Error) -> String {
+pub(super) fn words(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(said) => {
             let mut words = said.message().to_string();
@@ -297,7 +297,7 @@ fn words(error: &tokio_postgres::Error) -> String {
 }
 
 /// An answer of the server means that the transaction was rolled back; without one nobody knows.
-fn meaning(error: &tokio_postgres::Error) -> Retry {
+pub(super) fn meaning(error: &tokio_postgres::Error) -> Retry {
     let Some(code) = error.code() else { return Retry::Unknown };
     let again = [
         SqlState::LOCK_NOT_AVAILABLE,

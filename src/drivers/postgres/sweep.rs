@@ -5,7 +5,7 @@ use super::session::{Session, ident, literal, system};
 use super::stage::{Names, Stage, qualified, refuse, tables};
 use super::{PostgresMover, digest, done, stream, working};
 use crate::drivers::error::{DriverError, Retry};
-use crate::drivers::mover::{Action, Answer, Artifact, Job, Probe};
+use crate::drivers::mover::{Action, Answer, Artifact, Job, Permit, Probe};
 use crate::fleet::{PartitionId, Span, WorkloadId};
 
 /// Kinds of artifacts.
@@ -14,6 +14,8 @@ pub(super) const COPY: &str = "copy";
 pub(super) const PUBLICATION: &str = "publication";
 pub(super) const SLOT: &str = "replication_slot";
 pub(super) const SUBSCRIPTION: &str = "subscription";
+/// A database of a PgBouncer whose clients wait.
+pub(super) const PAUSED: &str = "paused_pool";
 /// Ending a subscription may have to wait for its publisher.
 pub(super) const UNSUBSCRIBE: Span = Span::seconds(8);
 
@@ -71,13 +73,21 @@ pub(super) fn gone(session: &Session, artifact: &Artifact) -> Answer {
 
 /// Refuses a kind of artifact that is not made here.
 pub(super) fn no_such_kind<T>(address: &str, doing: &str, kind: &str) -> Result<T, DriverError> {
-    let kinds = [SUBSCRIPTION, PUBLICATION, SLOT, DIGEST, COPY].join(", ");
+    let kinds = [SUBSCRIPTION, PUBLICATION, SLOT, DIGEST, COPY, PAUSED].join(", ");
     refuse(address, doing, format!("expected one of {kinds}, got {kind}"))
 }
 
 impl PostgresMover {
     /// Takes one artifact away; where it is gone nothing is done.
-    pub(super) async fn cleanup(&self, job: &Job, artifact: &Artifact) -> Result<Answer, DriverError> {
+    pub(super) async fn cleanup(
+        &self,
+        job: &Job,
+        artifact: &Artifact,
+        permit: &Permit,
+    ) -> Result<Answer, DriverError> {
+        if artifact.kind == PAUSED {
+            return self.resumed(artifact, permit).await;
+        }
         let address = self.address_of(&artifact.partition)?;
         let name = artifact.name.as_str();
         if !name.starts_with("fs_") {
@@ -97,6 +107,12 @@ impl PostgresMover {
             kind => return no_such_kind(&address, "cleanup", kind),
         }
         Ok(gone(&session, artifact))
+    }
+
+    /// Ends a pause.
+    pub(super) async fn resumed(&self, artifact: &Artifact, permit: &Permit) -> Result<Answer, DriverError> {
+        self.end_pause(artifact, permit.epoch().0).await?;
+        Ok(done(format!("the clients of {} go on", artifact.partition)))
     }
 
     /// An owner needs no guard; a copy keeps it.
@@ -185,6 +201,11 @@ impl PostgresMover {
 
     /// Whether an artifact is gone.
     pub(super) async fn look_cleanup(&self, artifact: &Artifact) -> Result<Probe, DriverError> {
+        if artifact.kind == PAUSED {
+            // One that does not answer is asked again, and no person for it.
+            let resumed = self.is_resumed(artifact).await.unwrap_or(false);
+            return Ok(if resumed { super::probe::applied("its clients go on") } else { Probe::NotStarted });
+        }
         let address = self.address_of(&artifact.partition)?;
         let session = self.session(&address).await?;
         // A subscription's table outlives it by one statement, and looks like a publication's then.
@@ -237,7 +258,7 @@ impl PostgresMover {
 
     /// Every artifact of ours on every cluster that answers.
     pub(super) async fn scan(&self) -> Result<Vec<Artifact>, DriverError> {
-        let (mut found, mut failed) = (Vec::new(), None);
+        let (mut found, mut failed) = self.paused_pools().await;
         for address in &self.options.clusters {
             let looked = async {
                 let session = self.session(address).await?;
