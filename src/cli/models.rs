@@ -11,7 +11,7 @@ use crate::predict::failure::open::{Opened, open};
 use crate::predict::models::runtime::Runtime;
 use crate::predict::models::runtime::kernels::Kernels;
 use crate::predict::models::{ModelError, runtime};
-use crate::predict::train::Card;
+use crate::predict::train::{Card, Registry, applications};
 use crate::protocol::ModelStatus;
 use crate::state::StoreError;
 
@@ -75,10 +75,11 @@ pub fn install(config: &Config, brain: &mut Brain) -> ModelStatus {
 /// As every call of the store.
 pub async fn compete(config: &Config, core: &mut Core, now: Timestamp) -> Result<(), StoreError> {
     let registry = place::registry(&config.engine.data_dir);
-    if config.predict.model_dir.is_some() && config.predict.model_dir != registry.in_use() {
+    if !competes(config) {
         return Ok(());
     }
-    let contest = Contest::new(registry, choose(config).runtime, settings::shadow(config));
+    let contest = Contest::new(registry, choose(config).runtime, settings::shadow(config))
+        .with_applications(place::models_dir(&config.engine.data_dir));
     core.compete(contest, now).await
 }
 
@@ -90,5 +91,35 @@ pub fn check(config: &Config) -> Vec<(String, bool, String)> {
         Ok(opened) => said.extend(all_cards(&opened).map(|card| ("model".into(), true, card.line()))),
         Err(error) => said.push(("model".into(), false, fallback(&error))),
     }
+    if competes(config) {
+        said.extend(check_own(config));
+    }
     said
+}
+
+/// The models of single applications that are in use.
+fn check_own(config: &Config) -> Vec<(String, bool, String)> {
+    let folder = place::models_dir(&config.engine.data_dir);
+    let mut said = Vec::new();
+    for application in applications(&folder) {
+        let registry = Registry::of_application(&folder, &application);
+        let Some(version) = registry.current() else { continue };
+        let what = format!("model of {application}");
+        match registry.open(version) {
+            Ok(opened) => said.extend(
+                opened.cards.iter().map(|c| (what.clone(), true, format!("version {version}: {}", c.line()))),
+            ),
+            Err(error) => {
+                let words = format!("version {version} cannot speak, the fleet's model does: {error}");
+                said.push((what, false, words));
+            }
+        }
+    }
+    said
+}
+
+/// Whether versions that were trained here may speak: not where the configuration names other models.
+fn competes(config: &Config) -> bool {
+    let registry = place::registry(&config.engine.data_dir);
+    config.predict.model_dir.is_none() || config.predict.model_dir == registry.in_use()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::config::Config;
-use crate::fleet::{Clock, Revision, SystemClock};
+use crate::fleet::{ApplicationId, Clock, Revision, SystemClock};
 use crate::predict::train::Registry;
 use crate::state::{RedbStore, StoreError};
 
@@ -65,6 +65,11 @@ pub fn series_dir(dir: &Path) -> PathBuf {
 /// The versions of the model of the whole fleet.
 pub fn registry(dir: &Path) -> Registry {
     Registry::new(&models_dir(dir), "all")
+}
+
+/// The versions of one application's model.
+pub fn registry_of(dir: &Path, application: &ApplicationId) -> Registry {
+    Registry::of_application(&models_dir(dir), application)
 }
 
 /// The folder of detectors that are kept over a restart, within a data directory.

@@ -26,6 +26,10 @@ pub struct Train {
     /// Make the models that come with the program, from simulated scenarios.
     #[arg(long)]
     pub shipped: bool,
+    /// Train a model of one application, on the partitions that do its work; the fleet's model goes on
+    /// speaking of all others.
+    #[arg(long, value_name = "NAME", conflicts_with = "shipped")]
+    pub app: Option<String>,
     /// Where the history begins: a time, or how long before --to (30d).
     #[arg(long, default_value = "30d", value_name = "TIME", conflicts_with = "shipped")]
     pub from: String,

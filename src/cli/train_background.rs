@@ -137,6 +137,7 @@ pub async fn once(ground: &Ground, now: Timestamp) -> Result<String> {
         from: now - settings.from,
         to: now,
         seed: 1,
+        application: None,
         most_rows: MOST_ROWS,
     };
     let learnt = learn(lesson, &mut |_| {}).await?;

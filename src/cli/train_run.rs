@@ -12,15 +12,15 @@ use serde_json::json;
 
 use super::backtest::inputs::{self, Labels};
 use super::backtest::{self, Sources};
-use super::train::{Train, labels, train_history, train_shipped, write_shipped};
+use super::train::{Train, train_history, train_shipped, write_shipped};
 use super::train_rows::{MOST_ROWS, Past, Rows, gather};
-use super::{place, settings};
+use super::{place, settings, train_own};
 use crate::config::Config;
 use crate::eval::backtest::Truth;
 use crate::eval::backtest::error::written;
-use crate::fleet::{Clock, Span, SystemClock, Timestamp};
-use crate::predict::failure::Opened;
-use crate::predict::train::failure::{HeadFile, Part, file_name, part_of};
+use crate::fleet::{ApplicationId, Clock, Span, SystemClock, Timestamp};
+use crate::predict::failure::{Incident, Opened};
+use crate::predict::train::failure::{HeadFile, file_name};
 use crate::predict::train::{Progress, Registry, Trained, Verdict, compare};
 use crate::telemetry::Source;
 
@@ -63,6 +63,8 @@ pub(super) struct Lesson<'a> {
     pub(super) from: Timestamp,
     pub(super) to: Timestamp,
     pub(super) seed: u64,
+    /// Learn of this application's partitions alone.
+    pub(super) application: Option<ApplicationId>,
     /// Most rows, which bound the memory.
     pub(super) most_rows: i64,
 }
@@ -113,11 +115,20 @@ impl Learnt {
 /// # Errors
 /// The history cannot be read, or there is too little of it.
 pub(super) async fn learn(lesson: Lesson<'_>, progress: &mut dyn FnMut(Progress)) -> Result<Learnt> {
-    let Lesson { config, source, history, recorded, from, to, seed, most_rows } = lesson;
+    let Lesson { config, source, history, recorded, from, to, seed, application, most_rows } = lesson;
     let mut notes = Vec::new();
     let topologies = backtest::discovered(config, &mut notes).await?;
-    let champion = crate::predict::failure::open(config.predict.model_dir.as_deref())
+    let fleet = crate::predict::failure::open(config.predict.model_dir.as_deref())
         .context("the models that speak now cannot be read, and training compares with them")?;
+    let own = match &application {
+        Some(application) => place::registry_of(&config.engine.data_dir, application).in_use(),
+        None => None,
+    };
+    let champion = match &own {
+        Some(folder) => crate::predict::failure::open(Some(folder))
+            .context("the application's model cannot be read, and training compares with it")?,
+        None => fleet.clone(),
+    };
     let mut inventory = settings::inventory(config);
     inventory.discovered.extend(topologies);
     inventory.rebuild(&[], &HashMap::new());
@@ -140,7 +151,19 @@ pub(super) async fn learn(lesson: Lesson<'_>, progress: &mut dyn FnMut(Progress)
     let incidents = inputs::resolve(&recorded, &topology, &*history, (from, to), &mut notes).await?;
     let failures = incidents.iter().filter(|i| i.outcome == crate::predict::Outcome::Failed).count();
     let truth = Truth::new(incidents, to);
-    let trained = train_history(&rows, &truth, &champion.model.spec, (&name, from, to), seed, progress)?;
+    let (rows, failures) = match &application {
+        Some(application) => {
+            let rows = train_own::only(rows, application, &topology, &truth)?;
+            let own = |i: &&Incident| i.partitions.iter().any(|p| rows.partitions.contains(p));
+            let failures = truth.failures().filter(own).count();
+            (rows, failures)
+        }
+        None => (rows, failures),
+    };
+    let mut trained = train_history(&rows, &truth, &champion.model.spec, (&name, from, to), seed, progress)?;
+    if let Some(application) = &application {
+        train_own::sign(&mut trained, application, &fleet.model, (&rows, &truth), seed);
+    }
     let judged = judge(&rows, &truth, &champion, &trained, seed);
     Ok(Learnt { name, rows, failures, champion, trained, judged, notes })
 }
@@ -152,12 +175,25 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
     let (from, to) = inputs::span(&args.from, args.to.as_deref(), ends.unwrap_or(now), now)?;
     let mut notes = Vec::new();
     let recorded = Labels::load(config, args.failures.as_deref(), &mut notes).await?;
-    let lesson =
-        Lesson { config, source, history, recorded, from, to, seed: args.seed, most_rows: MOST_ROWS };
+    let application = args.app.as_deref().map(ApplicationId::from);
+    let lesson = Lesson {
+        config,
+        source,
+        history,
+        recorded,
+        from,
+        to,
+        seed: args.seed,
+        application: application.clone(),
+        most_rows: MOST_ROWS,
+    };
     let learnt = learn(lesson, &mut |p| shown.show(&p)).await?;
     notes.extend(learnt.notes.iter().cloned());
     let folder = args.out.clone().unwrap_or_else(|| place::models_dir(&config.engine.data_dir));
-    let registry = Registry::new(&folder, "all");
+    let registry = match &application {
+        Some(application) => Registry::of_application(&folder, application),
+        None => Registry::new(&folder, "all"),
+    };
     let version = learnt.keep(&registry)?;
     let (in_use, in_shadow) = (learnt.better() && args.promote, learnt.better() && !args.promote);
     if in_use {
@@ -169,6 +205,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
     let Learnt { name, rows, failures, judged, .. } = &learnt;
     let summary = json!({
         "task": "train",
+        "application": application,
         "source": name,
         "from": written(from),
         "to": written(to),
@@ -187,8 +224,12 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         println!("{summary}");
         return Ok(ExitCode::SUCCESS);
     }
+    let (whose, option) = match &application {
+        Some(application) => (format!(" of {application}"), format!(" --app {application}")),
+        None => (String::new(), String::new()),
+    };
     println!(
-        "trained on {} partitions and {failures} recorded failures: {} rows, {} apart, from {} to {}",
+        "trained on {} partitions{whose} and {failures} recorded failures: {} rows, {} apart, from {} to {}",
         rows.partitions.len(),
         rows.times.len(),
         rows.every,
@@ -199,15 +240,16 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
     notes.iter().for_each(|n| println!("  {n}"));
     if in_use {
         println!(
-            "version {version} speaks; a running engine follows, `foreshift models revert` takes it back"
+            "version {version}{whose} speaks; a running engine follows, `foreshift models{option} revert` takes it back"
         );
     } else if in_shadow {
         println!(
-            "version {version} runs in shadow: the engine puts it into use once it has proved better; `foreshift \
-             models list` says how things stand, `foreshift models promote {version}` does it now"
+            "version {version}{whose} runs in shadow: the engine puts it into use once it has proved better; \
+             `foreshift models{option} list` says how things stand, `foreshift models{option} promote {version}` \
+             does it now"
         );
     } else {
-        println!("version {version} is kept in {} and not in use", folder.display());
+        println!("version {version}{whose} is kept in {} and not in use", folder.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -243,16 +285,12 @@ impl Judged {
 
 /// Compares on the hosts that the new model was not trained on.
 fn judge(rows: &Rows, truth: &Truth, champion: &Opened, trained: &Trained, seed: u64) -> Vec<Judged> {
-    let windows = trained.files.iter().filter_map(|f| f.card.within());
-    windows
-        .map(|within| {
-            let known = labels(rows, truth, within);
-            let held: Vec<usize> = (0..known.len())
-                .filter(|r| known[*r].is_some() && part_of(rows.replayed.units[*r], seed) == Part::HeldBack)
-                .collect();
-            let truths: Vec<bool> = held.iter().filter_map(|r| known[*r]).collect();
-            let held = rows.replayed.rows.select(&held);
-            let verdict = compare(&champion.model, &trained.model, &held, &truths, within);
+    let heads = trained.files.iter().filter_map(|f| Some((f.card.within()?, f)));
+    heads
+        .map(|(within, file)| {
+            let held = train_own::held_back(rows, truth, file, seed);
+            let verdict = held
+                .and_then(|(held, truths)| compare(&champion.model, &trained.model, &held, &truths, within));
             Judged { within, verdict }
         })
         .collect()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::fleet::{HostId, PartitionId, PredictionState, Share, Span, Timestamp, Topology};
+use crate::fleet::{ApplicationId, HostId, PartitionId, PredictionState, Share, Span, Timestamp, Topology};
 use crate::predict::failure::Opened;
 use crate::predict::keep::Kept;
 use crate::predict::models::ModelError;
@@ -83,6 +83,36 @@ impl Brain {
     /// A file that the runtime cannot read; what could be opened is in use then.
     pub fn set_models(&mut self, runtime: &dyn Runtime, opened: Opened) -> Result<(), ModelError> {
         self.assessor.use_models(runtime, opened)
+    }
+
+    /// From now on this model speaks of an application's partitions.
+    ///
+    /// # Errors
+    /// A file that the runtime cannot read; who spoke before goes on then.
+    pub fn set_model_of(
+        &mut self,
+        application: &ApplicationId,
+        version: u32,
+        runtime: &dyn Runtime,
+        opened: Opened,
+    ) -> Result<(), ModelError> {
+        self.assessor.use_model_of(application.clone(), version, runtime, opened)
+    }
+
+    /// The fleet's model speaks of that application's partitions again.
+    pub fn forget_model_of(&mut self, application: &ApplicationId) {
+        self.assessor.forget_model_of(application);
+    }
+
+    /// Partitions of which the model of an application spoke in the last cycle: whose, and which version.
+    pub fn speakers(&self) -> HashMap<PartitionId, String> {
+        let named = self.windows.partitions().iter().enumerate();
+        named
+            .filter_map(|(p, partition)| {
+                let (application, version) = self.assessor.speaker(PartitionIx(p as u32))?;
+                Some((partition.clone(), format!("model of {application}, version {version}")))
+            })
+            .collect()
     }
 
     /// Warms the baselines with a part of the history.

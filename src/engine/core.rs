@@ -60,6 +60,8 @@ pub struct Core {
     pub(super) alerts: Board,
     /// Models that change places; none where they are fixed.
     pub(super) contest: Option<super::contest::Contest>,
+    /// The same of single applications.
+    pub(super) own_contests: Vec<super::contest::Contest>,
     pub(super) mode: Mode,
     pub(super) stopped: Option<(String, Timestamp)>,
     pub(super) frozen: Option<String>,
@@ -141,6 +143,7 @@ impl Core {
             failures,
             alerts: Board::default(),
             contest: None,
+            own_contests: Vec::new(),
             stopped: None,
             frozen: None,
             vetoes: BTreeMap::new(),

@@ -6,6 +6,8 @@ pub mod book;
 pub mod brain;
 mod commands;
 pub mod contest;
+mod contest_cycle;
+mod contest_own;
 pub mod core;
 mod decide;
 mod drift;

@@ -15,7 +15,13 @@ impl Core {
         let assessments = self.brain.assessments();
         let standings = self.brain.standings();
         let loads = self.brain.loads(topology);
-        let rows = picture::partitions(topology, &assessments, &standings, self.brain.trends());
+        let mut rows = picture::partitions(topology, &assessments, &standings, self.brain.trends());
+        let speakers = self.brain.speakers();
+        for row in rows.iter_mut().filter(|_| !speakers.is_empty()) {
+            if let Some(who) = speakers.get(&row.id) {
+                row.calibration = format!("{}, {who}", row.calibration);
+            }
+        }
         self.snapshot.partitions = Arc::new(rows);
         self.snapshot.hosts = Arc::new(picture::hosts(topology, &self.host_risks, &loads));
         self.snapshot.workloads =

@@ -20,6 +20,7 @@ use super::gap::Gap;
 use super::health;
 use super::hysteresis::Reading;
 use super::options::AssessOptions;
+use super::own::Own;
 use super::rebuilt::Rebuilder;
 use super::scene::Scene;
 use super::watch::Watch;
@@ -112,6 +113,10 @@ pub struct Assessor {
     pub(super) failure_model: Option<Box<FailureModel>>,
     /// What runs the heads of the failure model; none = its own kernels.
     pub(super) heads: Heads,
+    /// Models of one application each, by its name.
+    pub(super) own: Vec<Own>,
+    /// Which of them spoke of a partition in the last cycle.
+    pub(super) spoken: Vec<Option<u32>>,
     pub(super) rebuilder: Option<Rebuilder>,
     pub(super) pools: Pools,
     pub(super) last_learnt: Option<i64>,
@@ -148,6 +153,8 @@ impl Assessor {
             assessments: Vec::new(),
             failure_model: None,
             heads: Heads::default(),
+            own: Vec::new(),
+            spoken: Vec::new(),
             rebuilder: None,
             pools: Pools::default(),
             last_learnt: None,

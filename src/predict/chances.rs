@@ -38,8 +38,15 @@ impl std::fmt::Debug for Heads {
 }
 
 impl Heads {
+    /// A session a file.
+    pub(super) fn open(runtime: &dyn Runtime, files: &[Vec<u8>]) -> Result<Heads, ModelError> {
+        let sessions: Result<Vec<_>, ModelError> =
+            files.iter().map(|f| Ok(Mutex::new(runtime.load(f, "failure model")?))).collect();
+        Ok(Heads(sessions?))
+    }
+
     /// Margins of all rows by head; empty where there is no session.
-    fn margins(&self, rows: &FeatureMatrix) -> Result<Vec<Vec<f32>>, ModelError> {
+    pub(super) fn margins(&self, rows: &FeatureMatrix) -> Result<Vec<Vec<f32>>, ModelError> {
         if self.0.is_empty() {
             return Ok(Vec::new());
         }
@@ -79,28 +86,39 @@ impl Assessor {
     /// # Errors
     /// A file that it cannot read; the model's own kernels go on then.
     pub fn run_heads_on(&mut self, runtime: &dyn Runtime, files: &[Vec<u8>]) -> Result<(), ModelError> {
-        let sessions: Result<Vec<_>, ModelError> =
-            files.iter().map(|f| Ok(Mutex::new(runtime.load(f, "failure model")?))).collect();
-        self.heads = Heads(sessions?);
+        self.heads = Heads::open(runtime, files)?;
         Ok(())
     }
 
-    /// Puts the model's probabilities over those of the mapping.
+    /// Puts the models' probabilities over those of the mapping.
     pub(super) fn say_chances(&mut self, windows: &Windows, now: Timestamp) {
-        let Some(model) = self.failure_model.take() else { return };
-        let heads: Vec<Option<usize>> = self
-            .options
-            .windows
-            .iter()
-            .map(|within| model.heads.iter().position(|h| h.within == *within))
-            .collect();
-        if speaks_on(windows) && heads.iter().any(Option::is_some) {
-            self.run(&model, &heads, windows, now);
+        let mut outside = Outside::default();
+        self.say_own(windows, now, &mut outside);
+        if let Some(model) = self.failure_model.take() {
+            let heads = heads_of(&model, &self.options.windows);
+            if speaks_on(windows) && heads.iter().any(Option::is_some) {
+                self.run(&model, &heads, windows, now, &mut outside);
+            }
+            self.failure_model = Some(model);
         }
-        self.failure_model = Some(model);
+        for (within, sum, count) in outside.0 {
+            self.note_drift(within, sum / f64::from(count), now);
+        }
     }
 
-    fn run(&mut self, model: &FailureModel, heads: &[Option<usize>], windows: &Windows, now: Timestamp) {
+    /// Whether the model of an application has spoken of a partition in this cycle.
+    fn has_own(&self, p: usize) -> bool {
+        self.spoken.get(p).copied().flatten().is_some()
+    }
+
+    fn run(
+        &mut self,
+        model: &FailureModel,
+        heads: &[Option<usize>],
+        windows: &Windows,
+        now: Timestamp,
+        outside: &mut Outside,
+    ) {
         let rows = live::features(&model.spec, self, windows);
         let margins = match self.heads.margins(&rows) {
             Ok(margins) => margins,
@@ -114,7 +132,7 @@ impl Assessor {
         let middle = self.options.middle();
         let mut assessments = std::mem::take(&mut self.assessments);
         assessments.par_iter_mut().enumerate().take(said.rows()).with_min_len(BATCH).for_each(|(p, out)| {
-            if out.failure.is_empty() || !has_a_say(&model.spec, out, rows.row(p)) {
+            if out.failure.is_empty() || self.has_own(p) || !has_a_say(&model.spec, out, rows.row(p)) {
                 return;
             }
             if let Some(head) = speak(model, heads, said.row(p), out, middle) {
@@ -123,40 +141,43 @@ impl Assessor {
             }
         });
         self.assessments = assessments;
-        self.measure_drift(model, heads, &rows, now);
+        for p in 0..rows.rows() {
+            let said = &self.assessments[p];
+            if said.failure.is_empty() || self.has_own(p) || !has_a_say(&model.spec, said, rows.row(p)) {
+                continue;
+            }
+            let far = outside.note(model, heads, rows.row(p));
+            if far > 0.0 {
+                self.assessments[p].confidence *= 1.0 - far;
+            }
+        }
     }
+}
 
-    /// How far the rows lie outside what each head was trained on: for the fleet, and off the confidence
-    /// of each partition.
-    fn measure_drift(
-        &mut self,
-        model: &FailureModel,
-        heads: &[Option<usize>],
-        rows: &FeatureMatrix,
-        now: Timestamp,
-    ) {
-        let mut farthest = vec![0f64; rows.rows()];
+/// How far what was read in a cycle lies outside of what its model was trained on, by window: the sum of
+/// the shares and of how many rows.
+#[derive(Default)]
+pub(super) struct Outside(Vec<(Span, f64, u32)>);
+
+impl Outside {
+    /// Takes one row; says how far it lies outside for the head that it is strangest to.
+    pub(super) fn note(&mut self, model: &FailureModel, heads: &[Option<usize>], row: &[f32]) -> f64 {
+        let mut farthest = 0f64;
         for head in heads.iter().flatten().map(|h| &model.heads[*h]) {
-            let Some(ranges) = &head.ranges else { continue };
-            let (mut sum, mut count) = (0.0, 0u32);
-            for (p, farthest) in farthest.iter_mut().enumerate() {
-                let said = &self.assessments[p];
-                if said.failure.is_empty() || !has_a_say(&model.spec, said, rows.row(p)) {
-                    continue;
-                }
-                if let Some(outside) = ranges.outside(rows.row(p)) {
-                    (sum, count) = (sum + outside, count + 1);
-                    *farthest = farthest.max(outside);
-                }
-            }
-            if count > 0 {
-                self.note_drift(head.within, sum / f64::from(count), now);
+            let Some(outside) = head.ranges.as_ref().and_then(|ranges| ranges.outside(row)) else { continue };
+            farthest = farthest.max(outside);
+            match self.0.iter_mut().find(|(within, ..)| *within == head.within) {
+                Some((_, sum, count)) => (*sum, *count) = (*sum + outside, *count + 1),
+                None => self.0.push((head.within, outside, 1)),
             }
         }
-        for (out, far) in self.assessments.iter_mut().zip(farthest).filter(|(_, far)| *far > 0.0) {
-            out.confidence *= 1.0 - far;
-        }
+        farthest
     }
+}
+
+/// The model's head of each window.
+pub(super) fn heads_of(model: &FailureModel, windows: &[Span]) -> Vec<Option<usize>> {
+    windows.iter().map(|within| model.heads.iter().position(|h| h.within == *within)).collect()
 }
 
 /// Whether models speak on the grid of these windows.
@@ -171,7 +192,7 @@ pub(super) fn has_a_say(spec: &FeatureSpec, said: &Assessment, row: &[f32]) -> b
 }
 
 /// Writes the probabilities. Returns the head of the middle window where the model said it.
-fn speak(
+pub(super) fn speak(
     model: &FailureModel,
     heads: &[Option<usize>],
     said: &[f64],
@@ -196,7 +217,7 @@ fn speak(
 }
 
 /// Base and parts of the middle window's probability, in points; they sum to it.
-fn explain(
+pub(super) fn explain(
     model: &FailureModel,
     head: usize,
     features: &[f32],

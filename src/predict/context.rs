@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 pub use super::failure::Outcome;
-use crate::fleet::{HostId, PartitionId, Span, Timestamp, Topology, WorkloadId};
+use crate::fleet::{ApplicationId, HostId, PartitionId, Span, Timestamp, Topology, Workload, WorkloadId};
 
 /// Whose failure it was.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -41,6 +41,15 @@ pub struct Context<'a> {
     pub failures: &'a [PastFailure],
 }
 
+/// The application whose work is done where these workloads stand: that of most of them, of several the
+/// first by name. It does not follow the load, so that no model takes turns with another by the minute.
+pub fn application_of<'t>(work: impl Iterator<Item = &'t Workload>) -> Option<&'t ApplicationId> {
+    let mut counts: BTreeMap<&ApplicationId, usize> = BTreeMap::new();
+    work.for_each(|workload| *counts.entry(&workload.application).or_default() += 1);
+    let most = counts.iter().rev().max_by_key(|(_, count)| **count);
+    most.map(|(application, _)| *application)
+}
+
 /// Past failures count half after this long.
 const HALF_LIFE: Span = Span::days(14);
 
@@ -58,6 +67,8 @@ pub(super) struct Derived {
     pub(super) kind: Vec<u16>,
     /// Kinds of work; the first is none.
     pub(super) kinds: Vec<String>,
+    /// The application whose work a partition does, see [`application_of`].
+    pub(super) application: Vec<Option<ApplicationId>>,
     /// Past failures of the partition and its host, fading with time.
     pub(super) failures: Vec<f32>,
     /// Changes when other work is hosted.
@@ -138,6 +149,8 @@ impl Derived {
                 self.members.push(Vec::new());
                 self.group_names.push(format!("{class}/{most}"));
             }
+            let work = hosted.get(id).into_iter().flatten().map(|&w| &topology.workloads[w]);
+            self.application.push(application_of(work).cloned());
             self.members[of_class as usize].push(ix as u32);
             self.members[group as usize].push(ix as u32);
             self.group.push(group);

@@ -25,6 +25,7 @@ mod learning;
 mod level;
 pub mod models;
 pub mod options;
+mod own;
 mod peers;
 pub mod project;
 pub mod rebuilt;

@@ -1,7 +1,8 @@
 //! What two models say of the same partitions, from the assessor's last cycle. Reads alone.
 
+use crate::fleet::ApplicationId;
 use crate::predict::Assessor;
-use crate::predict::chances::{has_a_say, speaks_on};
+use crate::predict::chances::{has_a_say, heads_of, speaks_on};
 use crate::predict::failure::{FailureModel, live};
 use crate::telemetry::Windows;
 
@@ -21,7 +22,27 @@ impl Assessor {
     /// speak of, within each of the assessor's windows. `None` where no model is in use or the grid is not
     /// theirs. Changes nothing.
     pub fn beside(&self, other: &FailureModel, windows: &Windows, which: &[u32]) -> Option<Said> {
-        let own = self.failure_model.as_deref()?;
+        self.both(self.failure_model.as_deref()?, other, windows, which)
+    }
+
+    /// The same of the model that speaks of an application's partitions: its own, or the fleet's.
+    pub fn beside_of(
+        &self,
+        application: &ApplicationId,
+        other: &FailureModel,
+        windows: &Windows,
+        which: &[u32],
+    ) -> Option<Said> {
+        self.both(self.model_of(application)?, other, windows, which)
+    }
+
+    fn both(
+        &self,
+        own: &FailureModel,
+        other: &FailureModel,
+        windows: &Windows,
+        which: &[u32],
+    ) -> Option<Said> {
         if !speaks_on(windows) {
             return None;
         }
@@ -33,11 +54,8 @@ impl Assessor {
             if same { None } else { Some(live::features_of(&other.spec, self, windows, &which)) };
         let other_rows = other_rows.as_ref().unwrap_or(&own_rows);
         let (a, b) = (own.predict(&own_rows), other.predict(other_rows));
-        let column = |model: &FailureModel| -> Vec<Option<usize>> {
-            let of = |within| model.heads.iter().position(|h| h.within == within);
-            self.options().windows.iter().map(|w| of(*w)).collect()
-        };
-        let (own_heads, other_heads) = (column(own), column(other));
+        let windows = &self.options().windows;
+        let (own_heads, other_heads) = (heads_of(own, windows), heads_of(other, windows));
         let mut said = Said::default();
         for (row, &p) in which.iter().enumerate() {
             let assessment = &self.assessments()[p as usize];

@@ -63,6 +63,7 @@ pub fn train(
     let onnx = onnx::encode(&file);
     let card = Card {
         title: format!("autoencoder of {steps} steps of {metrics} metrics, in robust deviations"),
+        application: None,
         kind: file.kind().into(),
         chosen: format!("{} cells, {} epochs", training.hidden, training.epochs),
         hash: hash(&onnx),

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::{Span, Timestamp};
+use crate::fleet::{ApplicationId, Span, Timestamp};
 use crate::predict::assessment::Calibration;
 use crate::predict::calibrate::Calibrator;
 use crate::predict::failure::features::FeatureSpec;
@@ -11,11 +11,21 @@ use crate::predict::failure::quality::Quality;
 use crate::predict::failure::ranges::Ranges;
 use crate::predict::models::ModelError;
 
+/// Measures of the fleet's model on the held-back rows of an application's: by these names in a card.
+pub const FLEETS_AUPRC: &str = "fleets_average_precision";
+/// As [`FLEETS_AUPRC`].
+pub const FLEETS_BRIER: &str = "fleets_brier";
+/// As [`FLEETS_AUPRC`].
+pub const FLEETS_ECE: &str = "fleets_calibration_error";
+
 /// A card, as it stands in a TOML file.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Card {
     /// What it does: `failure within 1 h`, `autoencoder of 32 steps`.
     pub title: String,
+    /// The application whose partitions it was trained on and speaks of; none = the whole fleet's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<ApplicationId>,
     /// The kind of graph, see `models::onnx::Model::kind`.
     pub kind: String,
     /// How it was chosen, in words.
@@ -126,8 +136,12 @@ impl Card {
             Calibration::Shipped => "calibrated on other fleets (shipped)",
             Calibration::Calibrated => "calibrated on this fleet",
         };
+        let fleets = self.measures.get(FLEETS_AUPRC).map_or_else(String::new, |fleets| {
+            let own = self.quality.as_ref().map_or(f64::NAN, |q| q.auprc);
+            format!("; average precision {own:.3} on held-back hosts, the fleet's model {fleets:.3} on the same rows")
+        });
         format!(
-            "{} [{hash}, {}], trained on {}, {} failures among {} partitions, data until {}; {calibration}",
+            "{} [{hash}, {}], trained on {}, {} failures among {} partitions, data until {}; {calibration}{fleets}",
             self.title,
             self.trained_by,
             self.data.source,

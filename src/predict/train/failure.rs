@@ -147,6 +147,7 @@ fn train_head(
     let onnx = onnx::encode(&model);
     let card = Card {
         title: format!("failure within {}", within.as_window()),
+        application: None,
         kind: model.kind().into(),
         chosen: fitted.chosen,
         hash: hash(&onnx),

@@ -4,6 +4,7 @@
 //! a card ([`card`]) in versions that can be promoted and reverted ([`registry`]), one of which runs in shadow
 //! ([`standing`]). Deterministic by seed; time comes in as an argument.
 
+pub mod applications;
 pub mod autoencoder;
 pub mod card;
 pub mod failure;
@@ -11,6 +12,7 @@ pub mod registry;
 pub mod replay;
 pub mod standing;
 
+pub use applications::applications;
 pub use card::Card;
 pub use failure::{TrainOptions, Trained, Verdict, compare, train_failure};
 pub use registry::Registry;

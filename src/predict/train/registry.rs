@@ -25,6 +25,11 @@ impl Registry {
         Self { folder: folder.join(safe) }
     }
 
+    /// In that folder itself.
+    pub(super) fn at(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
     /// All versions, oldest first.
     pub fn versions(&self) -> Vec<u32> {
         let mut versions: Vec<u32> = std::fs::read_dir(&self.folder)
