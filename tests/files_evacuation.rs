@@ -70,7 +70,7 @@ fn no_more_bytes_a_second_begin_to_be_copied_than_the_limit_says() {
         &format!(
             "[fleet.nodes]\n{:?} = \"nas-1\"\n{:?} = \"nas-2\"\n\
              [limits]\nbytes_per_second = \"1MB\"\n[limits.moves]\nhost = 4\nrack = 4\n\
-             [migration]\ncanary = []\nsoak = \"100ms\"\n\
+             [migration]\ncanary = []\nmin_samples = 1\nsoak = \"100ms\"\n\
              [drivers.archive]\nclass = \"files\"\nroots = {:?}\n",
             roots[0].display().to_string(),
             roots[1].display().to_string(),

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::fleet::topology::Capacity;
+use crate::fleet::topology::{Capacity, UNKNOWN_PLACE};
 use crate::fleet::{
     ApplicationId, Bytes, Host, HostId, Partition, PartitionId, Revision, ServingState, Share, Topology,
     WorkloadId,
@@ -110,8 +110,8 @@ impl Inventory {
         for host in topology.partitions.iter().map(|p| &p.host).chain(self.places.keys()) {
             hosts.entry(host.clone()).or_insert_with(|| Host {
                 id: host.clone(),
-                site: "unknown".into(),
-                rack: "unknown".into(),
+                site: UNKNOWN_PLACE.into(),
+                rack: UNKNOWN_PLACE.into(),
                 capacity: None,
                 labels: BTreeMap::new(),
             });

@@ -23,6 +23,21 @@ pub struct Host {
     pub labels: BTreeMap<String, String>,
 }
 
+/// The site and rack of a host of which nobody says where it stands.
+pub const UNKNOWN_PLACE: &str = "unknown";
+
+impl Host {
+    /// Whether both are known to stand in one site.
+    pub fn shares_site(&self, other: &Host) -> bool {
+        self.site == other.site && self.site.as_str() != UNKNOWN_PLACE
+    }
+
+    /// Whether both are known to stand in one rack of one site, or of sites that nobody names.
+    pub fn shares_rack(&self, other: &Host) -> bool {
+        self.site == other.site && self.rack == other.rack && self.rack.as_str() != UNKNOWN_PLACE
+    }
+}
+
 /// What a host can hold and how much of it is used.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Capacity {

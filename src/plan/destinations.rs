@@ -406,10 +406,10 @@ fn apart(
         if other.id == host.id {
             return Err(Reject::CopyOnHost);
         }
-        if strictness.site && other.site == host.site {
+        if strictness.site && host.shares_site(other) {
             return Err(Reject::CopyInSite(host.site.to_string()));
         }
-        if strictness.rack && other.site == host.site && other.rack == host.rack {
+        if strictness.rack && host.shares_rack(other) {
             return Err(Reject::CopyInRack(host.rack.to_string()));
         }
     }

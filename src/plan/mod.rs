@@ -29,4 +29,6 @@ pub use why::why;
 #[cfg(test)]
 mod design_tests;
 #[cfg(test)]
+mod destination_tests;
+#[cfg(test)]
 mod plan_tests;

@@ -3,16 +3,15 @@
 // Every test file is a crate of its own and uses a part of this.
 #![allow(dead_code, unreachable_pub)]
 
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use foreshift::fleet::ProposalId;
 use foreshift::protocol::Snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{Server, free_port, loopback, wait_until_async};
+use crate::support::{Server, free_port, loopback};
 
 /// A folder with `foreshift.toml`, whose engine listens on a port of its own.
 pub struct Program {
@@ -60,17 +59,15 @@ impl Program {
     /// # Panics
     /// Where nothing is planned within `patience`, or the approval is refused.
     pub async fn begin(&self, host: &str, patience: Duration) -> ProposalId {
-        let made = Cell::new(None);
-        wait_until_async("the evacuation is planned", patience, || async {
+        let start = Instant::now();
+        let reply = loop {
             let (status, reply) = self.ask(json!({ "command": "evacuate", "host": host })).await;
             if status == 200 {
-                made.set(Some(reply));
-                return true;
+                break reply;
             }
-            false
-        })
-        .await;
-        let reply = made.take().expect("just made");
+            assert!(start.elapsed() < patience, "the evacuation is not planned: {reply}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
         let plan = &reply["view"]["plan"];
         let approve = json!({ "command": "approve", "proposal": reply["proposal"], "plan": plan });
         let (status, said) = self.ask(approve).await;

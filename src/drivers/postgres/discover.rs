@@ -8,7 +8,7 @@ use futures::future::join_all;
 use super::PostgresMover;
 use super::session::literal;
 use crate::drivers::error::DriverError;
-use crate::fleet::topology::{Capacity, Host};
+use crate::fleet::topology::{Capacity, Host, UNKNOWN_PLACE};
 use crate::fleet::{
     Bytes, Generation, Partition, RackId, Revision, ServingState, SiteId, Topology, Workload,
 };
@@ -147,8 +147,8 @@ impl PostgresMover {
             }
             None => topology.hosts.push(Host {
                 id: host,
-                site: SiteId::from("unknown"),
-                rack: RackId::from("unknown"),
+                site: SiteId::from(UNKNOWN_PLACE),
+                rack: RackId::from(UNKNOWN_PLACE),
                 // How much its disk holds, no SQL says.
                 capacity: None::<Capacity>,
                 labels: BTreeMap::new(),

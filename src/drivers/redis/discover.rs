@@ -11,7 +11,7 @@ use super::RedisMover;
 use super::nodes::text;
 use super::view::{Health, Info, Node, View};
 use crate::drivers::error::DriverError;
-use crate::fleet::topology::{Capacity, Host};
+use crate::fleet::topology::{Capacity, Host, UNKNOWN_PLACE};
 use crate::fleet::{
     Bytes, Generation, Partition, RackId, Revision, ServingState, Share, SiteId, Topology, Workload,
 };
@@ -143,8 +143,8 @@ impl RedisMover {
             });
             Host {
                 id,
-                site: SiteId::from("unknown"),
-                rack: RackId::from("unknown"),
+                site: SiteId::from(UNKNOWN_PLACE),
+                rack: RackId::from(UNKNOWN_PLACE),
                 capacity,
                 labels: BTreeMap::new(),
             }

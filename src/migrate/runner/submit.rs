@@ -9,6 +9,7 @@ use super::drive::json;
 use super::log::Log;
 use super::machine::{Machine, plan_key, running_key, state_key};
 use super::{Runner, Slot};
+use crate::fleet::topology::UNKNOWN_PLACE;
 use crate::fleet::{MigrationId, PartitionId, Phase, Timestamp, Topology};
 use crate::migrate::approval::Approval;
 use crate::migrate::journal::{self, Note, Stamp};
@@ -205,7 +206,7 @@ fn first_notes(approval: &Approval) -> [Note; 2] {
 fn place(topology: &Topology, partition: &PartitionId) -> Place {
     match topology.host_of(partition) {
         Some(host) => Place { host: host.id.clone(), rack: host.rack.clone(), site: host.site.clone() },
-        None => Place { host: partition.host(), rack: "unknown".into(), site: "unknown".into() },
+        None => Place { host: partition.host(), rack: UNKNOWN_PLACE.into(), site: UNKNOWN_PLACE.into() },
     }
 }
 
