@@ -145,7 +145,7 @@ fn settings(cluster: &RedisCluster, n: usize) -> Vec<String> {
         "repl-diskless-sync-delay",
         "repl-diskless-load",
     ];
-    names.map(|name| cluster.nodes[n].text(&["CONFIG", "GET", name])).to_vec()
+    names.map(|name| format!("{:?}", cluster.nodes[n].ask(&["CONFIG", "GET", name]))).to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
