@@ -132,7 +132,7 @@ impl Brain {
             let partition = self.windows.partitions()[p.0 as usize].clone();
             let of_host = hosts.get(&partition).into_iter().flatten().map(|h| (*h).clone());
             let sources = std::iter::once(partition.clone()).chain(of_host).collect();
-            Due { partition, sources }
+            Due { partition, sources, application: self.assessor.application_of(p).to_string() }
         };
         due.into_iter().map(named).collect()
     }

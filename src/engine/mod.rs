@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod link;
 pub mod live;
 mod moves;
+pub mod networks;
 pub mod observe;
 pub mod options;
 mod ownership;

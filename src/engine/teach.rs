@@ -1,15 +1,18 @@
 //! Detectors from days of history: a thread of lowest priority reads what the source holds of a few
 //! partitions at a time, on the engine's own grid, fits each one's detector as `foreshift eval anomaly` does
-//! from a train file, and hands it to the loop. Until a partition's turn has come, and where there are fewer
+//! from a train file, an LSTM voter included ([`super::networks`] says whose), and hands it to the loop. Until a partition's turn has come, and where there are fewer
 //! than three days of it, the detector of its last two hours stands.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::networks::{Lent, Networks};
 use crate::fleet::{HostId, MetricName, PartitionId, Span, Timestamp};
 use crate::predict::Taught;
-use crate::predict::anomaly::{AnomalyModel, FitOptions};
+use crate::predict::anomaly::model::SEQUENCE;
+use crate::predict::anomaly::{AnomalyModel, FitOptions, Sequencing};
 use crate::predict::combined::rows_per_day;
 use crate::predict::keep::Shelf;
 use crate::telemetry::{Ingest, MetricIx, PartitionIx, Source, SourceError, Windows, WindowsConfig};
@@ -33,6 +36,8 @@ pub struct Due {
     pub partition: PartitionId,
     /// Names in the source.
     pub sources: Vec<PartitionId>,
+    /// The partitions of which it may borrow a network: `class/kind`.
+    pub application: String,
 }
 
 /// The loop's end.
@@ -49,6 +54,7 @@ pub struct Desk {
     asks: mpsc::Sender<oneshot::Sender<Vec<Due>>>,
     lessons: mpsc::Sender<(PartitionId, Taught)>,
     shelf: Option<Shelf>,
+    networks: Arc<Mutex<Networks>>,
 }
 
 impl Desk {
@@ -62,7 +68,7 @@ impl Desk {
 pub fn pair() -> (Pupil, Desk) {
     let (asks, asked) = mpsc::channel(1);
     let (give, lessons) = mpsc::channel(BATCH);
-    (Pupil { asked, lessons }, Desk { asks, lessons: give, shelf: None })
+    (Pupil { asked, lessons }, Desk { asks, lessons: give, shelf: None, networks: Arc::default() })
 }
 
 /// How history is read.
@@ -112,10 +118,8 @@ pub async fn round(
     for batch in due.chunks(if by_partition { BATCH } else { WHOLE_BATCH }) {
         let windows = read(source, batch, options, now).await?;
         for one in batch {
-            let Some(taught) = windows.partition(&one.partition).and_then(|ix| fitted(&windows, ix, now))
-            else {
-                continue;
-            };
+            let taught = windows.partition(&one.partition).and_then(|ix| desk.fitted(&windows, ix, one, now));
+            let Some(taught) = taught else { continue };
             if let Some(shelf) = &desk.shelf
                 && let Err(error) = shelf.keep(&one.partition, &taught)
             {
@@ -159,26 +163,39 @@ async fn read(
     Ok(windows)
 }
 
-/// The detector of what was read, where that is days.
-fn fitted(windows: &Windows, partition: PartitionIx, now: Timestamp) -> Option<Taught> {
-    let len = windows.config().len;
-    let mut metrics: Vec<MetricName> = Vec::new();
-    let mut columns: Vec<Vec<f32>> = Vec::new();
-    for (m, name) in windows.metrics().iter().enumerate() {
-        let metric = MetricIx(m as u16);
-        if windows.newest(partition, metric).is_some() {
-            let mut column = vec![f32::NAN; len];
-            windows.copy_row(partition, metric, &mut column);
-            metrics.push(name.clone());
-            columns.push(column);
+impl Desk {
+    /// The detector of what was read, where that is days.
+    fn fitted(&self, windows: &Windows, partition: PartitionIx, due: &Due, now: Timestamp) -> Option<Taught> {
+        let len = windows.config().len;
+        let mut metrics: Vec<MetricName> = Vec::new();
+        let mut columns: Vec<Vec<f32>> = Vec::new();
+        for (m, name) in windows.metrics().iter().enumerate() {
+            let metric = MetricIx(m as u16);
+            if windows.newest(partition, metric).is_some() {
+                let mut column = vec![f32::NAN; len];
+                windows.copy_row(partition, metric, &mut column);
+                metrics.push(name.clone());
+                columns.push(column);
+            }
         }
+        let first = (0..len).find(|&t| columns.iter().any(|c| c[t].is_finite()))?;
+        let columns: Vec<&[f32]> = columns.iter().map(|c| &c[first..]).collect();
+        let networks = || self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let lent = networks().lent_to(due, &metrics);
+        let sequence = match &lent {
+            Lent::Own => Sequencing::Trained(SEQUENCE),
+            Lent::Of(network) => Sequencing::Borrowed(network),
+            Lent::None => Sequencing::Never,
+        };
+        let rows_per_day = rows_per_day(windows.config().step);
+        let options = FitOptions { rows_per_day, sequence, ..FitOptions::default() };
+        let (model, _) = AnomalyModel::fit(&columns, &options).ok()?;
+        if let Some(voter) = model.sequence().filter(|_| matches!(lent, Lent::Own)) {
+            networks().note(due, &metrics, voter.network());
+        }
+        let (from, until) = (windows.tail() + Span(first as i64 * windows.config().step.0), windows.now());
+        model.knows_days().then_some(Taught { model, metrics, fitted: now, from, until })
     }
-    let first = (0..len).find(|&t| columns.iter().any(|c| c[t].is_finite()))?;
-    let columns: Vec<&[f32]> = columns.iter().map(|c| &c[first..]).collect();
-    let options = FitOptions { rows_per_day: rows_per_day(windows.config().step), ..FitOptions::default() };
-    let (model, _) = AnomalyModel::fit(&columns, &options).ok()?;
-    let (from, until) = (windows.tail() + Span(first as i64 * windows.config().step.0), windows.now());
-    model.knows_days().then_some(Taught { model, metrics, fitted: now, from, until })
 }
 
 /// Takes the samples of some partitions and leaves the others.

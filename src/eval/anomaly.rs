@@ -15,7 +15,7 @@ use super::{
     },
     report::{Report, SeriesReport},
 };
-use crate::predict::anomaly::{AnomalyModel, FitOptions, model::SEQUENCE, univariate};
+use crate::predict::anomaly::{AnomalyModel, FitOptions, Sequencing, model::SEQUENCE, univariate};
 
 /// How SMD is split.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -76,7 +76,7 @@ fn machine(m: &Machine, protocol: Protocol) -> Result<SeriesReport, EvalError> {
         reason: e.to_string(),
     };
     let started = Instant::now();
-    let options = FitOptions { sequence: Some(SEQUENCE), ..FitOptions::default() };
+    let options = FitOptions { sequence: Sequencing::Trained(SEQUENCE), ..FitOptions::default() };
     let (model, _) = AnomalyModel::fit(&train, &options).map_err(unusable)?;
     let train_s = started.elapsed().as_secs_f64();
     let started = Instant::now();

@@ -112,11 +112,15 @@ impl Assessor {
             return false;
         }
         self.intern_windows(windows);
-        let mut watch = Watch::new(taught.model, windows, Origin::History(taught.fitted));
-        watch.places = places;
+        let mut watch = Watch::taught(taught, places, windows);
         watch.read(windows, partition, windows.head() - Span(LATE * windows.config().step.0));
         self.rows[p].watch = Some(Box::new(watch));
         true
+    }
+
+    /// The partitions that a partition shares models with (`class/kind`), as of the last cycle.
+    pub fn application_of(&self, partition: PartitionIx) -> &str {
+        self.derived.group_name(partition.0 as usize)
     }
 
     /// Partitions of which a model is to be fitted from history: those that have none such first, then
@@ -137,7 +141,7 @@ impl Assessor {
     }
 
     /// Bytes of what is kept of one partition's normal behaviour: baselines with their weekly profile, and
-    /// the detector with its stream.
+    /// the detector with its stream; without the network of an LSTM voter, which may serve others too.
     pub fn model_bytes(&self, partition: PartitionIx) -> usize {
         let row = self.rows.get(partition.0 as usize);
         let watch = row.and_then(|row| row.watch.as_ref()).map_or(0, |w| {

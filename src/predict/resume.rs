@@ -2,7 +2,7 @@
 
 use super::assess::Assessor;
 use super::combined::LATE;
-use super::keep::record::{is_young, print_of};
+use super::keep::record::is_young;
 use super::keep::streams::{Standing, add, begin};
 use super::keep::{Kept, KeptStream, MOST_AGE, Unfit};
 use super::watch::{Origin, Watch};
@@ -26,13 +26,9 @@ impl Assessor {
             let Some(watch) = row.watch.as_deref().filter(|w| matches!(w.origin, Origin::History(_))) else {
                 continue;
             };
-            let Watch { stream, scored, standing, said, .. } = watch;
-            let print = print_of(&watch.model);
-            add(
-                &mut out,
-                partition,
-                &Standing { print, stream, scored: *scored, standing: *standing, said: *said },
-            );
+            let Watch { stream, scored, standing, said, print, .. } = watch;
+            let of = Standing { print: *print, stream, scored: *scored, standing: *standing, said: *said };
+            add(&mut out, partition, &of);
         }
         (out.len() > head).then_some(out)
     }
@@ -58,8 +54,7 @@ impl Assessor {
         self.intern_windows(windows);
         let step = windows.config().step;
         let until = windows.head() - Span(LATE * step.0);
-        let mut watch = Watch::new(taught.model, windows, Origin::History(taught.fitted));
-        watch.places = places;
+        let mut watch = Watch::taught(taught, places, windows);
         // A clock that was set back must not make it wait for its own future.
         let held = windows.tail() - MOST_AGE..=until + step;
         let stream = kept.stream.filter(|s| held.contains(&s.scored) && s.scored.0.rem_euclid(step.0) == 0);

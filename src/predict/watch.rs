@@ -3,6 +3,7 @@
 use super::anomaly::{AnomalyModel, Scratch, Stream, Wanted};
 use super::assessment::Anomaly;
 use super::keep::KeptStream;
+use super::keep::record::print_of;
 use crate::fleet::{MetricName, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
@@ -50,6 +51,8 @@ pub(super) struct Watch {
     pub(super) said: Option<Anomaly>,
     /// Rows for which the alarm has stood.
     pub(super) standing: u32,
+    /// See [`super::keep::record::print_of`]; 0 of a model of the window, which is not kept.
+    pub(super) print: u64,
 }
 
 impl Watch {
@@ -62,7 +65,14 @@ impl Watch {
             places: Vec::new(),
             said: None,
             standing: 0,
+            print: 0,
         }
+    }
+
+    /// Of a model that was fitted elsewhere.
+    pub(super) fn taught(taught: Taught, places: Vec<MetricIx>, windows: &Windows) -> Watch {
+        let print = print_of(&taught.model);
+        Watch { places, print, ..Watch::new(taught.model, windows, Origin::History(taught.fitted)) }
     }
 
     /// Whether it can still read windows of so many metrics: metrics that came later are none of a model

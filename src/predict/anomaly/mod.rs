@@ -44,6 +44,7 @@ pub use hysteresis::Hysteresis;
 pub use model::{AnomalyModel, FitOptions, Scores};
 pub use moments::Moments;
 pub use scaler::{Scaler, Scaling};
+pub use sequence::Sequencing;
 pub use state::{AnomalyState, RowScore};
 pub use stream::{Reading, Readings, Stream, Wanted};
 pub use view::{Scratch, Voter};

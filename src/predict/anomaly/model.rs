@@ -1,5 +1,7 @@
 //! The combined model of one partition (or of an application, pooled): fit, score a row, score history.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -9,12 +11,13 @@ use super::{
     error::AnomalyError,
     moments::Moments,
     scaler::{Scaler, Scaling},
-    sequence::{self, Sequence, SequenceState},
+    sequence::{Sequence, Sequencing},
     state::{AnomalyState, RowScore},
     stream::Wanted,
     trial,
     view::{Scratch, VOTERS, View, Voter},
 };
+use crate::predict::models::lstm::forward::PredictorRun;
 use crate::predict::models::lstm::train::Training;
 
 /// Rows of the trailing mean that is shown.
@@ -37,22 +40,23 @@ pub struct FitOptions<'a> {
     pub pooled: Option<&'a [Moments]>,
     /// Rows of a day: the alarm level allows one false alarm a day.
     pub rows_per_day: f32,
-    /// How an LSTM voter is trained; `None` = never. It is used from [`sequence::FEWEST_ROWS`] rows on,
-    /// where it tells anomalies better that are put into held-back history.
-    pub sequence: Option<Training>,
+    /// Whose LSTM votes. It is used from [`super::sequence::FEWEST_ROWS`] rows with data on, where it tells
+    /// anomalies better that are put into held-back history.
+    pub sequence: Sequencing<'a>,
 }
 
 impl Default for FitOptions<'_> {
     /// One row a minute, no LSTM.
     fn default() -> Self {
-        FitOptions { pooled: None, rows_per_day: 1440.0, sequence: None }
+        FitOptions { pooled: None, rows_per_day: 1440.0, sequence: Sequencing::Never }
     }
 }
 
 /// How an LSTM voter is trained, for [`FitOptions::sequence`]: 32 cells, twelve passes over 8 streams.
 pub const SEQUENCE: Training = Training { hidden: 32, epochs: 12, batch: 8, steps: 32, rate: 1e-2, seed: 0 };
 
-/// What normal looks like for one partition. About 9 KB for 16 metrics.
+/// What normal looks like for one partition. About 5 KB for 16 metrics, 1 KB more with an LSTM voter, whose
+/// network (27 KB) may serve others too.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AnomalyModel {
     metrics: usize,
@@ -114,11 +118,13 @@ impl AnomalyModel {
             by_days: false,
             stretch,
         };
-        if let Some(training) = options.sequence.filter(|_| rows >= sequence::FEWEST_ROWS) {
+        if options.sequence.is_tried(found, metrics) {
             let early: Vec<&[f32]> = columns.iter().map(|c| &c[..trial::cut_of(columns)]).collect();
-            let plain = FitOptions { sequence: None, ..*options };
-            if trial::is_won(&AnomalyModel::fit(&early, &plain)?.0, columns, &training) {
-                model = model.with_sequence(Sequence::fit(columns, &training));
+            let plain = FitOptions { sequence: Sequencing::Never, ..*options };
+            if trial::is_won(&AnomalyModel::fit(&early, &plain)?.0, columns, options.sequence)
+                && let Some(sequence) = Sequence::fit(columns, options.sequence)
+            {
+                model = model.with_sequence(sequence);
             }
         }
         let scores = model.score_columns(columns)?;
@@ -139,6 +145,14 @@ impl AnomalyModel {
     /// The LSTM voter, where it is used.
     pub fn sequence(&self) -> Option<&Sequence> {
         self.sequence.as_deref()
+    }
+
+    /// Runs the network among those that its own is equal to, so that what peers share is held once; one that
+    /// is equal to none becomes one of them.
+    pub(in crate::predict) fn share_network(&mut self, known: &mut Vec<Arc<PredictorRun>>) {
+        if let Some(sequence) = &mut self.sequence {
+            sequence.share_network(known);
+        }
     }
 
     /// Weight of each linear voter.
@@ -187,7 +201,7 @@ impl AnomalyModel {
         &self.ranges
     }
 
-    /// Bytes of the model, without a stream's state.
+    /// Bytes of the model, without a stream's state and without an LSTM voter's network.
     pub fn bytes(&self) -> usize {
         std::mem::size_of::<Self>()
             + self.ranges.bytes()
@@ -195,21 +209,24 @@ impl AnomalyModel {
             + self.sequence.as_ref().map_or(0, |s| s.bytes())
     }
 
-    /// The numbers of a model without an LSTM voter; `None` of one with.
-    pub(in crate::predict) fn put(&self, to: &mut Writer) -> Option<()> {
-        if self.sequence.is_some() {
-            return None;
-        }
-        to.u32(u32::try_from(self.rows).ok()?);
+    /// The numbers of the model; those of an LSTM voter come last.
+    pub(in crate::predict) fn put(&self, to: &mut Writer) {
+        to.u32(u32::try_from(self.rows).unwrap_or(u32::MAX));
         to.u16(self.stretch);
         to.f32s(&[self.alarm, self.event]);
         to.u8(u8::from(self.by_days));
         self.views.iter().for_each(|view| view.put(to));
         self.ranges.put(to);
-        Some(())
+        self.sequence.iter().for_each(|sequence| sequence.put(to));
     }
 
-    /// A model of so many metrics, as it was put; `None` where the bytes are not one, or one that could
+    /// The model with the LSTM voter that follows its numbers.
+    pub(in crate::predict) fn take_sequence(self, from: &mut Reader<'_>) -> Option<AnomalyModel> {
+        let sequence = Sequence::take(from, self.metrics)?;
+        Some(self.with_sequence(sequence))
+    }
+
+    /// A model of so many metrics, as it was put, without an LSTM voter; `None` where the bytes are not one, or one that could
     /// never alarm.
     pub(in crate::predict) fn take(from: &mut Reader<'_>, metrics: usize) -> Option<AnomalyModel> {
         let rows = from.u32()? as usize;
@@ -250,9 +267,8 @@ impl AnomalyModel {
             view.load_row(memory, row, room);
             raw += view.vote_row(first, weight, None, room);
         }
-        let expected = state.sequence.as_mut().map(|memory| self.step_sequence(memory, row));
-        let vote = expected.as_ref().map_or(0.0, |(_, vote)| 0.5 * vote);
-        raw += vote;
+        let said = state.sequence.as_mut().and_then(|memory| self.sequence()?.vote_row(memory, row));
+        raw += said.as_ref().map_or(0.0, |said| 0.5 * said.vote());
         let wanted = wanted.filter(|wanted| raw >= wanted.from);
         let shares = &mut room.shares;
         shares.clear();
@@ -261,8 +277,8 @@ impl AnomalyModel {
             for (view, room) in self.views.iter().zip(&mut room.views) {
                 view.vote_row(first, weight, Some(shares), room);
             }
-            if let (Some(sequence), Some((white, _))) = (&self.sequence, &expected) {
-                sequence.share_out(white, vote, shares);
+            if let (Some(sequence), Some(said)) = (&self.sequence, &said) {
+                sequence.share_out(said, 0.5, shares);
             }
             wanted.into.iter_mut().zip(&*shares).for_each(|(out, share)| *out = *share);
         }
@@ -277,10 +293,6 @@ impl AnomalyModel {
             score: (raw + smooth + slow) / 3.0,
             present: present as f32 / self.metrics as f32,
         }
-    }
-
-    fn step_sequence(&self, memory: &mut SequenceState, row: &[f32]) -> (Vec<f32>, f32) {
-        self.sequence.as_ref().map_or_else(Default::default, |s| s.vote_row(memory, row))
     }
 
     /// Scores history `[metric][time]` in blocks; the same values as [`AnomalyModel::score_row`] row by row.

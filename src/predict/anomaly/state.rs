@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bytes::{Reader, Writer};
 use super::model::{SLOW, TRAILING};
-use super::sequence::SequenceState;
+use super::sequence::{Sequence, SequenceState};
 use super::view::Memory;
 
 /// No stream reads so many rows.
@@ -58,10 +58,11 @@ impl AnomalyState {
         self.shares = Vec::new();
     }
 
-    /// Bytes that lie elsewhere, without those of an LSTM voter.
+    /// Bytes that lie elsewhere.
     pub(super) fn bytes(&self) -> usize {
         let memories: usize = self.memories.iter().map(Memory::bytes).sum();
-        memories + 4 * (self.ring.len() + self.shares.len())
+        let sequence = self.sequence.as_ref().map_or(0, SequenceState::bytes);
+        memories + sequence + 4 * (self.ring.len() + self.shares.len())
     }
 
     /// Rows seen since the start or the last gap.
@@ -106,7 +107,6 @@ impl AnomalyState {
         (self.seen - count..self.seen).map(|t| (t % SLOW as u64) as usize)
     }
 
-    /// Without an LSTM voter's.
     pub(super) fn put(&self, to: &mut Writer) {
         self.memories.iter().for_each(|memory| memory.put(to));
         to.u64(self.seen);
@@ -114,14 +114,25 @@ impl AnomalyState {
         to.u8(u8::from(!self.shares.is_empty()));
         to.f32s(&self.shares);
         to.u8(self.bare);
+        self.sequence.iter().for_each(|sequence| sequence.put(to));
     }
 
-    pub(super) fn take(from: &mut Reader<'_>, views: usize, metrics: usize) -> Option<AnomalyState> {
+    pub(super) fn take(
+        from: &mut Reader<'_>,
+        views: usize,
+        metrics: usize,
+        sequence: Option<&Sequence>,
+    ) -> Option<AnomalyState> {
         let memories = (0..views).map(|_| Memory::take(from, metrics)).collect::<Option<_>>()?;
         let seen = from.u64().filter(|seen| *seen < MOST_SEEN)?;
         let ring = from.f32s(SLOW)?;
         let shares = if from.flag()? { from.f32s(metrics * TRAILING)? } else { Vec::new() };
-        Some(AnomalyState { memories, seen, ring, shares, bare: from.u8()?, sequence: None })
+        let bare = from.u8()?;
+        let sequence = match sequence {
+            Some(voter) => Some(voter.take_state(from)?),
+            None => None,
+        };
+        Some(AnomalyState { memories, seen, ring, shares, bare, sequence })
     }
 
     pub(super) fn mean_of(&self, count: usize) -> f32 {

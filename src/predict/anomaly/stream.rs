@@ -105,9 +105,9 @@ impl AnomalyModel {
     /// A stream of this model as it was put; `None` where the bytes are not that.
     pub(in crate::predict) fn take_stream(&self, from: &mut Reader<'_>) -> Option<Stream> {
         let (views, metrics) = (Scaling::BOTH.len(), self.metrics());
-        let plain = AnomalyState::take(from, views, metrics)?;
+        let plain = AnomalyState::take(from, views, metrics, self.sequence())?;
         let settled = match from.flag()? {
-            true => Some(Box::new(AnomalyState::take(from, views, metrics)?)),
+            true => Some(Box::new(AnomalyState::take(from, views, metrics, self.sequence())?)),
             false => None,
         };
         let acceptance = Acceptance::take(from, self.ranges())?;

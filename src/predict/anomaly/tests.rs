@@ -3,6 +3,7 @@
 use super::{
     error::AnomalyError,
     model::{AnomalyModel, FitOptions, SEQUENCE},
+    sequence::Sequencing,
 };
 use crate::predict::models::lstm::train::Training;
 
@@ -108,7 +109,7 @@ fn from_two_weeks_on_an_lstm_votes_where_it_tells_held_back_anomalies_better() {
         columns[1][t] = columns[0][t - 40];
     }
     let training = Training { epochs: 3, ..SEQUENCE };
-    let options = FitOptions { sequence: Some(training), ..FitOptions::default() };
+    let options = FitOptions { sequence: Sequencing::Trained(training), ..FitOptions::default() };
     let (model, _) = AnomalyModel::fit(&views(&columns), &options).expect("fits");
     let short: Vec<&[f32]> = columns.iter().map(|c| &c[..19_000]).collect();
     let (young, _) = AnomalyModel::fit(&short, &options).expect("fits");

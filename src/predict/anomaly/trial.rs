@@ -3,26 +3,25 @@
 
 use super::model::AnomalyModel;
 use super::scaler::{Scaler, Scaling};
-use super::sequence::Sequence;
+use super::sequence::{Sequence, Sequencing};
 use crate::fleet::rng::Random;
 use crate::predict::failure::quality::average_precision;
-use crate::predict::models::lstm::train::Training;
 
 /// Times that anomalies are put in anew.
 const DRAWS: u64 = 3;
 /// One anomaly in so many rows.
 const ROWS_PER_EVENT: usize = 400;
 
-/// Whether the score with an LSTM voter, trained half as long on the first four fifths, tells anomalies in
+/// Whether the score with an LSTM voter, its own trained half as long on the first four fifths, tells anomalies in
 /// the rest better than `linear`, which was fitted on the same rows, does alone.
-pub(super) fn is_won(linear: &AnomalyModel, columns: &[&[f32]], training: &Training) -> bool {
+pub(super) fn is_won(linear: &AnomalyModel, columns: &[&[f32]], sequencing: Sequencing<'_>) -> bool {
     let cut = cut_of(columns);
     let early: Vec<&[f32]> = columns.iter().map(|c| &c[..cut]).collect();
-    let shorter = Training { epochs: training.epochs.div_ceil(2), ..*training };
-    let with = linear.clone().with_sequence(Sequence::fit(&early, &shorter));
+    let Some(sequence) = Sequence::fit(&early, sequencing.halved()) else { return false };
+    let with = linear.clone().with_sequence(sequence);
     let scale = Scaler::fit(&early, Scaling::Deviation);
     let scales: Vec<f32> = (0..columns.len()).map(|m| scale.scale(m)).collect();
-    let mut random = Random::new(training.seed).fork("trial");
+    let mut random = Random::new(sequencing.seed()).fork("trial");
     let mut sums = [0f64; 2];
     for _ in 0..DRAWS {
         let mut held: Vec<Vec<f32>> = columns.iter().map(|c| c[cut..].to_vec()).collect();

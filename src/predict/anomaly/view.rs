@@ -277,7 +277,8 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Parts of |y|² by metric, for y = W r with W the lower triangle in the first columns of `matrix`:
-/// r_m (Wᵀ y)_m, which is the Shapley value of metric m.
+/// r_m (Wᵀ y)_m, which is the Shapley value of metric m. What [`Packed::quadratic_parts`] is held to.
+#[cfg(test)]
 pub(super) fn quadratic_parts(matrix: &[f32], width: usize, y: &[f32], parts: &mut [f32]) {
     let d = y.len();
     let mut r = vec![0.0f32; d];

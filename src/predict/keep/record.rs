@@ -10,8 +10,10 @@ use crate::predict::watch::Taught;
 pub(super) const MAGIC: &[u8; 4] = b"FSdt";
 /// Of this layout; another one is refused.
 pub(super) const VERSION: u16 = 1;
-/// The only kind of model that is kept: the linear voters in both scalings.
+/// The linear voters in both scalings.
 const LINEAR: u8 = 1;
+/// The same with an LSTM voter.
+const WITH_SEQUENCE: u8 = 2;
 /// Bytes of the hash at the end.
 pub(super) const HASH: usize = 32;
 
@@ -48,7 +50,9 @@ pub enum Unfit {
         what: &'static str,
     },
     /// Another kind of model.
-    #[error("is a model of kind {found}; this program reads kind {LINEAR}, the linear voters")]
+    #[error(
+        "is a model of kind {found}; this program reads {LINEAR}, the linear voters, and {WITH_SEQUENCE}, with an LSTM"
+    )]
     Kind {
         /// What it says.
         found: u8,
@@ -107,7 +111,7 @@ pub enum Unfit {
     },
 }
 
-/// The bytes of a detector; `None` of one that is not kept: an LSTM voter, or more metrics than are kept.
+/// The bytes of a detector; `None` of one that is not kept: it has more metrics than are kept.
 pub fn encode(partition: &PartitionId, taught: &Taught, step: Span) -> Option<Vec<u8>> {
     let metrics = taught.metrics.len();
     if metrics > MOST_METRICS || metrics != taught.model.metrics() {
@@ -115,13 +119,13 @@ pub fn encode(partition: &PartitionId, taught: &Taught, step: Span) -> Option<Ve
     }
     let mut to = Writer(MAGIC.to_vec());
     to.u16(VERSION);
-    to.u8(LINEAR);
+    to.u8(if taught.model.sequence().is_some() { WITH_SEQUENCE } else { LINEAR });
     to.i64(step.0);
     [taught.fitted, taught.from, taught.until].into_iter().for_each(|at| to.i64(at.0));
     to.text(partition.as_str());
     to.u16(metrics as u16);
     taught.metrics.iter().for_each(|name| to.text(name.as_str()));
-    taught.model.put(&mut to)?;
+    taught.model.put(&mut to);
     let hash = blake3::hash(&to.0);
     to.0.extend(hash.as_bytes());
     Some(to.0)
@@ -145,7 +149,7 @@ pub fn decode(bytes: &[u8], step: Span, now: Timestamp) -> Result<Kept, Unfit> {
         return Err(Unfit::Damaged);
     }
     let kind = from.u8().ok_or(Unfit::Numbers { what: "the kind" })?;
-    if kind != LINEAR {
+    if ![LINEAR, WITH_SEQUENCE].contains(&kind) {
         return Err(Unfit::Kind { found: kind });
     }
     let times = (|| Some([from.i64()?, from.i64()?, from.i64()?, from.i64()?]))();
@@ -158,7 +162,11 @@ pub fn decode(bytes: &[u8], step: Span, now: Timestamp) -> Result<Kept, Unfit> {
     let partition = from.text().filter(|name| !name.is_empty()).map(PartitionId::from);
     let partition = partition.ok_or(Unfit::Numbers { what: "the name" })?;
     let metrics = metrics(&mut from).ok_or(Unfit::Numbers { what: "the metrics" })?;
-    let model = AnomalyModel::take(&mut from, metrics.len()).and_then(|model| from.ended(model));
+    let model = AnomalyModel::take(&mut from, metrics.len()).and_then(|model| match kind {
+        WITH_SEQUENCE => model.take_sequence(&mut from),
+        _ => Some(model),
+    });
+    let model = model.and_then(|model| from.ended(model));
     let model = model.ok_or(Unfit::Numbers { what: "the model" })?;
     let taught = Taught { model, metrics, fitted: at, from: since, until };
     Ok(Kept { partition, taught, stream: None })
@@ -193,9 +201,7 @@ pub fn is_young(fitted: Timestamp, now: Timestamp) -> Result<(), Unfit> {
 /// What tells one model from every other: a stream goes on with its own alone.
 pub fn print_of(model: &AnomalyModel) -> u64 {
     let mut to = Writer::default();
-    if model.put(&mut to).is_none() {
-        return 0;
-    }
+    model.put(&mut to);
     let hash = blake3::hash(&to.0);
     hash.as_bytes().first_chunk().map_or(0, |head| u64::from_le_bytes(*head))
 }

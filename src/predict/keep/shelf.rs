@@ -86,9 +86,13 @@ impl Shelf {
         let mut places: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         places.retain(|place| place.extension().is_some_and(|ending| ending == ENDING));
         places.sort();
+        let mut networks = Vec::new();
         for place in places {
             match self.read(&place, now) {
-                Ok(kept) => out.kept.push(kept),
+                Ok(mut kept) => {
+                    kept.taught.model.share_network(&mut networks);
+                    out.kept.push(kept);
+                }
                 Err(unfit) => {
                     if matches!(unfit, Unfit::Old { .. })
                         && let Err(error) = fs::remove_file(&place)

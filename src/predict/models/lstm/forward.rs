@@ -29,6 +29,18 @@ impl Packed {
         }
     }
 
+    /// The layer as it was.
+    fn layer(&self) -> Layer {
+        let gates = 4 * self.hidden;
+        Layer {
+            inputs: self.inputs,
+            hidden: self.hidden,
+            w: transpose(&self.w, self.inputs, gates),
+            r: transpose(&self.r, self.hidden, gates),
+            b: self.b.clone(),
+        }
+    }
+
     /// Sums of all gates for `rows` rows of inputs, biases included.
     fn input_gates(&self, x: &[f32], rows: usize, gates: &mut Vec<f32>) {
         gates.clear();
@@ -177,6 +189,26 @@ impl PredictorRun {
     /// Of these weights.
     pub fn new(model: &Predictor) -> Self {
         Self { layer: Packed::new(&model.layer), head: model.head.clone() }
+    }
+
+    /// The network, as it stands in a file.
+    pub fn predictor(&self) -> Predictor {
+        Predictor { layer: self.layer.layer(), head: self.head.clone() }
+    }
+
+    /// Metrics of a row.
+    pub fn metrics(&self) -> usize {
+        self.layer.inputs
+    }
+
+    /// Cells.
+    pub fn hidden(&self) -> usize {
+        self.layer.hidden
+    }
+
+    /// Bytes of the weights of a network of so many metrics and cells.
+    pub fn bytes_of(metrics: usize, hidden: usize) -> usize {
+        std::mem::size_of::<Self>() + 4 * (4 * hidden * (metrics + hidden + 1) + metrics * (hidden + 1))
     }
 
     /// The memory of `partitions` partitions that have seen nothing yet.
