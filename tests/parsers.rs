@@ -1,15 +1,10 @@
 //! Every parser of what comes from outside, thrown at random bytes and at good input with a few places
 //! changed: none panics, and what is refused is refused with words.
 
-use std::path::Path;
+#[path = "support/parsers.rs"]
+mod parsers;
 
-use foreshift::cli::failures::{parse_csv, parse_time};
-use foreshift::config::{Config, quantity};
-use foreshift::eval::datasets;
 use foreshift::predict::failure::shipped;
-use foreshift::predict::models::onnx;
-use foreshift::predict::train::Card;
-use foreshift::telemetry::ReplaySource;
 use proptest::prelude::*;
 
 /// Good text with some of its characters exchanged, doubled or taken out.
@@ -38,47 +33,40 @@ const RECORDED: &str =
 const CONFIG: &str = include_str!("../config.example.toml");
 const CARD: &str = include_str!("../assets/models/failure-15m.toml");
 
-/// Reads a recording through the file that it would be in.
-fn replayed(text: &[u8]) -> Result<usize, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("recorded.csv");
-    std::fs::write(&file, text).unwrap();
-    ReplaySource::open(&[file]).map(|_| 0).map_err(|e| e.to_string())
+const NAB: &str = "timestamp,value\n2014-04-01 00:00:00,20.0\n2014-04-01 00:05:00,21.5\n";
+const COMMAND: &str = r#"{"command":"approve","proposal":7,"plan":"abc","reason":"it is late"}"#;
+const RECORD: &str = r#"{"migration":7,"seq":1,"at":1000,"epoch":3,"actor":"engine","phase":"copying","note":{"kind":"STATE","from":"preparing","to":"copying","why":""},"before":"","hash":""}"#;
+
+/// Any bytes, or good text that was bent.
+fn odd(good: &'static str) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        bent(good).prop_map(String::into_bytes),
+        any::<String>().prop_map(String::into_bytes),
+        any::<Vec<u8>>()
+    ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn failures_are_read_or_refused_with_file_and_line(text in prop_oneof![bent(FAILURES), any::<String>()]) {
-        if let Err(error) = parse_csv(&text, Path::new("f.csv")) {
-            prop_assert!(format!("{error:#}").contains("f.csv:"), "{error:#}");
-        }
+    fn failures_are_read_or_refused_with_file_and_line(bytes in odd(FAILURES)) {
+        parsers::failures(&bytes);
     }
 
     #[test]
-    fn a_time_or_a_span_is_one_or_none(text in any::<String>()) {
-        let _ = parse_time(&text);
-        if let Some(span) = quantity::parse_span(&text) {
-            prop_assert!(text.chars().any(|c| c.is_ascii_digit()), "{text:?} is {span:?}");
-        }
-        let _ = quantity::parse_bytes(&text);
+    fn a_time_or_a_span_is_one_or_none(bytes in odd("2026-11-21T03:00:00Z 1h30m 12.5MB")) {
+        parsers::quantities(&bytes);
     }
 
     #[test]
-    fn a_configuration_is_read_or_refused_with_words(text in prop_oneof![bent(CONFIG), any::<String>()]) {
-        if let Err(error) = Config::parse(&text, Path::new("foreshift.toml")) {
-            prop_assert!(error.to_string().contains("foreshift.toml"), "{error}");
-        }
+    fn a_configuration_is_read_or_refused_with_words(bytes in odd(CONFIG)) {
+        parsers::config(&bytes);
     }
 
     #[test]
-    fn a_card_that_was_changed_is_held_to_its_model(text in prop_oneof![bent(CARD), any::<String>()]) {
-        let model = shipped::files()[0];
-        match Card::read(&text, model, "failure-15m.toml") {
-            Ok(card) => prop_assert_eq!(card.hash.len(), 64),
-            Err(error) => prop_assert!(error.to_string().contains("failure-15m.toml"), "{}", error),
-        }
+    fn a_card_that_was_changed_is_held_to_its_model(bytes in odd(CARD)) {
+        parsers::card(&bytes);
     }
 
     #[test]
@@ -95,33 +83,31 @@ proptest! {
         if !whole {
             bytes.truncate(cut.index(bytes.len()));
         }
-        if let Err(error) = onnx::decode(&bytes, "failure-15m.onnx") {
-            prop_assert!(error.to_string().contains("failure-15m.onnx"), "{error}");
-        }
+        parsers::model(&bytes);
     }
 
     #[test]
-    fn a_recording_is_read_or_refused_with_its_line(
-        text in prop_oneof![bent(RECORDED).prop_map(String::into_bytes), any::<Vec<u8>>()]
-    ) {
-        if let Err(error) = replayed(&text) {
-            prop_assert!(error.contains("recorded.csv"), "{error}");
-        }
+    fn a_recording_is_read_or_refused_with_its_line(bytes in odd(RECORDED)) {
+        parsers::recording(&bytes);
     }
 
     #[test]
-    fn public_data_that_is_bent_is_refused_with_words(
-        text in prop_oneof![bent("timestamp,value\n2014-04-01 00:00:00,20.0\n2014-04-01 00:05:00,21.5\n"), any::<String>()]
-    ) {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("series.csv"), &text).unwrap();
-        std::fs::write(folder.path().join("Hourly-train.csv"), &text).unwrap();
-        std::fs::write(folder.path().join("Hourly-test.csv"), &text).unwrap();
-        for error in [
-            datasets::nab::read(folder.path()).err().map(|e| e.to_string()),
-            datasets::m4::read(folder.path()).err().map(|e| e.to_string()),
-        ].into_iter().flatten() {
-            prop_assert!(!error.is_empty());
-        }
+    fn public_data_that_is_bent_is_refused_with_words(bytes in odd(NAB)) {
+        parsers::public_data(&bytes);
+    }
+
+    #[test]
+    fn what_is_no_detector_is_refused_with_words(bytes in any::<Vec<u8>>()) {
+        parsers::detector(&bytes);
+    }
+
+    #[test]
+    fn messages_are_read_or_refused(bytes in odd(COMMAND)) {
+        parsers::messages(&bytes);
+    }
+
+    #[test]
+    fn a_record_that_was_changed_is_no_record(bytes in odd(RECORD)) {
+        parsers::stored(&bytes);
     }
 }

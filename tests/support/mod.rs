@@ -12,6 +12,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use foreshift::drivers::{Action, Answer, Evidence, Job, Mover, Permit, Retry};
+
 /// The program of that name on the search path, or in the folders that Debian keeps servers in.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -236,5 +238,32 @@ pub fn expect_telegraf(last: impl Fn(&str) -> Option<f32>) {
     for (metric, value) in expected {
         let got = last(metric);
         assert!(got.is_some_and(|got| (got - value).abs() <= value * 1e-3), "{metric}: {got:?}, not {value}");
+    }
+}
+
+/// Asks a driver for an action until it is done.
+///
+/// # Panics
+/// Where it is not within `patience`, or a failure would not pass by itself.
+pub async fn complete(
+    mover: &dyn Mover,
+    job: &Job,
+    action: &Action,
+    permit: &Permit,
+    patience: Duration,
+) -> Evidence {
+    let start = Instant::now();
+    loop {
+        match mover.perform(job, action, permit).await {
+            Ok(Answer::Done(evidence)) => return evidence,
+            Ok(Answer::Working { waiting_for }) => {
+                assert!(start.elapsed() < patience, "{}: waited in vain for {waiting_for}", action.name());
+            }
+            Err(error) if error.retry == Retry::Retryable && start.elapsed() < patience => {
+                println!("{} again: {error}", action.name());
+            }
+            Err(error) => panic!("{}: {error}", action.name()),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
