@@ -275,6 +275,12 @@ async fn a_deposed_leader_and_a_deposed_owner_are_refused() {
     clusters.all[0].ask(&schema(100)).await;
     let mover = mover(&clusters);
     let job = job(&clusters, 0, 1);
+    // Its snapshot is older than all that we put up.
+    let oldest = clusters.all[0].connect().await.unwrap();
+    oldest
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM orders.counters")
+        .await
+        .unwrap();
     before_the_cut(&mover, &job).await;
     let old = Permit::mint_for_runner(Epoch(4), "test");
     for action in [seal(), Action::Unfence] {
@@ -289,6 +295,9 @@ async fn a_deposed_leader_and_a_deposed_owner_are_refused() {
         .unwrap();
     the_cut(&mover, &job).await;
     let error = client.batch_execute("UPDATE orders.counters SET n = n + 1; COMMIT").await.unwrap_err();
+    assert!(["40001", "25006"].contains(&error.code().unwrap().code()), "{error:?}");
+    let error =
+        oldest.batch_execute("INSERT INTO orders.log (counter) VALUES (1); COMMIT").await.unwrap_err();
     assert!(["40001", "25006"].contains(&error.code().unwrap().code()), "{error:?}");
     for action in [soon(), Action::Open] {
         let error = mover.perform(&job.mirrored(Generation(1)), &action, &permit()).await.unwrap_err();

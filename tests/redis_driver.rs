@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use foreshift::drivers::redis::{RedisMover, RedisOptions};
 use foreshift::drivers::{Action, Answer, Evidence, Job, Mover, Permit, Probe, Retry};
-use foreshift::fleet::{
-    Epoch, Generation, MigrationId, PartitionId, ServingState, Share, Timestamp, WorkloadId,
-};
+use foreshift::fleet::{Epoch, Generation, MigrationId, ServingState, Share, Timestamp, WorkloadId};
 use redis_cluster::{RedisCluster, Writer, ask, keys_of_shard};
 use support::wait_until_async;
 
@@ -26,39 +24,20 @@ fn permit() -> Permit {
     Permit::mint_for_runner(Epoch(1), "test")
 }
 
-fn partition(cluster: &RedisCluster, node: usize) -> PartitionId {
-    let address = cluster.nodes[node].address;
-    PartitionId::from(format!("{}/{}", address.ip(), address.port()))
-}
-
 /// Moves the second shard (slots 5461 and up) from its master to its replica.
 fn job(cluster: &RedisCluster, source: usize, destination: usize) -> Job {
     Job {
         migration: MigrationId(7),
         workload: WorkloadId::from("cart-5461"),
-        source: partition(cluster, source),
-        destination: partition(cluster, destination),
+        source: cluster.partition(source),
+        destination: cluster.partition(destination),
         generation: Generation(9),
     }
 }
 
 /// Asks for an action until it is done.
 async fn complete(mover: &RedisMover, job: &Job, action: Action) -> Evidence {
-    let start = std::time::Instant::now();
-    loop {
-        match mover.perform(job, &action, &permit()).await {
-            Ok(Answer::Done(evidence)) => return evidence,
-            Ok(Answer::Working { waiting_for }) => {
-                assert!(start.elapsed() < LONG, "{}: waited in vain for {waiting_for}", action.name());
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) if error.retry == Retry::Retryable && start.elapsed() < LONG => {
-                println!("{} again: {error}", action.name());
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => panic!("{}: {error}", action.name()),
-        }
-    }
+    support::complete(mover, job, &action, &permit(), LONG).await
 }
 
 async fn cleanup(mover: &RedisMover, job: &Job) {
@@ -159,11 +138,11 @@ async fn discovery_finds_hosts_nodes_shards_sizes_and_roles() {
     assert_eq!(topology.hosts.len(), 6);
     let shard = topology.workload(&WorkloadId::from("cart-5461")).unwrap();
     assert_eq!(shard.partition.as_str(), format!("127.0.0.2/{port}"));
-    assert_eq!(shard.replicas, [partition(&cluster, 4)]);
+    assert_eq!(shard.replicas, [cluster.partition(4)]);
     assert!(shard.size.0 > 400_000, "{:?}", shard.size);
     assert_eq!(shard.labels["slots"], "5461-10922");
     let serving =
-        |t: &foreshift::fleet::Topology, node| t.partition(&partition(&cluster, node)).unwrap().serving;
+        |t: &foreshift::fleet::Topology, node| t.partition(&cluster.partition(node)).unwrap().serving;
     assert_eq!(serving(&topology, 1), ServingState::Active);
     assert_eq!(serving(&topology, 4), ServingState::Passive);
 
@@ -181,8 +160,8 @@ async fn discovery_finds_hosts_nodes_shards_sizes_and_roles() {
     wait_until_async("the dead node is fenced and the rest is still seen", LONG, async || {
         let t = mover.discover().await.unwrap();
         t.workloads.len() == 3
-            && t.partition(&partition(&cluster, 4)).unwrap().serving == ServingState::Fenced
-            && t.partition(&partition(&cluster, 1)).unwrap().serving == ServingState::Active
+            && t.partition(&cluster.partition(4)).unwrap().serving == ServingState::Fenced
+            && t.partition(&cluster.partition(1)).unwrap().serving == ServingState::Active
     })
     .await;
 }
@@ -208,12 +187,12 @@ async fn a_shard_moves_and_comes_back_under_writes_and_nothing_acknowledged_is_l
     complete(&mover, &forth, Action::CanaryShare { share: Share::MIN }).await;
     the_cut(&mover, &forth).await;
     let status = mover.status(&forth).await.unwrap();
-    assert_eq!(status.owner, Some(partition(&cluster, 4)));
+    assert_eq!(status.owner, Some(cluster.partition(4)));
     assert!(status.streaming && status.source_alive && status.destination_alive, "{status:?}");
     // The shard keeps its name.
     let after = mover.discover().await.unwrap();
     let shard = WorkloadId::from("cart-5461");
-    assert_eq!(after.workload(&shard).unwrap().partition, partition(&cluster, 4));
+    assert_eq!(after.workload(&shard).unwrap().partition, cluster.partition(4));
     assert!(after.workload(&shard).unwrap().generation > before.workload(&shard).unwrap().generation);
     complete(&mover, &forth, Action::Retire).await;
 
@@ -440,7 +419,7 @@ async fn nothing_is_cut_while_one_node_believes_another_owner_of_one_slot() {
     }
     let refused = mover.perform(&job, &Action::Prepare, &permit()).await.unwrap_err();
     assert!(refused.retry == Retry::Retryable && refused.to_string().contains("slot 6000"), "{refused}");
-    assert_eq!(mover.status(&job).await.unwrap().owner, Some(partition(&cluster, 1)));
+    assert_eq!(mover.status(&job).await.unwrap().owner, Some(cluster.partition(1)));
     believes(1);
     the_cut(&mover, &job).await;
     cleanup(&mover, &job).await;
@@ -497,7 +476,7 @@ async fn a_destination_that_dies_leaves_the_source_as_owner() {
     assert_eq!(error.retry, Retry::Retryable, "{error}");
     assert!(mover.perform(&job, &Action::VerifyAtCut, &permit()).await.is_err());
     let status = mover.status(&job).await.unwrap();
-    assert_eq!((status.owner, status.destination_alive), (Some(partition(&cluster, 1)), false));
+    assert_eq!((status.owner, status.destination_alive), (Some(cluster.partition(1)), false));
     cluster.restart(4);
     complete(&mover, &job, Action::Replicate).await;
     before_the_cut(&mover, &job).await;
@@ -530,7 +509,7 @@ async fn a_source_that_dies_before_the_cut_leaves_one_owner_and_the_probe_says_w
     })
     .await;
     let status = mover.status(&job).await.unwrap();
-    assert_eq!((status.owner, status.source_alive), (Some(partition(&cluster, 4)), false));
+    assert_eq!((status.owner, status.source_alive), (Some(cluster.partition(4)), false));
     // It comes back as a replica: the way back is there again.
     cluster.restart(1);
     complete(&mover, &job, Action::EnableReverse).await;
@@ -557,7 +536,7 @@ async fn a_source_that_hangs_at_the_cut_is_deposed_and_comes_back_as_a_copy() {
     })
     .await;
     complete(&mover, &job, Action::EnableReverse).await;
-    assert_eq!(mover.status(&job).await.unwrap().owner, Some(partition(&cluster, 4)));
+    assert_eq!(mover.status(&job).await.unwrap().owner, Some(cluster.partition(4)));
     cleanup(&mover, &job).await;
     assert_eq!(mover.leaks().await.unwrap(), []);
 }

@@ -133,6 +133,7 @@ pub fn plans(config: &Config, movers: &HashMap<String, Arc<dyn Mover>>) -> PlanO
     let apart = |level: AntiAffinity| {
         if settings.anti_affinity.contains(&level) { plan::Apart::Prefer } else { plan::Apart::Ignore }
     };
+    let labels = |wanted: &BTreeMap<String, String>| wanted.clone().into_iter().collect();
     let preferred = config
         .fleet
         .workloads
@@ -145,12 +146,9 @@ pub fn plans(config: &Config, movers: &HashMap<String, Arc<dyn Mover>>) -> PlanO
     PlanOptions {
         thresholds: thresholds(config),
         host_risk: settings.host_risk,
-        candidates: plan::CandidateRules {
-            only_labels: settings.candidates.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-            ..defaults.candidates
-        },
+        candidates: plan::CandidateRules { only_labels: labels(&settings.candidates), ..defaults.candidates },
         destinations: plan::DestinationRules {
-            only_labels: settings.destinations.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+            only_labels: labels(&settings.destinations),
             most_data: settings.fill_limit,
             apart_by_rack: apart(AntiAffinity::Rack),
             apart_by_site: apart(AntiAffinity::Site),
@@ -202,7 +200,7 @@ fn canary(config: &Config) -> CanaryPlan {
 /// What the planner has to know of a driver's class.
 fn class(config: &Config, mover: &dyn Mover) -> ClassPolicy {
     let capabilities = mover.capabilities();
-    let places = if capabilities.system_votes { Places::CopyOrEmpty } else { Places::SameClass };
+    let places = if mover.shares_partitions() { Places::SameClass } else { Places::CopyOrEmpty };
     ClassPolicy {
         capabilities,
         places,

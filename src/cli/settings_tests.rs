@@ -83,25 +83,24 @@ verify = "4m"
 "#;
 
 /// Keys that are read where a part is made, and the source that reads them.
-const ELSEWHERE: [(&str, &str, &str); 18] = [
+const ELSEWHERE: [(&str, &str, &str); 17] = [
     ("engine.listen", "engine.listen", include_str!("engine.rs")),
     ("engine.data_dir", "engine.data_dir", include_str!("engine.rs")),
     ("engine.log", "engine.log", include_str!("console.rs")),
     ("engine.threads", "engine.threads", include_str!("settings.rs")),
     ("predict.runtime", "predict.runtime", include_str!("models.rs")),
-    ("predict.model_dir", "model_dir", include_str!("models.rs")),
+    ("predict.model_dir", "predict.model_dir", include_str!("models.rs")),
     ("predict.onnxruntime", "predict.onnxruntime", include_str!("models.rs")),
     ("predict.learning_period", "predict.learning_period", include_str!("engine.rs")),
     ("predict.relearn_every", "predict.relearn_every", include_str!("engine.rs")),
-    ("predict.training.enabled", "enabled", include_str!("train_background.rs")),
-    ("predict.training.every", "every", include_str!("train_background.rs")),
-    ("predict.training.from", "from", include_str!("train_background.rs")),
-    ("predict.training.least_failures", "least_failures", include_str!("train_background.rs")),
+    ("predict.training.enabled", "training.enabled", include_str!("train_background.rs")),
+    ("predict.training.every", "training.every", include_str!("train_background.rs")),
+    ("predict.training.from", "settings.from", include_str!("train_background.rs")),
+    ("predict.training.least_failures", "settings.least_failures", include_str!("train_background.rs")),
     ("predict.training.detectors", "training.detectors", include_str!("engine.rs")),
-    ("fleet.nodes", "fleet", include_str!("systems.rs")),
+    ("fleet.nodes", "fleet.nodes", include_str!("systems.rs")),
     ("migration.after", "migration.after", include_str!("systems.rs")),
     ("migration.timeouts.call", "timeouts.call", include_str!("moving.rs")),
-    ("fleet.workloads", "fleet", include_str!("settings.rs")),
 ];
 
 const SECTIONS: [&str; 6] = ["fleet", "engine", "predict", "plan", "limits", "migration"];
@@ -119,9 +118,8 @@ fn parts(config: &Config) -> String {
 
 /// The paths of all values: a table of free names (labels, weights) counts as one value.
 fn paths(value: &toml::Value, path: &str, found: &mut BTreeMap<String, toml::Value>) {
-    const FREE: [&str; 6] =
-        ["labels", "weights", "candidates", "destinations", "fleet.nodes", "fleet.workloads.orders.labels"];
-    let free = FREE.iter().any(|name| path == *name || path.ends_with(&format!(".{name}")));
+    const FREE: [&str; 5] = ["labels", "weights", "candidates", "destinations", "nodes"];
+    let free = FREE.contains(&path.rsplit('.').next().unwrap_or_default());
     match value {
         toml::Value::Table(table) if !free => {
             for (key, value) in table {

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::config::{self, AfterMove, Config, Driver, DriverClass, PgBouncer, ServiceProfile};
 use crate::drivers::files::{FilesMover, FilesOptions, Root};
 use crate::drivers::haproxy::{HaproxyOptions, HaproxyRouter};
 use crate::drivers::postgres::{self, BouncerOptions, PostgresMover, PostgresOptions};
-use crate::drivers::redis::{self, RedisMover, RedisOptions};
+use crate::drivers::redis::{self, RedisMover, RedisOptions, RedisSlotMover};
 use crate::drivers::service::{Control, Instances, Service, ServiceMover, ServiceOptions};
 use crate::drivers::{Mover, Router};
 use crate::fleet::ApplicationId;
@@ -38,7 +38,13 @@ pub fn open(config: &Config) -> Result<Systems> {
         let router = driver.router.as_ref().and_then(|r| systems.by_name.get(r)).cloned();
         let router = router.map(|r| r as Arc<dyn Router>);
         let mover: Arc<dyn Mover> = match driver.class {
-            DriverClass::Redis => Arc::new(RedisMover::new(redis(config, name, driver)?)),
+            DriverClass::Redis if driver.slots.is_empty() => {
+                Arc::new(RedisMover::new(redis(config, name, driver)?))
+            }
+            DriverClass::Redis => {
+                let mover = RedisSlotMover::new(redis(config, name, driver)?, &driver.slots);
+                Arc::new(mover.map_err(|why| anyhow!("drivers.{name}.slots: {why}"))?)
+            }
             DriverClass::Postgres => Arc::new(PostgresMover::new(postgres(config, name, driver)?)),
             DriverClass::Files => Arc::new(FilesMover::new(files(config, name, driver))),
             DriverClass::Service => Arc::new(ServiceMover::new(service(name, driver), router.clone())),
@@ -86,6 +92,12 @@ fn postgres(config: &Config, name: &str, driver: &Driver) -> Result<PostgresOpti
     Ok(PostgresOptions {
         application: application(name, driver),
         schemas: driver.schemas.clone(),
+        tenant: driver.tenant.as_ref().map(|tenant| postgres::TenantOptions {
+            column: tenant.column.clone(),
+            schema: tenant.schema.clone(),
+            values: tenant.values.clone(),
+            shared: tenant.shared.clone(),
+        }),
         username: if driver.username.is_empty() { known.username.clone() } else { driver.username.clone() },
         password: password(name, driver)?,
         tls_ca: driver.tls_ca.clone(),

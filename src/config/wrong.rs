@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Config;
 
-const WRONG: [(&str, &str); 33] = [
+const WRONG: [(&str, &str); 34] = [
     ("misspelt key", "[engine]\nintervall = \"15s\"\n"),
     ("key of another section", "[plan]\ndata_dir = \"/tmp/x\"\n"),
     ("unknown key without neighbour", "[console]\nzebra = true\n"),
@@ -56,6 +56,13 @@ const WRONG: [(&str, &str); 33] = [
          schemas = [\"orders\", \"carts\"]\n\
          [[drivers.shop.pgbouncers]]\nadmin = \"10.0.3.31\"\nschema = \"order\"\nfile = \"shop.ini\"\n\
          [[drivers.shop.pgbouncers]]\nadmin = \"10.0.3.31\"\nfile = \"shop.ini\"\n",
+    ),
+    (
+        "tenants and schemas at once, and pools of all tenants",
+        "[drivers.shop]\nclass = \"postgres\"\nclusters = [\"a:5432\"]\ndatabase = \"shop\"\n\
+         schemas = [\"orders\"]\n\
+         [drivers.shop.tenant]\ncolumn = \"\"\nschema = \"orders\"\nvalues = [\"7\", \"a/b\"]\n\
+         [[drivers.shop.pgbouncers]]\nadmin = \"10.0.3.31:6432\"\nfile = \"shop.ini\"\n",
     ),
     ("one key for two actions", "[console.keys]\napprove = [\"a\", \"y\"]\nreject = \"y\"\n"),
     ("limits upside down", "[limits.moves]\nfleet = 2\nsite = 3\nhost = 0\n"),

@@ -343,6 +343,12 @@ pub trait Mover: Send + Sync {
         self.capabilities().system_votes
     }
 
+    /// Whether a partition that serves workloads takes others beside them. Where not, a workload goes to a
+    /// copy of itself, or to a partition that holds nothing.
+    fn shares_partitions(&self) -> bool {
+        !self.capabilities().system_votes
+    }
+
     /// How long its fence may hold, where that is longer than the configured budget by nature: a process
     /// that is stopped in good order, for example.
     fn fence_budget(&self) -> Option<Span> {

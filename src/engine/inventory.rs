@@ -169,6 +169,9 @@ impl Inventory {
     /// Hosts get the capacity that the configuration says. What is used of it the driver knows, or it is
     /// the sum of the workloads and copies there.
     fn give_capacity(&self, topology: &mut Topology) {
+        if self.places.values().all(|place| place.data.is_none()) {
+            return;
+        }
         let mut used: HashMap<HostId, u64> = HashMap::new();
         for workload in &topology.workloads {
             let places = std::iter::once(&workload.partition).chain(&workload.replicas);

@@ -2,7 +2,7 @@
 
 use super::disruption::{disruption, impact};
 use super::limits::{Denied, may_move};
-use super::options::{CandidateRules, ClassPolicy, StateRule};
+use super::options::{CandidateRules, ClassPolicy, StateRule, has_label};
 use super::world::World;
 use crate::fleet::{Bytes, Span, Workload};
 
@@ -49,9 +49,7 @@ fn rules(workload: &Workload, rules: &CandidateRules, class: &ClassPolicy) -> Re
             "allow stateful workloads to move",
         ));
     }
-    let has = |(key, value): &(String, String)| {
-        workload.labels.get(key).is_some_and(|v| value.is_empty() || v == value)
-    };
+    let has = |label: &(String, String)| has_label(&workload.labels, label);
     if let Some((key, _)) = rules.keep_labels.iter().find(|l| has(l)) {
         return Err(denied(format!("its label {key} keeps it where it is"), "remove the label"));
     }

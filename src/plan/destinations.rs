@@ -3,7 +3,7 @@
 
 use super::candidates::Candidate;
 use super::input::Request;
-use super::options::{Apart, Places, PreferredUnavailable};
+use super::options::{Apart, Places, PreferredUnavailable, has_label};
 use super::world::World;
 use crate::fleet::{Partition, PartitionId, PredictionState, ServingState, Workload};
 
@@ -364,11 +364,9 @@ fn health(partition: &Partition, world: &World) -> Result<(f64, f64), Reject> {
 
 /// Whether its host has every label that the configuration wants of a destination.
 fn labelled(partition: &Partition, world: &World) -> Result<(), Reject> {
-    let labels = world.host_of(&partition.id).map(|host| &host.labels);
-    let lacks = |(key, value): &&(String, String)| {
-        !labels.and_then(|l| l.get(key)).is_some_and(|v| value.is_empty() || v == value)
-    };
-    match world.input.options.destinations.only_labels.iter().find(lacks) {
+    let host = world.host_of(&partition.id);
+    let has = |label| host.is_some_and(|host| has_label(&host.labels, label));
+    match world.input.options.destinations.only_labels.iter().find(|label| !has(label)) {
         Some((key, _)) => Err(Reject::Label(key.clone())),
         None => Ok(()),
     }

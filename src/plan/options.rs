@@ -1,6 +1,8 @@
 //! What can be set about planning: thresholds, who may move, where to, how much at once. The
 //! configuration maps onto these.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::proposal::{CanaryPlan, CanaryStep};
@@ -57,6 +59,11 @@ pub struct CandidateRules {
     /// Ones that change faster than this share of the copy's bandwidth stay: the copy would not
     /// catch up.
     pub most_write_share: f64,
+}
+
+/// Whether labels hold a wanted one: key and value, empty value = any.
+pub(super) fn has_label(labels: &BTreeMap<String, String>, (key, value): &(String, String)) -> bool {
+    labels.get(key).is_some_and(|found| value.is_empty() || found == value)
 }
 
 /// Whether workloads with state move.

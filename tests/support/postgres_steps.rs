@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use foreshift::drivers::postgres::{PostgresMover, PostgresOptions};
-use foreshift::drivers::{Action, Answer, Artifact, Evidence, Job, Mover, Permit, Retry};
+use foreshift::drivers::{Action, Artifact, Evidence, Job, Mover, Permit};
 use foreshift::fleet::{
     Clock, Epoch, Generation, MigrationId, PartitionId, Span, SystemClock, Timestamp, WorkloadId,
 };
@@ -53,21 +53,7 @@ pub fn job(clusters: &Clusters, source: usize, destination: usize) -> Job {
 
 /// Asks for an action until it is done.
 pub async fn complete(mover: &PostgresMover, job: &Job, action: Action) -> Evidence {
-    let start = Instant::now();
-    loop {
-        match mover.perform(job, &action, &permit()).await {
-            Ok(Answer::Done(evidence)) => return evidence,
-            Ok(Answer::Working { waiting_for }) => {
-                assert!(start.elapsed() < LONG, "{}: waited in vain for {waiting_for}", action.name());
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) if error.retry == Retry::Retryable && start.elapsed() < LONG => {
-                println!("{} again: {error}", action.name());
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(error) => panic!("{}: {error}", action.name()),
-        }
-    }
+    crate::support::complete(mover, job, &action, &permit(), LONG).await
 }
 
 /// Everything that a job may have made, last made first.

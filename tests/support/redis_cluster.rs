@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use foreshift::fleet::PartitionId;
 use redis::{Connection, ConnectionLike, Value, cmd};
 
 use crate::support::{Server, free_port, need_program, wait_until};
@@ -131,6 +132,12 @@ impl RedisCluster {
     /// Addresses of all nodes, as seeds.
     pub fn seeds(&self) -> Vec<String> {
         self.nodes.iter().map(|n| n.address.to_string()).collect()
+    }
+
+    /// The partition that a node is.
+    pub fn partition(&self, node: usize) -> PartitionId {
+        let address = self.nodes[node].address;
+        PartitionId::from(format!("{}/{}", address.ip(), address.port()))
     }
 
     /// `kill -9` of a node.
@@ -258,6 +265,8 @@ fn write(
     let mut connections: std::collections::HashMap<SocketAddr, Connection> =
         others.iter().chain([&owner]).filter_map(|a| Some((*a, open(*a)?))).collect();
     let (mut at, mut next) = (owner, 0);
+    // The next command is for a slot that only comes there: as Redis wants it, said beforehand.
+    let mut asking = false;
     while !stop.load(std::sync::atomic::Ordering::SeqCst) {
         let key = &keys[next % keys.len()];
         let start = Instant::now();
@@ -275,6 +284,9 @@ fn write(
                 }
             }
             let connection = connections.get_mut(&at).expect("just opened");
+            if std::mem::take(&mut asking) {
+                let _ = connection.req_command(&cmd("ASKING"));
+            }
             match connection.req_command(cmd("INCR").arg(key)).and_then(Value::extract_error) {
                 Ok(Value::Int(_)) => {
                     seen.acknowledged += 1;
@@ -283,7 +295,10 @@ fn write(
                 }
                 Ok(other) => panic!("INCR answered {other:?}"),
                 Err(error) => match error.redirect_node().and_then(|(a, _)| a.parse().ok()) {
-                    Some(address) => at = address,
+                    Some(address) => {
+                        asking = error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::Ask);
+                        at = address;
+                    }
                     None if error.code().is_some() && !error.is_io_error() => {
                         std::thread::sleep(Duration::from_millis(1));
                     }

@@ -53,6 +53,7 @@ pub(super) fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
         }
         positive(broken, &[(&at("timeout"), driver.timeout), (&at("stop_within"), driver.stop_within)]);
         roots(driver, &section, broken);
+        tenant(driver, &section, broken);
         pgbouncers(driver, &section, broken);
         services(driver, &section, broken);
     }
@@ -60,6 +61,28 @@ pub(super) fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
 
 fn has_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// A workload is a schema or a tenant, and each is called by a word.
+fn tenant(driver: &Driver, section: &str, broken: &mut Broken) {
+    let Some(tenant) = &driver.tenant else { return };
+    let at = |key: &str| format!("{section}.tenant.{key}");
+    for (key, name) in [("column", &tenant.column), ("schema", &tenant.schema)] {
+        if name.is_empty() {
+            say(broken, at(key), "expected a name");
+        }
+    }
+    if !driver.schemas.is_empty() {
+        let what = "with `tenant` its tenants are the workloads, and no schema is; expected one of both";
+        say(broken, format!("{section}.schemas"), what);
+    }
+    for (i, value) in tenant.values.iter().enumerate() {
+        let word = value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:@+".contains(&b));
+        if !word || !(1..=100).contains(&value.len()) {
+            let what = "expected letters, digits and _ - . : @ +, at most 100: a workload is called so";
+            say(broken, at(&format!("values[{i}]")), what);
+        }
+    }
 }
 
 /// Each leads the clients of one schema, by a line in a file that nobody else's line stands in.
@@ -81,7 +104,16 @@ fn pgbouncers(driver: &Driver, section: &str, broken: &mut Broken) {
                 let what = format!("`{schema}` is none of the schemas {}", driver.schemas.join(", "));
                 say(broken, at("schema"), what);
             }
-            Some(_) => {}
+            Some(label) => {
+                let tenant = driver.tenant.as_ref();
+                let led =
+                    tenant.map(|t| label.strip_prefix(t.schema.as_str()).and_then(|l| l.strip_prefix('.')));
+                if led.is_some_and(|value| value.unwrap_or_default().is_empty()) {
+                    let what = "expected SCHEMA.TENANT: at a cut the clients of one tenant are led elsewhere, \
+                                and the others have to come through another database";
+                    say(broken, at("schema"), what);
+                }
+            }
         }
         let database = pool.database_of(driver);
         if !databases.insert((&pool.admin, database)) {

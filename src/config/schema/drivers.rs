@@ -12,9 +12,9 @@ use crate::fleet::{HostId, PartitionId, Span, WorkloadId};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DriverClass {
-    /// Redis or Valkey Cluster: moves shards.
+    /// Redis or Valkey Cluster: moves shards, or ranges of slots.
     Redis,
-    /// PostgreSQL 15 or newer: moves schemas.
+    /// PostgreSQL 15 or newer: moves schemas, or tenants of shared tables.
     Postgres,
     /// HAProxy: sends traffic.
     Haproxy,
@@ -44,12 +44,15 @@ impl DriverClass {
     /// The keys that this class understands beside `class`.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
-            DriverClass::Redis => &["router", "seeds", "username", "password", "timeout", "application"],
+            DriverClass::Redis => {
+                &["router", "seeds", "slots", "username", "password", "timeout", "application"]
+            }
             DriverClass::Postgres => &[
                 "router",
                 "clusters",
                 "database",
                 "schemas",
+                "tenant",
                 "username",
                 "password",
                 "passfile",
@@ -98,6 +101,23 @@ pub struct ServiceProfile {
     pub health: String,
 }
 
+/// Tables that many tenants share: `[drivers.NAME.tenant]`. The rows of each tenant are a workload, called
+/// `NAME-SCHEMA.VALUE`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// The column of every table whose value is the tenant.
+    pub column: String,
+    /// The schema of the tables.
+    pub schema: String,
+    /// The tenants that are workloads; empty = every one that has a row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+    /// Tables of the schema that are no tenant's; they stay where they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<String>,
+}
+
 /// One database of one PgBouncer: `[[drivers.NAME.pgbouncers]]`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,7 +136,8 @@ pub struct PgBouncer {
     /// The database, as it is called there; empty = as on the clusters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub database: String,
-    /// The schema whose clients come through it; empty = the only one of `schemas`.
+    /// The schema whose clients come through it, or the tenant as `SCHEMA.VALUE`; empty = the only one of
+    /// `schemas`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schema: String,
     /// The file on this machine that holds the database's line; PgBouncer reads it by `%include`.
@@ -154,6 +175,10 @@ pub struct Driver {
     /// `redis`: addresses of some nodes; the others are found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seeds: Vec<String>,
+    /// `redis`: the ranges of slots that are workloads, like `0-5460`, or `0-5460/8` for eight parts of it;
+    /// empty = each shard is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<String>,
     /// `postgres`: every cluster, `address:port`; each is a partition, and they reach each other so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<String>,
@@ -163,6 +188,9 @@ pub struct Driver {
     /// `postgres`: the schemas that are workloads; empty = every one that holds a table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<String>,
+    /// `postgres`: tables that many tenants share, each of whom is a workload; without it each schema is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     /// `postgres`: path of a password file on the servers, with which they log in at each other;
     /// empty = the password stands in the subscriptions, where superusers can read it.
     #[serde(default, skip_serializing_if = "String::is_empty")]

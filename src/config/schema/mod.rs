@@ -15,7 +15,7 @@ pub use decide::{
     AfterMove, AntiAffinity, CanarySetting, Confirm, Limits, MaintenanceWindow, Migration, MovesLimit, Plan,
     PreferredUnavailable, Storm, Threshold, Timeouts, Weekday,
 };
-pub use drivers::{Driver, DriverClass, Instances, PgBouncer, ServiceProfile};
+pub use drivers::{Driver, DriverClass, Instances, PgBouncer, ServiceProfile, Tenant};
 pub use house::{Engine, Fleet, HostPlace, ModeSetting, WorkloadProfile};
 pub use observe::{
     Agent, AgentLog, AgentSink, BackgroundTraining, Endpoint, Mapping, Predict, ProcessMatch, RuntimeSetting,

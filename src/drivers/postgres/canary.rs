@@ -45,8 +45,10 @@ async fn choose(mover: &PostgresMover, stage: &Stage) -> Result<Vec<(Table, Vec<
         Err(_) => mover.session(&stage.destination).await?,
     };
     let mut rows: Vec<(usize, Table, Vec<String>)> = Vec::new();
-    for table in tables(&session, &stage.schema).await?.into_iter().filter(|t| t.ordinary) {
-        for (i, key) in some_keys(&session, &stage.schema, &table, CHOSEN).await?.into_iter().enumerate() {
+    for table in tables(&session, &stage.scope).await?.into_iter().filter(|t| t.ordinary) {
+        for (i, key) in
+            some_keys(&session, &stage.scope.schema, &table, CHOSEN).await?.into_iter().enumerate()
+        {
             rows.push((i, table.clone(), key));
         }
     }
@@ -69,10 +71,11 @@ async fn one_read(
         || NO_ROW.to_string(),
         |(table, key)| {
             format!(
-                "SELECT {} FROM ONLY {} AS r WHERE {}",
+                "SELECT {} FROM ONLY {} AS r WHERE {}{}",
                 row_hash(table, "r"),
-                qualified(&stage.schema, &table.name),
-                by_key(table, std::slice::from_ref(key))
+                qualified(&stage.scope.schema, &table.name),
+                by_key(table, std::slice::from_ref(key)),
+                table.and_only("r")
             )
         },
     );

@@ -57,9 +57,15 @@ impl PostgresMover {
                 State::Absent => return Ok(working("the subscription")),
             }
         };
-        let tables = tables(&source, &stage.schema).await?;
-        digest::install(&destination, &stage.schema, &stage.names.digest, &tables, self.options.lock_timeout)
-            .await?;
+        let tables = tables(&source, &stage.scope).await?;
+        digest::install(
+            &destination,
+            &stage.scope.schema,
+            &stage.names.digest,
+            &tables,
+            self.options.lock_timeout,
+        )
+        .await?;
         Ok(done(format!("{copied} tables are copied and the stream is applied")))
     }
 
@@ -97,16 +103,20 @@ impl PostgresMover {
             broken: None,
         };
         if let Ok(session) = &source
-            && let Ok(bytes) = size(session, &stage.schema).await
+            && let Ok(bytes) = self.size(session, &stage.scope).await
         {
             (status.source_alive, status.total) = (true, bytes);
         }
         if let Ok(session) = &destination
-            && let Ok(bytes) = size(session, &stage.schema).await
+            && let Ok(bytes) = self.size(session, &stage.scope).await
         {
             (status.destination_alive, status.copied) = (true, bytes);
             let state = stream::state(session, &stage.names.stream).await?;
             status.streaming = matches!(state, State::Streaming(_));
+            if stage.scope.tenant.is_some() {
+                // Other tenants' rows are there, too, so what is there says nothing.
+                status.copied = copied_of(status.total, &state);
+            }
             if state == State::Disabled {
                 status.note = format!("the subscription {} is disabled", stage.names.stream);
             }
@@ -157,19 +167,37 @@ impl PostgresMover {
     /// What will be sent, in order.
     pub(super) fn commands(&self, job: &Job) -> Vec<String> {
         let Ok(stage) = self.stage(job) else { return Vec::new() };
-        let Stage { names, schema, source, destination, lock } = &stage;
+        let Stage { names, scope, source, destination, lock } = &stage;
+        let schema = &scope.schema;
+        let (publishes, sequences) = match &scope.tenant {
+            None => ("insert, update, delete, truncate", "setval of every sequence"),
+            Some(_) => ("insert, update, delete", "every sequence to where the source's stands, never back"),
+        };
+        let (all, structure, filter, left) = match &scope.tenant {
+            None => (
+                String::new(),
+                "an older copy of ours is emptied instead".to_string(),
+                String::new(),
+                format!("DROP of all that is in {schema}"),
+            ),
+            Some(t) => (
+                format!(" (it heeds {} = {})", t.column, t.value),
+                "where its tables are there they stay, and an older copy of the tenant's rows is deleted"
+                    .to_string(),
+                format!(" of rows WHERE {}", t.filter()),
+                format!("DELETE of the rows WHERE {}", t.filter()),
+            ),
+        };
         let (stream, back) = (&names.stream, &names.back);
         let (pause, resume) = self.pool_commands(&stage);
         let mut lines = vec![
             format!(
-                "both> CREATE SCHEMA foreshift, its table owner, guard triggers on every table of {schema}"
+                "both> CREATE SCHEMA foreshift, its table owner, guard triggers on every table of {schema}{all}"
             ),
-            format!(
-                "pg_dump --schema-only --schema {schema} of {source}, into {destination}; an older copy of ours is emptied instead"
-            ),
+            format!("pg_dump --schema-only --schema {schema} of {source}, into {destination}; {structure}"),
             format!("both> triggers {0}_added, _changed, _gone, _cleared on every table", names.digest),
             format!(
-                "{source}> CREATE PUBLICATION {stream}, {stream}_b; pg_create_logical_replication_slot('{stream}')"
+                "{source}> CREATE PUBLICATION {stream}{filter}, {stream}_b; pg_create_logical_replication_slot('{stream}')"
             ),
             format!("{destination}> CREATE SUBSCRIPTION {stream} (copy_data = true)"),
             "both> SELECT count(*), sum(hash) of every table, then of the rows that differ".to_string(),
@@ -185,7 +213,7 @@ impl PostgresMover {
             ),
             "both> the maintained digests, once the barrier has arrived".to_string(),
             format!(
-                "{destination}> setval of every sequence; ALTER PUBLICATION {back} SET (publish = 'insert, update, delete, truncate'); writes are allowed"
+                "{destination}> {sequences}; ALTER PUBLICATION {back} SET (publish = '{publishes}'); writes are allowed"
             ),
         ]);
         lines.extend(resume);
@@ -195,7 +223,7 @@ impl PostgresMover {
                     "{source}> stays as a copy that refuses writes; all of the above but the guard is dropped at the end"
                 ),
                 AfterMove::DropCopy => format!(
-                    "{source}> DROP of all that is in {schema} once it is a copy for good, and of all of the above; the mark stays"
+                    "{source}> {left} once it is a copy for good, and of all of the above; the mark stays"
                 ),
             },
             format!("way back: the same from the fourth line up, from {destination} to {source}"),
@@ -204,13 +232,13 @@ impl PostgresMover {
     }
 }
 
-async fn size(session: &Session, schema: &str) -> Result<Bytes, DriverError> {
-    let sql = format!(
-        "SELECT coalesce(sum(pg_table_size(c.oid)), 0) FROM pg_class c \
-           JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relkind = 'r'",
-        literal(schema)
-    );
-    Ok(Bytes(session.one("measuring", &sql).await?.number(0).max(0) as u64))
+/// How much of a copy is there, by the tables that are done.
+fn copied_of(total: Bytes, state: &State) -> Bytes {
+    match state {
+        State::Streaming(_) => total,
+        State::Copying(ready, all) => Bytes(total.0 * (*ready).max(0) as u64 / (*all).max(1) as u64),
+        State::Absent | State::Disabled => Bytes(0),
+    }
 }
 
 /// The time from a position of the source's log until the destination has received it. What it

@@ -110,7 +110,7 @@ impl PostgresMover {
         stream::refuse_lost(source, &stage.names.stream, "holding writes", what).await?;
         self.keep(job, stage);
         let destination = self.session(&stage.destination).await?;
-        let tables = tables(source, &stage.schema).await?;
+        let tables = tables(source, &stage.scope).await?;
         for session in [source, &destination] {
             digest::fold(session, &stage.names.digest).await?;
             if !digest::missing(session, &stage.names.digest, &tables).await?.is_empty() {
@@ -196,7 +196,8 @@ impl PostgresMover {
         let start = Instant::now();
         let open = async |unsealed: bool| {
             let sql = format!(
-                "SELECT foreshift.open({}, {}, {}, {}, {}, {unsealed})",
+                "SET LOCAL lock_timeout = {}; SELECT foreshift.open({}, {}, {}, {}, {}, {unsealed})",
+                self.options.lock_timeout.0.max(1),
                 literal(job.workload.as_str()),
                 job.generation.0,
                 permit.epoch().0,
@@ -253,11 +254,12 @@ impl PostgresMover {
         let (source, destination) =
             (self.session(&stage.source).await?, self.session(&stage.destination).await?);
         let back = stage.names.back.as_str();
-        let tables = tables(&source, &stage.schema).await?;
+        self.bring_sequences(&source, &destination, &stage.scope).await?;
+        let tables = tables(&source, &stage.scope).await?;
         for session in [&destination, &source] {
             make_barrier(session, back, FirstRow::Made).await?;
         }
-        stream::publish(&destination, &stage.schema, back, &tables, Publishes::Nothing).await?;
+        stream::publish(&destination, &stage.scope.schema, back, &tables, Publishes::Nothing).await?;
         make_slot(&destination, back).await?;
         stream::refuse_lost(&destination, back, "making the way back", "").await?;
         self.subscribe(&stage.source, &stage.destination, back, FirstRow::Made).await?;
@@ -346,10 +348,10 @@ impl PostgresMover {
         let took = wait_for_barrier(&source, back, token, PROOF).await?;
         // The owner first: the comparison of the mirrored job.
         let mirrored = self.stage(&job.mirrored(job.generation))?;
-        let tables = tables(&destination, &stage.schema).await?;
+        let tables = tables(&destination, &stage.scope).await?;
         let (mut items, mut differences) = (0, Vec::new());
         for table in tables.iter().filter(|t| t.ordinary) {
-            let keys = some_keys(&destination, &stage.schema, table, SAMPLED).await?;
+            let keys = some_keys(&destination, &stage.scope.schema, table, SAMPLED).await?;
             if keys.is_empty() {
                 continue;
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::scope::Scope;
 use super::session::{Clusters, Line, Session, ident, literal};
 use super::stage::{Stage, Table, qualified};
 use crate::drivers::error::{DriverError, Retry};
@@ -150,17 +151,30 @@ fn install_sql(schema: &str, digest: &str, number: usize, table: &Table) -> Stri
     // search path, each row would cost several times as much. It runs as who writes, so nothing of a
     // table's owner runs with our rights.
     let mut sql = String::new();
-    for (kind, what, values) in [
-        ("added", "INSERT", format!("1, {new}, 0")),
-        ("changed", "UPDATE", format!("0, {new}, {old}")),
-        ("gone", "DELETE", format!("-1, 0, {old}")),
+    let mut changed = format!("0, {new}, {old}");
+    let (mut if_new, mut if_old, mut if_either) = (String::new(), String::new(), String::new());
+    if let Some(tenant) = &table.tenant {
+        // Only rows of the tenant count, and one that comes to it or leaves it counts once.
+        let (n, o) = (tenant.condition("NEW"), tenant.condition("OLD"));
+        let (n, o) = (format!("(({n}) IS TRUE)"), format!("(({o}) IS TRUE)"));
+        changed = format!(
+            "{n}::pg_catalog.int4 - {o}::pg_catalog.int4, CASE WHEN {n} THEN {new} ELSE 0 END, \
+             CASE WHEN {o} THEN {old} ELSE 0 END"
+        );
+        if_either = format!("WHEN ({n} OR {o})");
+        (if_new, if_old) = (format!("WHEN {n}"), format!("WHEN {o}"));
+    }
+    for (kind, what, when, values) in [
+        ("added", "INSERT", if_new, format!("1, {new}, 0")),
+        ("changed", "UPDATE", if_either, changed),
+        ("gone", "DELETE", if_old, format!("-1, 0, {old}")),
     ] {
         sql.push_str(&format!(
             "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql \
              {settings} AS $digest$ BEGIN \
                INSERT INTO {list} (rel, n, plus, minus) VALUES ({number}, {values}); RETURN NULL; \
              END $digest$; \
-             CREATE OR REPLACE TRIGGER {trigger} AFTER {what} ON {on} FOR EACH ROW \
+             CREATE OR REPLACE TRIGGER {trigger} AFTER {what} ON {on} FOR EACH ROW {when} \
                EXECUTE FUNCTION {function}(); \
              ALTER TABLE {on} ENABLE ALWAYS TRIGGER {trigger}; ",
             function = function(digest, number, kind),
@@ -207,12 +221,13 @@ pub(super) async fn begin(
 ) -> Result<Sum, DriverError> {
     let list = list(digest);
     let sql = format!(
-        "WITH s AS (SELECT count(*) AS n, coalesce(sum({hash}), 0) AS h FROM ONLY {on} AS r), \
+        "WITH s AS (SELECT count(*) AS n, coalesce(sum({hash}), 0) AS h FROM ONLY {on} AS r{only}), \
            x AS (SELECT coalesce(sum(n), 0) AS n, {SUM} AS h FROM {list} WHERE rel = {number}), \
            i AS (INSERT INTO {list} (rel, n, h, base) SELECT {number}, s.n - x.n, s.h - x.h, true FROM s, x) \
          SELECT n, h FROM s",
         hash = row_hash(table, "r"),
         on = qualified(schema, &table.name),
+        only = table.only("r"),
     );
     // One at a time: two that do not see each other's line would both add it.
     let sql = format!("SELECT pg_advisory_xact_lock(hashtextextended({}, {number})); {sql}", literal(digest));
@@ -293,13 +308,13 @@ impl Drop for Keeper {
 impl Keeper {
     pub(super) fn start(clusters: Arc<Clusters>, stage: &Stage, scan: Span) -> Self {
         let addresses = [stage.source.clone(), stage.destination.clone()];
-        let (schema, digest) = (stage.schema.clone(), stage.names.digest.clone());
+        let (scope, digest) = (stage.scope.clone(), stage.names.digest.clone());
         Self(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(EVERY).await;
                 for address in &addresses {
                     let Ok(session) = clusters.session(address).await else { continue };
-                    if let Err(error) = tend(&session, &schema, &digest, scan).await {
+                    if let Err(error) = tend(&session, &scope, &digest, scan).await {
                         tracing::debug!(%error, "the digest was not folded");
                     }
                 }
@@ -308,9 +323,9 @@ impl Keeper {
     }
 }
 
-async fn tend(session: &Session, schema: &str, digest: &str, scan: Span) -> Result<(), DriverError> {
+async fn tend(session: &Session, scope: &Scope, digest: &str, scan: Span) -> Result<(), DriverError> {
     fold(session, digest).await?;
-    let tables = super::stage::tables(session, schema).await?;
+    let (schema, tables) = (scope.schema.as_str(), super::stage::tables(session, scope).await?);
     if is_installed(session, schema, digest, &tables).await? {
         for number in missing(session, digest, &tables).await? {
             begin(session, schema, digest, number, &tables[number], scan).await?;

@@ -21,16 +21,16 @@ pub(super) struct Counters {
     reads: i64,
 }
 
-/// One schema on one cluster.
-struct Seen {
-    schema: String,
-    address: String,
-    size: u64,
-    tables: i64,
-    writes: i64,
-    reads: i64,
-    generation: u64,
-    mode: String,
+/// One schema, or one tenant of one, on one cluster; `schema` is its label.
+pub(super) struct Seen {
+    pub(super) schema: String,
+    pub(super) address: String,
+    pub(super) size: u64,
+    pub(super) tables: i64,
+    pub(super) writes: i64,
+    pub(super) reads: i64,
+    pub(super) generation: u64,
+    pub(super) mode: String,
 }
 
 impl PostgresMover {
@@ -70,7 +70,7 @@ impl PostgresMover {
             if owners.get(1).is_some_and(|other| other.generation == owner.generation) {
                 let places: Vec<&str> = owners.iter().map(|s| s.address.as_str()).collect();
                 tracing::warn!(
-                    "schema {schema} is on {} and none is a copy of ours: it is left out, because nobody can tell which is meant",
+                    "{schema} is on {} and none is a copy of ours: it is left out, because nobody can tell which is meant",
                     places.join(" and ")
                 );
                 continue;
@@ -84,6 +84,9 @@ impl PostgresMover {
     }
 
     async fn schemas_at(&self, address: &str) -> Result<Vec<Seen>, DriverError> {
+        if let Some(tenant) = &self.options.tenant {
+            return self.tenants_at(address, tenant).await;
+        }
         let doing = "looking at the schemas";
         let session = self.session(address).await?;
         let wanted = if self.options.schemas.is_empty() {

@@ -1,15 +1,15 @@
 //! What becomes of the place that a workload has left: it stays as a copy that refuses writes, or what the
 //! move left there is dropped. The mark stays either way: it is what refuses a deposed leader.
 
-use super::prepare::objects;
-use super::session::literal;
+use super::options::AfterMove;
+use super::scope::Scope;
+use super::session::{Session, literal};
 use super::stage::{Stage, refuse};
+use super::structure::objects;
 use super::sweep::UNSUBSCRIBE;
 use super::{PostgresMover, done, stream};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{Answer, Job, Permit};
-use crate::drivers::postgres::options::AfterMove;
-use crate::drivers::postgres::session::Session;
 
 const DOING: &str = "retiring the source";
 /// The schema that PostgreSQL makes itself, and which stays.
@@ -47,8 +47,11 @@ impl PostgresMover {
         }
         // Who applies the stream back would look for its tables in vain.
         stream::unsubscribe(&source, &stage.names.back, UNSUBSCRIBE).await?;
-        self.drop_left(&source, job, &stage, permit).await?;
-        Ok(done(format!("{} was dropped from {}; the mark stays", stage.schema, stage.source)))
+        match &stage.scope.tenant {
+            None => self.drop_left(&source, job, &stage, permit).await?,
+            Some(tenant) => self.drop_left_rows(&source, job, &stage, tenant, permit).await?,
+        }
+        Ok(done(format!("{} was dropped from {}; the mark stays", stage.scope.words(), stage.source)))
     }
 
     /// Drops what the move left at the source, in the one transaction that makes certain that it is a copy
@@ -86,19 +89,22 @@ impl PostgresMover {
             workload = literal(job.workload.as_str()),
             epoch = permit.epoch().0,
             generation = job.generation.0,
-            schema = literal(&stage.schema),
-            objects = objects(&stage.schema),
-            outside = others(&stage.schema),
+            schema = literal(&stage.scope.schema),
+            objects = objects(&stage.scope.schema),
+            outside = others(&stage.scope.schema),
         );
         source.ask_long("dropping the copy that is left", &sql, self.options.scan_timeout).await.map(|_| ())
     }
 
     /// Whether the source is left as policy says.
-    pub(super) async fn is_left(&self, source: &Session, schema: &str) -> Result<bool, DriverError> {
+    pub(super) async fn is_left(&self, source: &Session, scope: &Scope) -> Result<bool, DriverError> {
         if self.options.after_move == AfterMove::KeepCopy {
             return Ok(true);
         }
-        Ok(source.ask("looking for what is left", &objects(schema)).await?.is_empty())
+        if scope.tenant.is_some() {
+            return self.no_row_left(source, scope).await;
+        }
+        Ok(source.ask("looking for what is left", &objects(&scope.schema)).await?.is_empty())
     }
 }
 

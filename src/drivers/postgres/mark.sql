@@ -1,5 +1,7 @@
 -- What stands in every database that a workload was moved from or to: whose it is. It is no artifact
 -- of one migration: it is what refuses a deposed leader, and writes to a copy, for good.
+-- One at a time: several migrations may begin together.
+SELECT pg_advisory_xact_lock(7166739174);
 CREATE SCHEMA IF NOT EXISTS foreshift;
 -- Who writes to a table adds to the list of its digest.
 GRANT USAGE ON SCHEMA foreshift TO PUBLIC;
@@ -37,6 +39,12 @@ BEGIN
   ELSE
     SELECT o.mode, o.until, o.owner_is INTO mode, until, owner_is FROM foreshift.owner o
       WHERE o.workload OPERATOR(pg_catalog.=) TG_ARGV[0] FOR SHARE;
+    -- Its snapshot is older than the mark, and cannot tell what became of it.
+    IF NOT FOUND THEN
+      RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
+        MESSAGE = pg_catalog.format('foreshift: whose %s.%s is changed while this transaction ran', TG_TABLE_SCHEMA, TG_TABLE_NAME),
+        HINT = 'Try the transaction again.';
+    END IF;
   END IF;
   IF mode OPERATOR(pg_catalog.=) 'writable' THEN
     RETURN NULL;
@@ -116,7 +124,7 @@ BEGIN
       MESSAGE = format('the leader of epoch e%s was here, ours is e%s: this engine is deposed', m.epoch, e);
   END IF;
   IF m.mode = 'fenced' AND EXISTS (SELECT 1 FROM pg_publication p WHERE p.pubname = stream) THEN
-    EXECUTE format('ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')', stream);
+    EXECUTE format('ALTER PUBLICATION %I SET (publish = %L)', stream, foreshift.publishes(w));
   END IF;
   UPDATE foreshift.owner o SET mode = 'writable', until = NULL, epoch = e WHERE o.workload = w;
   RETURN m.mode;
@@ -148,13 +156,15 @@ BEGIN
   IF b.sealed IS DISTINCT FROM g AND NOT unsealed THEN
     RETURN 'unsealed';
   END IF;
-  IF b.sealed = g THEN
+  IF b.sealed = g AND EXISTS (SELECT 1 FROM foreshift.tenant t WHERE t.workload = w) THEN
+    PERFORM foreshift.advance_all(m.schema_name, b.sequences);
+  ELSIF b.sealed = g THEN
     FOR s IN SELECT * FROM jsonb_array_elements(b.sequences) LOOP
       PERFORM setval(format('%I.%I', m.schema_name, s->>0)::regclass, (s->>1)::bigint, (s->>2)::boolean);
     END LOOP;
   END IF;
   IF EXISTS (SELECT 1 FROM pg_publication p WHERE p.pubname = back) THEN
-    EXECUTE format('ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'')', back);
+    EXECUTE format('ALTER PUBLICATION %I SET (publish = %L)', back, foreshift.publishes(w));
   END IF;
   UPDATE foreshift.owner o SET mode = 'writable', generation = g, epoch = e, until = NULL, owner_is = NULL
     WHERE o.workload = w;

@@ -1,4 +1,5 @@
-//! PostgreSQL 15 and newer: a workload is a schema, a partition is a cluster. A schema is moved by
+//! PostgreSQL 15 and newer: a workload is a schema, or the rows of one tenant in tables that tenants share;
+//! a partition is a cluster. A workload is moved by
 //! logical replication; both sides keep a digest of every table, which is compared at the cut; writes
 //! are held by a guard on every table that reads one row under a lock; the way back is a second stream,
 //! made and proved before the cut and silent until it. Which way data flows is decided by what each
@@ -20,10 +21,17 @@ mod pools;
 mod prepare;
 mod probe;
 mod reap;
+mod references;
+mod rows_guard;
+mod scope;
 mod session;
 mod stage;
 mod stream;
+mod structure;
 mod sweep;
+mod tenants;
+mod tenants_found;
+mod tenants_left;
 mod tls;
 mod verify;
 
@@ -32,7 +40,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
-pub use options::{AfterMove, BouncerOptions, PostgresOptions};
+pub use options::{AfterMove, BouncerOptions, PostgresOptions, TenantOptions};
 
 use self::bouncer::Bouncer;
 use self::digest::Keeper;

@@ -51,6 +51,19 @@ pub enum AfterMove {
     DropCopy,
 }
 
+/// Tables that many tenants share: the rows of each tenant are a workload of their own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TenantOptions {
+    /// The column of every table whose value is the tenant.
+    pub column: String,
+    /// The schema of the tables.
+    pub schema: String,
+    /// The tenants that are workloads; empty = every one that has a row.
+    pub values: Vec<String>,
+    /// Tables of the schema that are no tenant's; they stay where they are.
+    pub shared: Vec<String>,
+}
+
 /// How the driver reaches the clusters that one set of schemas is moved between.
 #[derive(Clone)]
 pub struct PostgresOptions {
@@ -69,6 +82,8 @@ pub struct PostgresOptions {
     pub database: String,
     /// The schemas that are workloads; empty = every schema that holds a table.
     pub schemas: Vec<String>,
+    /// Each tenant of shared tables is a workload, called `<name>-<schema>.<value>`; `None` = each schema is.
+    pub tenant: Option<TenantOptions>,
     /// A role that may replicate and make subscriptions: in PostgreSQL 15 a superuser.
     pub username: String,
     /// Its password; never shown.
@@ -116,6 +131,7 @@ impl PostgresOptions {
             clusters: clusters.into_iter().map(Into::into).collect(),
             database: database.into(),
             schemas: Vec::new(),
+            tenant: None,
             username: "postgres".into(),
             password: None,
             passfile: None,
@@ -140,6 +156,7 @@ impl fmt::Debug for PostgresOptions {
             .field("clusters", &self.clusters)
             .field("database", &self.database)
             .field("schemas", &self.schemas)
+            .field("tenant", &self.tenant)
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "(hidden)"))
             .field("passfile", &self.passfile)

@@ -12,7 +12,7 @@ use super::stage::Stage;
 use super::sweep::PAUSED;
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::{Artifact, Job};
-use crate::fleet::WorkloadId;
+use crate::fleet::{WorkloadId, digits};
 
 /// The least that a pause may take.
 const LEAST: Duration = Duration::from_millis(20);
@@ -22,25 +22,25 @@ impl Bouncer {
     fn artifact(&self) -> Artifact {
         let named = format!("pgbouncer\0{}\0{}", self.options.admin, self.options.database);
         let hash = blake3::hash(named.as_bytes());
-        let digits: String = hash.as_bytes()[..8].iter().map(|b| format!("{b:02x}")).collect();
-        Artifact { kind: PAUSED.into(), name: format!("fs_{digits}"), partition: self.partition() }
+        let name = format!("fs_{}", digits::hex(&hash.as_bytes()[..8]));
+        Artifact { kind: PAUSED.into(), name, partition: self.partition() }
     }
 }
 
 impl PostgresMover {
-    fn pools<'a>(&'a self, schema: &'a str) -> impl Iterator<Item = &'a Bouncer> {
-        self.bouncers.iter().filter(move |b| b.options.schema == schema)
+    fn pools(&self, label: &str) -> impl Iterator<Item = &Bouncer> {
+        self.bouncers.iter().filter(move |b| b.options.schema == label)
     }
 
     /// The pauses that a hold makes.
     pub(super) fn pauses(&self, job: &Job) -> Vec<Artifact> {
         let Ok(stage) = self.stage(job) else { return Vec::new() };
-        self.pools(&stage.schema).map(Bouncer::artifact).collect()
+        self.pools(&stage.scope.label()).map(Bouncer::artifact).collect()
     }
 
     /// Why the pools are not ready for a cut from `source`.
     pub(super) async fn pools_wait_for(&self, stage: &Stage) -> Option<String> {
-        join_all(self.pools(&stage.schema).map(|b| b.waits_for(&stage.source)))
+        join_all(self.pools(&stage.scope.label()).map(|b| b.waits_for(&stage.source)))
             .await
             .into_iter()
             .flatten()
@@ -50,12 +50,12 @@ impl PostgresMover {
     /// Pauses all, or none: where one is not at rest in time all go on.
     pub(super) async fn pause(&self, stage: &Stage, limit: Duration) -> Result<usize, DriverError> {
         let limit = limit.max(LEAST);
-        let asked = join_all(self.pools(&stage.schema).map(|b| b.is_not_ready(&stage.source))).await;
+        let asked = join_all(self.pools(&stage.scope.label()).map(|b| b.is_not_ready(&stage.source))).await;
         if let Some(why) = asked.into_iter().flatten().next() {
             let why = format!("the cut is not begun, it waits for {why}");
             return Err(DriverError::new(Retry::Retryable, system(&stage.source), "holding writes", why));
         }
-        let asked = join_all(self.pools(&stage.schema).map(|b| b.pause(limit))).await;
+        let asked = join_all(self.pools(&stage.scope.label()).map(|b| b.pause(limit))).await;
         let paused = asked.len();
         if let Some(error) = asked.into_iter().find_map(Result::err) {
             // Nothing is held yet.
@@ -66,7 +66,7 @@ impl PostgresMover {
 
     /// Lets all go on after a failure, and says where that failed, too.
     pub(super) async fn resume_after(&self, stage: &Stage, mut error: DriverError) -> DriverError {
-        for failed in join_all(self.pools(&stage.schema).map(Bouncer::resume)).await {
+        for failed in join_all(self.pools(&stage.scope.label()).map(Bouncer::resume)).await {
             if let Err(more) = failed {
                 error.detail.push_str(&format!("; not resumed yet: {more}"));
             }
@@ -76,7 +76,7 @@ impl PostgresMover {
 
     /// Lets all go on at the owner. Each does, whatever the others say; what failed is asked for again.
     pub(super) async fn lead_to(&self, stage: &Stage, owner: &str, epoch: u64) -> Result<usize, DriverError> {
-        let led = join_all(self.pools(&stage.schema).map(|b| b.lead_to(owner, epoch))).await;
+        let led = join_all(self.pools(&stage.scope.label()).map(|b| b.lead_to(owner, epoch))).await;
         let count = led.len();
         match led.into_iter().find_map(Result::err) {
             Some(error) => Err(error),
@@ -86,12 +86,18 @@ impl PostgresMover {
 
     /// Whether the clients of all wait.
     pub(super) async fn all_paused(&self, stage: &Stage) -> bool {
-        join_all(self.pools(&stage.schema).map(Bouncer::is_paused)).await.into_iter().all(|p| p == Ok(true))
+        join_all(self.pools(&stage.scope.label()).map(Bouncer::is_paused))
+            .await
+            .into_iter()
+            .all(|p| p == Ok(true))
     }
 
     /// Whether the clients of all go on at `owner`.
     pub(super) async fn all_serve(&self, stage: &Stage, owner: &str) -> bool {
-        join_all(self.pools(&stage.schema).map(|b| b.serves(owner))).await.into_iter().all(|s| s == Ok(true))
+        join_all(self.pools(&stage.scope.label()).map(|b| b.serves(owner)))
+            .await
+            .into_iter()
+            .all(|s| s == Ok(true))
     }
 
     /// Every pool that is paused now; and why some cannot be asked.
@@ -161,7 +167,7 @@ impl PostgresMover {
     /// What is sent to them at the cut from one owner to the other, in order.
     pub(super) fn pool_commands(&self, stage: &Stage) -> (Vec<String>, Vec<String>) {
         let to = super::bouncer_file::Leads::to(&stage.destination);
-        let each = |line: &dyn Fn(&Bouncer) -> String| self.pools(&stage.schema).map(line).collect();
+        let each = |line: &dyn Fn(&Bouncer) -> String| self.pools(&stage.scope.label()).map(line).collect();
         let before = each(&|b| {
             let (at, database) = (&b.options.admin, &b.options.database);
             format!(

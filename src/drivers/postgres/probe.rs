@@ -71,9 +71,9 @@ impl PostgresMover {
                 State::Copying(..) => Probe::InProgress,
                 State::Streaming(_) => {
                     let source = self.session(&at.source).await?;
-                    let tables = stage::tables(&source, &at.schema).await?;
+                    let tables = stage::tables(&source, &at.scope).await?;
                     let digest = &at.names.digest;
-                    let kept = digest::is_installed(&destination, &at.schema, digest, &tables).await?;
+                    let kept = digest::is_installed(&destination, &at.scope.schema, digest, &tables).await?;
                     if kept { applied("copied, and the stream is applied") } else { Probe::InProgress }
                 }
             },
@@ -115,7 +115,7 @@ impl PostgresMover {
                 let mark = self.mark(&source, &job.workload).await?;
                 let copy = mark.is_some_and(|m| m.mode == "standby");
                 let own = theirs.is_some_and(|m| m.made_by.is_empty());
-                let left = self.is_left(&source, &at.schema).await?;
+                let left = self.is_left(&source, &at.scope).await?;
                 is(open && copy && own && left, "the source is left as it is to be")
             }
             _ => Probe::NotStarted,

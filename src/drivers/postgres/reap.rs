@@ -42,7 +42,12 @@ impl PostgresMover {
             literal(&format!("{name}_"))
         );
         let schemas = session.ask(DOING, &schemas).await?;
+        let tenants = format!("SELECT workload FROM foreshift.tenant WHERE digest = {}", literal(name));
+        let tenants = session.ask_if_there(DOING, &tenants).await?.unwrap_or_default();
         digest::remove(session, name, self.options.lock_timeout).await?;
+        for tenant in &tenants {
+            self.unguard_rows(session, &WorkloadId::from(tenant.text(0))).await?;
+        }
         for schema in &schemas {
             let schema = schema.text(0);
             let writable = format!(

@@ -1,6 +1,7 @@
 //! The two clusters of one job, the names of all that is made for it, and the tables that it moves.
 
 use super::PostgresMover;
+use super::scope::{Scope, Tenant, lock_of};
 use super::session::{Line, Session, ident, literal, system};
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::Job;
@@ -68,12 +69,26 @@ pub(super) struct Table {
     pub(super) key: Vec<String>,
     /// Columns and their types.
     pub(super) columns: Vec<(String, String)>,
+    /// Whose rows are the workload's; `None` = all.
+    pub(super) tenant: Option<Tenant>,
+}
+
+impl Table {
+    /// ` WHERE …` where not all rows are the workload's.
+    pub(super) fn only(&self, row: &str) -> String {
+        self.tenant.as_ref().map(|t| format!(" WHERE {}", t.condition(row))).unwrap_or_default()
+    }
+
+    /// ` AND …` where not all rows are the workload's.
+    pub(super) fn and_only(&self, row: &str) -> String {
+        self.tenant.as_ref().map(|t| format!(" AND {}", t.condition(row))).unwrap_or_default()
+    }
 }
 
 /// The two clusters of a job.
 pub(super) struct Stage {
     pub(super) names: Names,
-    pub(super) schema: String,
+    pub(super) scope: Scope,
     pub(super) source: String,
     pub(super) destination: String,
     /// The lock that writers share.
@@ -94,9 +109,9 @@ impl PostgresMover {
         HostId::from(named.map_or(ip, String::as_str))
     }
 
-    /// The workload that a schema is.
-    pub(super) fn workload_of(&self, schema: &str) -> WorkloadId {
-        WorkloadId::new(format!("{}-{schema}", self.options.name))
+    /// The workload of a label: a schema, or `schema.tenant`.
+    pub(super) fn workload_of(&self, label: &str) -> WorkloadId {
+        WorkloadId::new(format!("{}-{label}", self.options.name))
     }
 
     pub(super) fn address_of(&self, partition: &PartitionId) -> Result<String, DriverError> {
@@ -115,29 +130,32 @@ impl PostgresMover {
 
     /// Finds the clusters of a job; nobody is asked anything.
     pub(super) fn stage(&self, job: &Job) -> Result<Stage, DriverError> {
-        let schema = job
+        let scope = job
             .workload
             .as_str()
             .strip_prefix(self.options.name.as_str())
             .and_then(|rest| rest.strip_prefix('-'))
-            .filter(|schema| !schema.is_empty())
+            .and_then(|label| Scope::of(&self.options, label))
             .ok_or_else(|| {
                 DriverError::new(
                     Retry::Permanent,
                     format!("postgres {}", self.options.name),
                     "finding the workload",
-                    format!("expected {}-SCHEMA, got {}", self.options.name, job.workload),
+                    match &self.options.tenant {
+                        None => format!("expected {}-SCHEMA, got {}", self.options.name, job.workload),
+                        Some(t) => format!(
+                            "expected {}-{}.TENANT, of a tenant that the configuration names, got {}",
+                            self.options.name, t.schema, job.workload
+                        ),
+                    },
                 )
             })?;
-        let hash = blake3::hash(job.workload.as_str().as_bytes());
-        let mut lock = [0; 8];
-        lock.copy_from_slice(&hash.as_bytes()[..8]);
         Ok(Stage {
             names: Names::of(job),
-            schema: schema.to_string(),
+            scope,
             source: self.address_of(&job.source)?,
             destination: self.address_of(&job.destination)?,
-            lock: i64::from_be_bytes(lock),
+            lock: lock_of(&job.workload),
         })
     }
 
@@ -184,8 +202,8 @@ pub(super) fn qualified(schema: &str, table: &str) -> String {
     format!("{}.{}", ident(schema), ident(table))
 }
 
-/// All tables of a schema, by name.
-pub(super) async fn tables(session: &Session, schema: &str) -> Result<Vec<Table>, DriverError> {
+/// All tables of a workload, by name.
+pub(super) async fn tables(session: &Session, scope: &Scope) -> Result<Vec<Table>, DriverError> {
     let sql = format!(
         "SELECT c.relname, c.relkind = 'r', a.attname, t.typname, \
            coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index i \
@@ -193,8 +211,9 @@ pub(super) async fn tables(session: &Session, schema: &str) -> Result<Vec<Table>
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
            JOIN pg_type t ON t.oid = a.atttypid \
-         WHERE n.nspname = {} AND c.relkind IN ('r', 'p') ORDER BY c.relname, a.attnum",
-        literal(schema)
+         WHERE n.nspname = {} AND c.relkind IN ('r', 'p') AND {} ORDER BY c.relname, a.attnum",
+        literal(&scope.schema),
+        scope.tables()
     );
     let mut tables: Vec<Table> = Vec::new();
     let mut keys: Vec<(i64, String)> = Vec::new();
@@ -206,6 +225,7 @@ pub(super) async fn tables(session: &Session, schema: &str) -> Result<Vec<Table>
                 ordinary: line.yes(1),
                 key: Vec::new(),
                 columns: Vec::new(),
+                tenant: scope.tenant.clone(),
             });
         }
         if let Some(table) = tables.last_mut() {

@@ -67,18 +67,25 @@ pub(super) async fn publish(
     tables: &[Table],
     publishes: Publishes,
 ) -> Result<(), DriverError> {
-    let names: Vec<String> =
-        tables.iter().filter(|t| t.ordinary).map(|t| qualified(schema, &t.name)).collect();
+    let filter =
+        |t: &Table| t.tenant.as_ref().map(|t| format!(" WHERE ({})", t.filter())).unwrap_or_default();
+    let names: Vec<String> = tables
+        .iter()
+        .filter(|t| t.ordinary)
+        .map(|t| format!("{}{}", qualified(schema, &t.name), filter(t)))
+        .collect();
     let what = match publishes {
+        // A row filter does not hold for TRUNCATE: it would empty the tables of every tenant there.
+        Publishes::All if tables.iter().any(|t| t.tenant.is_some()) => "insert, update, delete",
         Publishes::All => "insert, update, delete, truncate",
         Publishes::Nothing => "",
     };
     let sql = format!(
-        "DO $do$ BEGIN \
+        "DO $foreshift$ BEGIN \
          IF NOT EXISTS (SELECT 1 FROM pg_publication WHERE pubname = {stream_text}) THEN \
            CREATE PUBLICATION {stream_name} FOR TABLE {names} WITH (publish = '{what}'); END IF; \
          IF NOT EXISTS (SELECT 1 FROM pg_publication WHERE pubname = {barrier_text}) THEN \
-           CREATE PUBLICATION {barrier_name} FOR TABLE {table}; END IF; END $do$",
+           CREATE PUBLICATION {barrier_name} FOR TABLE {table}; END IF; END $foreshift$",
         stream_text = literal(stream),
         stream_name = ident(stream),
         names = names.join(", "),

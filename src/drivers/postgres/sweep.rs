@@ -1,8 +1,9 @@
 //! Taking away what a migration made, and finding it by name alone when everything else is lost.
 
-use super::prepare::objects;
+use super::scope::Scope;
 use super::session::{Session, ident, literal, system};
 use super::stage::{Names, Stage, qualified, refuse, tables};
+use super::structure::objects;
 use super::{PostgresMover, digest, done, stream, working};
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::{Action, Answer, Artifact, Job, Permit, Probe};
@@ -120,7 +121,10 @@ impl PostgresMover {
         let writable = self.mark(session, &job.workload).await?.is_none_or(|m| m.mode == "writable");
         if writable {
             let stage = self.stage(job)?;
-            self.unguard(session, &stage.schema).await?;
+            match stage.scope.tenant {
+                None => self.unguard(session, &stage.scope.schema).await?,
+                Some(_) => self.unguard_rows(session, &job.workload).await?,
+            }
         }
         Ok(())
     }
@@ -135,7 +139,7 @@ impl PostgresMover {
         if mark.mode != "standby" {
             self.other_owns(session, job, &stage, mark.generation).await?;
         }
-        self.drop_copy(session, &job.workload, &stage.schema).await
+        self.drop_copy(session, &job.workload, &stage.scope.schema).await
     }
 
     /// Drops what a copy made, and says in its mark that it is none any more.
@@ -146,10 +150,20 @@ impl PostgresMover {
         schema: &str,
     ) -> Result<(), DriverError> {
         let doing = "removing the copy";
+        if self.drop_copied_rows(session, workload).await? {
+            return Ok(());
+        }
+        if self.workload_of(schema) != *workload {
+            let why = format!(
+                "{workload} is not the schema {schema}, and nothing says which rows it is; nothing was removed"
+            );
+            return refuse(&session.address, doing, why);
+        }
         let sql = format!("SELECT made FROM foreshift.owner WHERE workload = {}", literal(workload.as_str()));
         let made = session.one(doing, &sql).await?.text(0).to_string();
+        let whole = Scope { schema: schema.to_string(), tenant: None };
         let names: Vec<String> =
-            tables(session, schema).await?.iter().map(|t| qualified(schema, &t.name)).collect();
+            tables(session, &whole).await?.iter().map(|t| qualified(schema, &t.name)).collect();
         let row = literal(workload.as_str());
         let forget = format!("DELETE FROM foreshift.owner WHERE workload = {row}");
         let keep = format!(

@@ -11,6 +11,7 @@ use futures::future::try_join;
 use tokio::task::JoinHandle;
 
 use super::digest::{self, Sum, key_hash, row_hash};
+use super::scope::Scope;
 use super::session::{Clusters, Session, ident, literal, system};
 use super::stage::{Stage, Table, qualified, structure_sql, tables};
 use super::stream::{refuse_lost, send_barrier, wait_for_barrier};
@@ -60,7 +61,7 @@ pub(super) struct Found {
 struct Sides {
     owner: Session,
     other: Session,
-    schema: String,
+    scope: Scope,
     stream: String,
     digest: String,
     scan: Span,
@@ -71,7 +72,7 @@ impl Sides {
         Ok(Self {
             owner: clusters.session(&stage.source).await?,
             other: clusters.session(&stage.destination).await?,
-            schema: stage.schema.clone(),
+            scope: stage.scope.clone(),
             stream: stage.names.stream.clone(),
             digest: stage.names.digest.clone(),
             scan,
@@ -121,8 +122,11 @@ impl PostgresMover {
         let start = Instant::now();
         let sides = Sides::open(&self.clusters, &stage, self.options.scan_timeout).await?;
         let barrier = format!("foreshift.{}", ident(&stage.names.stream));
-        let looks =
-            format!("SELECT {}; {}", structure_sql(&stage.schema), digest::sums_sql(&stage.names.digest));
+        let looks = format!(
+            "SELECT {}; {}",
+            structure_sql(&stage.scope.schema),
+            digest::sums_sql(&stage.names.digest)
+        );
         // The source stands still, so all of it is asked for at once.
         let ours = format!(
             "SELECT mode = 'fenced' AND clock_timestamp() <= until, (SELECT token FROM {barrier}), \
@@ -155,7 +159,7 @@ impl PostgresMover {
         let tables = match known {
             // As they were when all rows were compared.
             Some((shape, tables)) if Some(&shape) == our_shape.as_ref() => tables,
-            _ => tables(&sides.owner, &stage.schema).await?,
+            _ => tables(&sides.owner, &stage.scope).await?,
         };
         if let Some(shape) = &our_shape {
             let known = Some((shape.clone(), tables.clone()));
@@ -167,7 +171,9 @@ impl PostgresMover {
         let mut found = Found { tables: tables.iter().filter(|t| t.ordinary).count(), ..Found::default() };
         if our_shape != their_shape {
             found.different += 1;
-            found.differences.push(format!("{}: its tables do not look the same any more", stage.schema));
+            found
+                .differences
+                .push(format!("{}: its tables do not look the same any more", stage.scope.schema));
         }
         for (number, table) in tables.iter().enumerate().filter(|(_, t)| t.ordinary) {
             let (a, b) = (ours.get(&number), theirs.get(&number));
@@ -183,7 +189,7 @@ impl PostgresMover {
                     }
                     _ => found.differences.push(format!(
                         "{}.{}: {}",
-                        sides.schema,
+                        sides.scope.schema,
                         table.name,
                         both_sums(a, b)
                     )),
@@ -229,10 +235,11 @@ impl Found {
 }
 
 async fn compare_all(sides: &Sides) -> Result<Found, DriverError> {
-    let tables = tables(&sides.owner, &sides.schema).await?;
+    let tables = tables(&sides.owner, &sides.scope).await?;
     let mut found = Found { tables: tables.iter().filter(|t| t.ordinary).count(), ..Found::default() };
     for (number, table) in tables.iter().enumerate().filter(|(_, t)| t.ordinary) {
-        let read = |session| digest::begin(session, &sides.schema, &sides.digest, number, table, sides.scan);
+        let read =
+            |session| digest::begin(session, &sides.scope.schema, &sides.digest, number, table, sides.scan);
         let (ours, theirs) = try_join(read(&sides.owner), read(&sides.other)).await?;
         found.rows += ours.rows.max(0) as u64;
         if ours == theirs {
@@ -244,6 +251,10 @@ async fn compare_all(sides: &Sides) -> Result<Found, DriverError> {
         let room = NAMED.saturating_sub(found.differences.len());
         found.differences.extend(different.iter().take(room).map(|row| named(sides, table, row)));
     }
+    let dangling = super::references::dangling(&sides.other, &sides.scope, &tables, sides.scan).await?;
+    found.different += dangling.len() as u64;
+    found.differences.extend(dangling);
+    found.differences.truncate(NAMED);
     for session in [&sides.owner, &sides.other] {
         digest::fold(session, &sides.digest).await?;
     }
@@ -255,16 +266,19 @@ type Row = (Vec<String>, &'static str);
 
 fn named(sides: &Sides, table: &Table, (key, why): &Row) -> String {
     let key: Vec<String> = table.key.iter().zip(key).map(|(name, value)| format!("{name}={value}")).collect();
-    format!("{}.{} ({}): {why}", sides.schema, table.name, key.join(", "))
+    format!("{}.{} ({}): {why}", sides.scope.schema, table.name, key.join(", "))
 }
 
 /// Rows that are not equal now, by key; some of them may just be on their way.
 async fn differences(sides: &Sides, table: &Table) -> Result<Vec<Row>, DriverError> {
-    let on = qualified(&sides.schema, &table.name);
+    let on = qualified(&sides.scope.schema, &table.name);
     let bucket = format!("({}) & {}", key_hash(table, "r"), BUCKETS - 1);
-    let sums =
-        format!("SELECT {bucket}, count(*), sum({}) FROM ONLY {on} AS r GROUP BY 1", row_hash(table, "r"));
-    let doing = format!("comparing {}.{}", sides.schema, table.name);
+    let sums = format!(
+        "SELECT {bucket}, count(*), sum({}) FROM ONLY {on} AS r{} GROUP BY 1",
+        row_hash(table, "r"),
+        table.only("r")
+    );
+    let doing = format!("comparing {}.{}", sides.scope.schema, table.name);
     let (ours, theirs) = try_join(
         sides.owner.ask_long(&doing, &sums, sides.scan),
         sides.other.ask_long(&doing, &sums, sides.scan),
@@ -317,12 +331,13 @@ async fn hashes(
 ) -> Result<BTreeMap<Vec<String>, String>, DriverError> {
     let key: Vec<String> = table.key.iter().map(|c| format!("r.{}::text", ident(c))).collect();
     let sql = format!(
-        "SELECT {}, {} FROM ONLY {} AS r WHERE {condition}",
+        "SELECT {}, {} FROM ONLY {} AS r WHERE {condition}{}",
         row_hash(table, "r"),
         key.join(", "),
-        qualified(&sides.schema, &table.name)
+        qualified(&sides.scope.schema, &table.name),
+        table.and_only("r")
     );
-    let doing = format!("comparing {}.{}", sides.schema, table.name);
+    let doing = format!("comparing {}.{}", sides.scope.schema, table.name);
     let lines = session.ask_long(&doing, &sql, sides.scan).await?;
     Ok(lines.iter().map(|line| (line.rest(1), line.text(0).to_string())).collect())
 }
@@ -397,7 +412,7 @@ pub(super) async fn some_keys(
     most: usize,
 ) -> Result<Vec<Vec<String>>, DriverError> {
     let key: Vec<String> = table.key.iter().map(|c| format!("r.{}::text", ident(c))).collect();
-    let on = qualified(schema, &table.name);
+    let (on, only) = (qualified(schema, &table.name), table.only("r"));
     let pages = format!(
         "SELECT greatest(pg_relation_size({}) / current_setting('block_size')::int, 1)",
         literal(&on)
@@ -406,12 +421,14 @@ pub(super) async fn some_keys(
     let pages = session.one(doing, &pages).await?.number(0).max(1);
     // A page in so many, so that about `most` rows are seen.
     let share = (100.0 * most as f64 / (pages as f64 * 20.0)).clamp(0.001, 100.0);
-    let sql =
-        format!("SELECT {} FROM {on} AS r TABLESAMPLE SYSTEM ({share:.4}) LIMIT {most}", key.join(", "));
+    let sql = format!(
+        "SELECT {} FROM {on} AS r TABLESAMPLE SYSTEM ({share:.4}){only} LIMIT {most}",
+        key.join(", ")
+    );
     let mut lines = session.ask(doing, &sql).await?;
     if lines.is_empty() {
         lines = session
-            .ask(doing, &format!("SELECT {} FROM ONLY {on} AS r LIMIT {most}", key.join(", ")))
+            .ask(doing, &format!("SELECT {} FROM ONLY {on} AS r{only} LIMIT {most}", key.join(", ")))
             .await?;
     }
     Ok(lines.iter().map(|line| line.rest(0)).collect())

@@ -8,6 +8,7 @@ use futures::future::join_all;
 use redis::Value;
 
 use super::RedisMover;
+use super::census::Census;
 use super::nodes::text;
 use super::view::{Health, Info, Node, View};
 use crate::drivers::error::DriverError;
@@ -37,8 +38,12 @@ struct Rates {
 impl RedisMover {
     /// What stands where now. Hosts have no known site or rack: the configuration says.
     pub(super) async fn topology(&self) -> Result<Topology, DriverError> {
-        let census = self.census().await?;
-        let Some(view) = census.newest() else { return Ok(Topology::default()) };
+        Ok(self.topology_of(&self.census().await?).await)
+    }
+
+    /// The same of what all nodes said.
+    pub(super) async fn topology_of(&self, census: &Census) -> Topology {
+        let Some(view) = census.newest() else { return Topology::default() };
         let writes = self.write_commands(view).await;
         let silent = &census.silent;
         let infos: BTreeMap<&str, Info> = join_all(view.nodes.iter().map(|node| async move {
@@ -75,7 +80,7 @@ impl RedisMover {
             hosts: self.hosts(view, &infos, &rates),
         };
         topology.normalise();
-        Ok(topology)
+        topology
     }
 
     fn partition(&self, node: &Node, answers: bool) -> Partition {

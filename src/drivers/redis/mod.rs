@@ -18,6 +18,7 @@ mod nodes;
 mod options;
 mod prepare;
 mod probe;
+mod slots;
 mod stage;
 mod status;
 mod sweep;
@@ -32,6 +33,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 
 pub use options::{AfterMove, DeadSource, RedisOptions};
+pub use slots::RedisSlotMover;
 
 use self::nodes::Nodes;
 use self::verify::Running;

@@ -193,24 +193,31 @@ impl RedisMover {
     /// Takes one mark away. A node that became a replica for a migration that did not happen is
     /// emptied first.
     pub(super) async fn cleanup(&self, job: &Job, artifact: &Artifact) -> Result<Answer, DriverError> {
-        if artifact.kind != KIND {
-            return Err(DriverError::new(
-                Retry::Permanent,
-                format!("redis {}", self.options.cluster),
-                format!("removing {} {}", artifact.kind, artifact.name),
-                format!("expected an artifact of the kind {KIND}"),
-            ));
-        }
         if artifact.partition == job.destination
             && artifact.name == mark_name(job)
+            && artifact.kind == KIND
             && let Answer::Working { waiting_for } = self.stop_replication(job).await?
         {
             return Ok(Answer::Working { waiting_for });
         }
-        let address = self.address_of(&artifact.partition).await?;
-        self.nodes.unmark(&address, &artifact.name).await?;
+        let answer = self.take_mark(artifact).await?;
         self.work.end(&job.key("work"));
-        Ok(done(format!("{} is gone from {address}", artifact.name)))
+        Ok(answer)
+    }
+
+    /// Takes one mark away, and with it restores the settings that it changed.
+    pub(super) async fn take_mark(&self, mark: &Artifact) -> Result<Answer, DriverError> {
+        if mark.kind != KIND {
+            return Err(DriverError::new(
+                Retry::Permanent,
+                format!("redis {}", self.options.cluster),
+                format!("removing {} {}", mark.kind, mark.name),
+                format!("expected an artifact of the kind {KIND}"),
+            ));
+        }
+        let address = self.address_of(&mark.partition).await?;
+        self.nodes.unmark(&address, &mark.name).await?;
+        Ok(done(format!("{} is gone from {address}", mark.name)))
     }
 
     /// Takes a mark away by name alone, and with it restores what it changed. What the node is stays: a

@@ -285,7 +285,7 @@ async fn counts(nodes: &Nodes, address: &str) -> Result<Vec<Option<i64>>, Driver
 }
 
 /// All keys of one node, batch by batch; a key may come twice.
-struct Scan {
+pub(super) struct Scan {
     address: String,
     batch: String,
     /// `None` at the end.
@@ -293,11 +293,12 @@ struct Scan {
 }
 
 impl Scan {
-    fn of(address: &str, batch: usize) -> Self {
+    pub(super) fn of(address: &str, batch: usize) -> Self {
         Self { address: address.into(), batch: batch.to_string(), cursor: Some("0".into()) }
     }
 
-    async fn next(&mut self, nodes: &Nodes) -> Result<Option<Vec<Vec<u8>>>, DriverError> {
+    /// The next page; `None` at the end.
+    pub(super) async fn next(&mut self, nodes: &Nodes) -> Result<Option<Vec<Vec<u8>>>, DriverError> {
         let Some(cursor) = self.cursor.take() else { return Ok(None) };
         let page = match self.page(nodes, &cursor).await {
             Err(error) if error.retry == Retry::Retryable => {

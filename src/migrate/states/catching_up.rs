@@ -5,6 +5,7 @@
 //! again. Rollback: stop the stream, run the ledger, ABORTED.
 
 use super::{Rules, undo};
+use crate::drivers::JobStatus;
 use crate::fleet::Phase;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
@@ -23,9 +24,7 @@ fn on(d: &mut Draft, event: &EventKind) {
     let (poll, bound, times) = (policy.poll, policy.lag_bound, policy.lag_times);
     d.s.due = d.at + poll;
     match status {
-        Ok(status) if status.broken.is_some() => {
-            undo(d, status.broken.clone().unwrap_or_default(), Again::Retry);
-        }
+        Ok(JobStatus { broken: Some(why), .. }) => undo(d, why.clone(), Again::Retry),
         Ok(status) => {
             let close = status.streaming && status.lag.is_some_and(|lag| lag <= bound);
             d.s.lag_ok = if close { d.s.lag_ok + 1 } else { 0 };

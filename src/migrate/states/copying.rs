@@ -6,7 +6,7 @@
 //! stays dead leads to SOURCE_LOST.
 
 use super::{Rules, undo};
-use crate::drivers::Action;
+use crate::drivers::{Action, JobStatus};
 use crate::fleet::Phase;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
@@ -24,9 +24,7 @@ fn on(d: &mut Draft, event: &EventKind) {
     let EventKind::Status { status } = event else { return };
     d.s.due = d.at + d.s.plan.policy.poll;
     match status {
-        Ok(status) if status.broken.is_some() => {
-            undo(d, status.broken.clone().unwrap_or_default(), Again::Retry);
-        }
+        Ok(JobStatus { broken: Some(why), .. }) => undo(d, why.clone(), Again::Retry),
         Ok(status) if status.streaming && status.source_alive => {
             d.s.dead = 0;
             d.go(Phase::CatchingUp, "");

@@ -1,0 +1,214 @@
+//! The move itself: slot by slot and key by key, with the servers' own `MIGRATE`.
+//!
+//! Clients go on all the while: who asks the old owner for a key that has gone is sent on (`ASK`), and
+//! every key is at exactly one of both at any time. Once a key has gone the only way is forward: `STABLE`
+//! on both nodes would make the old owner answer that the key is not there, and its return is a move of
+//! its own, after this one. So whatever fails after the beginning is tried again, by this engine or the
+//! next, from what the nodes say; nothing is remembered.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use redis::Value;
+
+use super::super::view::Node;
+use super::super::{RedisMover, working};
+use super::RedisSlotMover;
+use super::ranges;
+use super::scene::Scene;
+use crate::drivers::error::{DriverError, Retry};
+use crate::drivers::mover::{Answer, Evidence, Job};
+
+/// How long one call moves keys before it says how far it is: as long as a deposed engine that wakes up
+/// goes on at the most.
+const SLICE: Duration = Duration::from_millis(400);
+/// What one `MIGRATE` is to take: both nodes serve nobody else for so long.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Keys of one `MIGRATE` at the most.
+const MOST: usize = 512;
+/// How long a node waits for the other within one `MIGRATE`, in milliseconds.
+const IDLE_MS: u32 = 2_000;
+
+/// Keys of one `MIGRATE`, by what the last one took.
+#[derive(Clone, Copy)]
+pub(super) struct Pace(usize);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(8)
+    }
+}
+
+impl Pace {
+    fn took(&mut self, time: Duration) {
+        self.0 = match time {
+            time if time > PAUSE => self.0 / 2,
+            time if time * 3 < PAUSE => self.0 * 2,
+            _ => self.0,
+        };
+        self.0 = self.0.clamp(1, MOST);
+    }
+}
+
+impl RedisSlotMover {
+    /// Moves on, for as long as one call may take.
+    pub(super) async fn advance(&self, job: &Job) -> Result<Answer, DriverError> {
+        let scene = self.inner.scene(job).await?;
+        let (source, destination) = (&scene.source, &scene.destination);
+        if scene.is_all_with(destination) {
+            self.clear_marks(&scene).await?;
+            return Ok(Answer::Done(Evidence {
+                summary: format!("{} slots are with {}", ranges::count(scene.range), destination.address),
+                items: self.works.with(job.key("work"), |w| w.moved),
+                ..Evidence::default()
+            }));
+        }
+        let begun = scene.has_begun();
+        if !begun && !scene.is_all_with(source) {
+            let detail = format!("the slots are with {}; the plan is out of date", scene.said());
+            return Err(RedisMover::at_node(source, Retry::Permanent, "moving slots", detail));
+        }
+        let moved = self.slice(job, &scene).await;
+        let left = ranges::count(scene.range) - scene.held_by(destination);
+        match moved {
+            Ok(slots) => Ok(working(format!(
+                "{} of {} slots to move",
+                left - slots.min(left),
+                ranges::count(scene.range)
+            ))),
+            // There is no way back any more: whatever it is, it is tried again.
+            Err(error) if begun => {
+                Ok(working(format!("{left} slots are still to move; the last try: {error}")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves slots until the time is over; how many became whole.
+    async fn slice(&self, job: &Job, scene: &Scene) -> Result<u32, DriverError> {
+        let (start, mut whole) = (Instant::now(), 0);
+        let destination = &scene.destination;
+        let refuse =
+            |node, detail: String| RedisMover::at_node(node, Retry::Retryable, "moving slots", detail);
+        if !scene.is_up(destination) || !destination.is_master() {
+            return Err(refuse(destination, "it has to be up, and a master, to take slots".into()));
+        }
+        // A slot that is half moved comes first: its clients are sent from one node to the other.
+        let mut left: Vec<u16> =
+            scene.slots().filter(|&slot| scene.owner(slot).is_none_or(|n| n.id != destination.id)).collect();
+        left.sort_by_key(|slot| !scene.open.iter().any(|open| open.slot == *slot));
+        for slot in left {
+            let owner = scene.owner(slot).filter(|owner| scene.is_up(owner));
+            let Some(owner) = owner else {
+                return Err(refuse(destination, format!("slot {slot} has no owner that answers")));
+            };
+            if !self.empty(job, slot, owner, destination, start).await? {
+                break;
+            }
+            self.settle(scene, slot, owner).await?;
+            whole += 1;
+            if start.elapsed() >= SLICE {
+                break;
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Moves the keys of one slot; tells whether none is left.
+    async fn empty(
+        &self,
+        job: &Job,
+        slot: u16,
+        owner: &Node,
+        destination: &Node,
+        start: Instant,
+    ) -> Result<bool, DriverError> {
+        let nodes = &self.inner.nodes;
+        nodes.tell(&destination.address, &set_slot(slot, "IMPORTING", owner)).await?;
+        nodes.tell(&owner.address, &set_slot(slot, "MIGRATING", destination)).await?;
+        loop {
+            let pace = self.works.with(job.key("work"), |w| w.pace);
+            let mut ask = redis::cmd("CLUSTER");
+            ask.arg("GETKEYSINSLOT").arg(slot).arg(pace.0);
+            let Value::Array(keys) = nodes.ask(&owner.address, &ask).await? else { return Ok(true) };
+            if keys.is_empty() {
+                return Ok(true);
+            }
+            if start.elapsed() >= SLICE {
+                return Ok(false);
+            }
+            let begin = Instant::now();
+            nodes.tell(&owner.address, &self.migrate(destination, &keys)).await?;
+            self.works.with(job.key("work"), |w| {
+                w.pace.took(begin.elapsed());
+                w.moved += keys.len() as u64;
+            });
+        }
+    }
+
+    fn migrate(&self, destination: &Node, keys: &[Value]) -> redis::Cmd {
+        let options = &self.inner.options;
+        let mut cmd = redis::cmd("MIGRATE");
+        cmd.arg(destination.ip()).arg(destination.port()).arg("").arg(0).arg(IDLE_MS);
+        // What an earlier try copied without removing it here is older than what is here.
+        cmd.arg("REPLACE");
+        match (&options.username, &options.password) {
+            (Some(user), Some(password)) => cmd.arg("AUTH2").arg(user).arg(password),
+            (None, Some(password)) => cmd.arg("AUTH").arg(password),
+            _ => &mut cmd,
+        };
+        cmd.arg("KEYS");
+        for key in keys {
+            if let Value::BulkString(key) = key {
+                cmd.arg(key);
+            }
+        }
+        cmd
+    }
+
+    /// Gives an empty slot to the destination: there first, or the slot has no owner should the old one
+    /// die in between.
+    async fn settle(&self, scene: &Scene, slot: u16, owner: &Node) -> Result<(), DriverError> {
+        let nodes = &self.inner.nodes;
+        let give = set_slot(slot, "NODE", &scene.destination);
+        nodes.tell(&scene.destination.address, &give).await?;
+        nodes.tell(&owner.address, &give).await?;
+        // The others hear of it by gossip, too; a master that does not answer now does so later.
+        let voters =
+            scene.census.views.iter().flat_map(|v| v.nodes.iter().filter(|n| n.myself && n.is_master()));
+        let others: Vec<&Node> =
+            voters.filter(|n| n.id != scene.destination.id && n.id != owner.id).collect();
+        join_all(others.iter().map(|n| nodes.tell(&n.address, &give))).await;
+        Ok(())
+    }
+
+    /// A node that was told of a move and not of its end keeps calling the slot half moved.
+    pub(super) async fn clear_marks(&self, scene: &Scene) -> Result<(), DriverError> {
+        for open in &scene.open {
+            self.inner.nodes.tell(&open.at, &set_slot(open.slot, "NODE", &scene.destination)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn set_slot(slot: u16, how: &str, node: &Node) -> redis::Cmd {
+    let mut cmd = redis::cmd("CLUSTER");
+    cmd.arg("SETSLOT").arg(slot).arg(how).arg(&node.id);
+    cmd
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_grows_while_it_is_quick_and_shrinks_at_once_when_it_is_not() {
+        let mut pace = Pace::default();
+        (0..20).for_each(|_| pace.took(Duration::from_micros(300)));
+        assert_eq!(pace.0, MOST);
+        pace.took(Duration::from_millis(3));
+        assert_eq!(pace.0, MOST, "near what it is to take");
+        (0..20).for_each(|_| pace.took(Duration::from_millis(50)));
+        assert_eq!(pace.0, 1);
+    }
+}

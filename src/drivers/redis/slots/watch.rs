@@ -1,0 +1,165 @@
+//! What stands where, how far a move is, how both nodes do, and the exact commands, for people.
+
+use std::time::Instant;
+
+use redis::Value;
+
+use super::super::nodes::Lane;
+use super::super::prepare::mark_name;
+use super::super::view::Node;
+use super::{RedisSlotMover, ranges};
+use crate::drivers::error::DriverError;
+use crate::drivers::mover::{CanarySample, Job, JobStatus};
+use crate::drivers::paired_reads::{Read, Sampler};
+use crate::fleet::{Bytes, Clock, PartitionId, Span, SystemClock, Timestamp, Topology, Workload};
+
+impl RedisSlotMover {
+    /// Masters are partitions that take slots; replicas are watched, and take none.
+    pub(super) async fn topology(&self) -> Result<Topology, DriverError> {
+        let census = self.inner.census().await?;
+        let mut topology = self.inner.topology_of(&census).await;
+        let shards = std::mem::take(&mut topology.workloads);
+        let Some(view) = census.newest() else { return Ok(topology) };
+        let mut workloads = Vec::new();
+        for &range in &self.ranges {
+            let owner_of = |slot| census.best(slot).and_then(|view| view.owner_of(slot));
+            let Some(owner) = owner_of(range.first) else { continue };
+            let partition = self.inner.partition_of(owner);
+            let Some(shard) = shards.iter().find(|w| w.partition == partition) else { continue };
+            let share = ranges::share(range, owner);
+            let mut labels = shard.labels.clone();
+            labels.remove("keys");
+            labels.insert("slots".into(), format!("{}-{}", range.first, range.last));
+            let held = (range.first..=range.last).filter(|&slot| owner.owns(slot)).count() as u32;
+            if held < ranges::count(range) {
+                labels.insert("split".into(), format!("{held} of {} slots here", ranges::count(range)));
+            }
+            workloads.push(Workload {
+                id: ranges::workload_of(&self.inner.options.cluster, range),
+                size: ranges::data_of(range, owner, shard.size),
+                writes_per_s: shard.writes_per_s * share,
+                requests_per_s: shard.requests_per_s * share,
+                // Copies stay with their master; a range that goes finds those of the other.
+                replicas: Vec::new(),
+                labels,
+                ..shard.clone()
+            });
+        }
+        topology.workloads = workloads;
+        let masters: Vec<PartitionId> =
+            view.nodes.iter().filter(|n| n.is_master()).map(|n| self.inner.partition_of(n)).collect();
+        for partition in topology.partitions.iter_mut().filter(|p| !masters.contains(&p.id)) {
+            partition.class.push_str("/replica");
+        }
+        topology.normalise();
+        Ok(topology)
+    }
+
+    pub(super) async fn job_status(&self, job: &Job) -> Result<JobStatus, DriverError> {
+        let scene = self.inner.scene(job).await?;
+        let (found, moved) = self.works.with(job.key("work"), |w| (w.found.clone(), w.moved));
+        let total = found.as_ref().map_or(Bytes(0), |found| found.bytes);
+        let share = f64::from(scene.held_by(&scene.destination)) / f64::from(ranges::count(scene.range));
+        let alive = scene.is_up(&scene.source);
+        Ok(JobStatus {
+            copied: Bytes((total.0 as f64 * share) as u64),
+            total,
+            streaming: true,
+            // There is no copy that could be behind.
+            lag: alive.then_some(Span::ZERO),
+            source_alive: alive,
+            destination_alive: scene.is_up(&scene.destination),
+            owner: scene
+                .only_owner()
+                .filter(|owner| owner.id == scene.destination.id || !scene.has_begun())
+                .map(|owner| self.inner.partition_of(owner)),
+            note: match moved {
+                0 => String::new(),
+                moved => format!("{moved} keys moved"),
+            },
+            broken: None,
+        })
+    }
+
+    pub(super) async fn measured(
+        &self,
+        job: &Job,
+        since: Timestamp,
+    ) -> Result<(CanarySample, CanarySample), DriverError> {
+        if !self.works.with(job.key("work"), |w| w.sampler.is_some()) {
+            let scene = self.inner.scene(job).await?;
+            let nodes = self.inner.nodes.clone();
+            let (source, destination) = (scene.source.address.clone(), scene.destination.address.clone());
+            let slots: Vec<u16> = scene.slots().collect();
+            let rate = self.inner.options.canary_reads_per_s;
+            let sampler = Sampler::start(rate, |mut beat, reads| async move {
+                for turn in 0usize.. {
+                    beat.tick().await;
+                    let at = SystemClock.now();
+                    // There is no second copy to compare: both nodes answer the same small question, which
+                    // waits its turn behind what else they do.
+                    let time = async |address: &str, slot: u16| {
+                        let mut ask = redis::pipe();
+                        ask.cmd("PING").cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(1);
+                        let begin = Instant::now();
+                        let answers = nodes.ask_many(address, Lane::Canary, &ask).await.ok()?;
+                        let well = !answers.iter().any(|a| matches!(a, Value::ServerError(_)));
+                        well.then(|| begin.elapsed().as_secs_f64() * 1000.0)
+                    };
+                    let slot = slots[turn % slots.len()];
+                    let (source_ms, destination_ms) = match turn.is_multiple_of(2) {
+                        true => {
+                            let source = time(&source, slot).await;
+                            (source, time(&destination, slot).await)
+                        }
+                        false => {
+                            let destination = time(&destination, slot).await;
+                            (time(&source, slot).await, destination)
+                        }
+                    };
+                    reads.keep(Read { at, source_ms, destination_ms, differs: None });
+                }
+            });
+            self.works.with(job.key("work"), |w| w.sampler = Some(sampler));
+        }
+        Ok(self
+            .works
+            .with(job.key("work"), |w| w.sampler.as_ref().map(|s| s.since(since)))
+            .unwrap_or_default())
+    }
+
+    /// What will be sent, in order.
+    pub(super) fn commands(&self, job: &Job) -> Vec<String> {
+        let known = self.inner.known.lock().map(|v| v.clone()).unwrap_or_default();
+        let find =
+            |partition: &PartitionId| known.nodes.iter().find(|n| &self.inner.partition_of(n) == partition);
+        let address = |node: Option<&Node>, partition: &PartitionId| {
+            node.map_or_else(|| partition.to_string(), |n| n.address.clone())
+        };
+        let (from, to) = (find(&job.source), find(&job.destination));
+        let (source, destination) = (address(from, &job.source), address(to, &job.destination));
+        let id = |node: Option<&Node>, which: &str| {
+            node.map_or_else(|| format!("<id of the {which}>"), |n| n.id.clone())
+        };
+        let (from, to) = (id(from, "source"), id(to, "destination"));
+        let range = ranges::range_of(&self.inner.options.cluster, &job.workload);
+        let slots = range.map_or_else(|| job.workload.to_string(), |r| format!("{}-{}", r.first, r.last));
+        let mark = mark_name(job);
+        let set = format!("CONFIG SET proc-title-template \"… {mark}\" cluster-allow-replica-migration no");
+        vec![
+            format!("{source}, {destination}> {set}"),
+            format!("{source}> SCAN, then MEMORY USAGE of every key in slots {slots}"),
+            format!("for each slot of {slots}:"),
+            format!("  {destination}> CLUSTER SETSLOT <slot> IMPORTING {from}"),
+            format!("  {source}> CLUSTER SETSLOT <slot> MIGRATING {to}"),
+            format!(
+                "  {source}> CLUSTER GETKEYSINSLOT <slot>, MIGRATE to {destination} REPLACE KEYS …, until it is empty"
+            ),
+            format!("  {destination}> CLUSTER SETSLOT <slot> NODE {to}"),
+            format!("  {source}, then every other master> CLUSTER SETSLOT <slot> NODE {to}"),
+            "both> the settings as before".into(),
+            "after the first key the only way is forward; the way back is the same move the other way round"
+                .into(),
+        ]
+    }
+}

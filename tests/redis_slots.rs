@@ -1,0 +1,346 @@
+//! Ranges of slots of a real Redis Cluster go from one master to another and back, under a client that
+//! writes all the while: nothing acknowledged is lost, and a mover that dies with keys on both sides is
+//! finished by the next.
+
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/redis_cluster.rs"]
+mod redis_cluster;
+mod support;
+
+use std::time::Duration;
+
+use foreshift::drivers::redis::{RedisOptions, RedisSlotMover};
+use foreshift::drivers::{Action, Answer, DriverError, Job, Mover, Permit, Probe, Retry};
+use foreshift::fleet::{Epoch, Generation, MigrationId, Phase, ServingState, WorkloadId};
+use program::Program;
+use redis_cluster::{RedisCluster, Seen, Writer, ask, keys_of_shard, slot};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn mover(cluster: &RedisCluster, slots: &[&str]) -> RedisSlotMover {
+    let slots: Vec<String> = slots.iter().map(ToString::to_string).collect();
+    RedisSlotMover::new(RedisOptions::new("cart", cluster.seeds()), &slots).expect("ranges")
+}
+
+fn permit() -> Permit {
+    Permit::mint_for_runner(Epoch(1), "test")
+}
+
+/// Moves slots 0 to 2730, the first half of the first shard.
+fn job(cluster: &RedisCluster, source: usize, destination: usize) -> Job {
+    Job {
+        migration: MigrationId(7),
+        workload: WorkloadId::from("cart-0-2730"),
+        source: cluster.partition(source),
+        destination: cluster.partition(destination),
+        generation: Generation(9),
+    }
+}
+
+async fn complete(mover: &RedisSlotMover, job: &Job, action: Action) -> String {
+    support::complete(mover, job, &action, &permit(), LONG).await.summary
+}
+
+async fn refused(mover: &RedisSlotMover, job: &Job, action: Action) -> DriverError {
+    loop {
+        match mover.perform(job, &action, &permit()).await {
+            Err(error) => return error,
+            Ok(Answer::Working { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Ok(done) => panic!("{} was done: {done:?}", action.name()),
+        }
+    }
+}
+
+/// Everything that the machine asks for, in its order.
+async fn moved(mover: &RedisSlotMover, job: &Job) {
+    for action in [Action::Announce, Action::Prepare, Action::Replicate, Action::Commit, Action::Open] {
+        let summary = complete(mover, job, action.clone()).await;
+        println!("{}: {summary}", action.name());
+    }
+    complete(mover, job, Action::EnableReverse).await;
+}
+
+/// Counters in the first shard, within the slots of [`job`].
+fn counters(n: usize) -> Vec<String> {
+    let mut keys = keys_of_shard(0, n * 3, "counter:");
+    keys.retain(|key| slot(key.as_bytes()) <= 2730);
+    keys.truncate(n);
+    keys
+}
+
+fn writer(cluster: &RedisCluster, owner: usize, keys: Vec<String>) -> Writer {
+    let others = cluster.nodes.iter().map(|n| n.address).collect();
+    Writer::start(cluster.nodes[owner].address, others, keys)
+}
+
+/// Every acknowledged increment is there once, wherever its key is now.
+fn nothing_is_lost(cluster: &RedisCluster, seen: &Seen, keys: &[String]) {
+    nothing_more_is_lost(cluster, 0, seen, keys);
+}
+
+/// The same where the counters stood at `before` in sum; where they stand now.
+fn nothing_more_is_lost(cluster: &RedisCluster, before: u64, seen: &Seen, keys: &[String]) -> u64 {
+    let count = |key: &String| {
+        let owner = cluster.owner(slot(key.as_bytes()), 1).expect("an owner");
+        cluster.nodes[owner].text(&["GET", key]).parse::<u64>().unwrap_or(0)
+    };
+    let sum: u64 = keys.iter().map(count).sum();
+    let least = before + seen.acknowledged;
+    assert!((least..=least + seen.unknown).contains(&sum), "{sum}, before {before}: {seen:?}");
+    assert!(seen.acknowledged > 100, "{seen:?}");
+    sum
+}
+
+/// Values of many sizes with and without a time to live, all in the slots of [`job`].
+fn fill(cluster: &RedisCluster, n: usize) -> Vec<String> {
+    let mut keys = keys_of_shard(0, n * 3, "value:");
+    keys.retain(|key| slot(key.as_bytes()) <= 2730);
+    keys.truncate(n);
+    let mut connection = cluster.nodes[0].connect();
+    for (at, some) in keys.chunks(1000).enumerate() {
+        let mut pipe = redis::pipe();
+        for (i, key) in some.iter().enumerate() {
+            pipe.cmd("SET").arg(key).arg(format!("{at}/{i}/{}", "x".repeat(i % 500))).ignore();
+            if i % 10 == 0 {
+                pipe.cmd("PEXPIRE").arg(key).arg(3_600_000).ignore();
+            }
+        }
+        pipe.query::<()>(&mut connection).expect("keys are set");
+    }
+    keys
+}
+
+fn keys_in_range(cluster: &RedisCluster, node: usize) -> u64 {
+    let mut connection = cluster.nodes[node].connect();
+    (0..=2730)
+        .map(|slot| {
+            let counted = ask(&mut connection, &["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]);
+            redis::from_redis_value::<u64>(counted).expect("a count")
+        })
+        .sum()
+}
+
+fn all_agree(cluster: &RedisCluster, owner: usize) {
+    support::wait_until("every node names the owner", Duration::from_secs(10), || {
+        (0..6).all(|asked| [0, 1000, 2730].iter().all(|slot| cluster.owner(*slot, asked) == Some(owner)))
+    });
+    for node in &cluster.nodes {
+        let said = node.text(&["CLUSTER", "NODES"]);
+        assert!(!said.contains("->-") && !said.contains("-<-"), "no slot is half moved: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_goes_to_a_master_that_serves_and_back_under_writes_and_loses_nothing() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    let filled = fill(&cluster, 5_000);
+    let mover = mover(&cluster, &["0-2730", "2731-5460", "5461-10922"]);
+    let mut counted = 0;
+    for (from, to) in [(0, 2), (2, 0)] {
+        let before = mover.discover().await.expect("a topology");
+        let range = before.workload(&WorkloadId::from("cart-0-2730")).expect("a workload");
+        assert_eq!(range.partition, cluster.partition(from));
+        let replica = before.partition(&cluster.partition(3)).expect("a replica");
+        assert_ne!(replica.class, range.class, "a replica takes no slots");
+        assert_eq!(replica.serving, ServingState::Passive);
+
+        let writer = writer(&cluster, from, counters(40));
+        let job = job(&cluster, from, to);
+        moved(&mover, &job).await;
+        let (seen, keys) = writer.finish();
+        println!("moved under writes: {seen:?}");
+        all_agree(&cluster, to);
+        counted = nothing_more_is_lost(&cluster, counted, &seen, &keys);
+        assert!(seen.worst < Duration::from_millis(250), "{seen:?}");
+        assert_eq!((keys_in_range(&cluster, from), keys_in_range(&cluster, to)), (0, 5_040));
+        // Done again it changes nothing.
+        moved(&mover, &job).await;
+        assert_eq!(mover.leaks().await.expect("a list").len(), 2, "both nodes bear the mark");
+        for artifact in mover.artifacts(&job, &Action::Prepare) {
+            complete(&mover, &job, Action::Cleanup { artifact: artifact.clone() }).await;
+            complete(&mover, &job, Action::Cleanup { artifact }).await;
+        }
+        assert_eq!(mover.leaks().await.expect("a list"), []);
+        assert!(matches!(mover.probe(&job, &Action::Commit).await, Probe::Applied { .. }));
+        assert_eq!(mover.status(&job).await.expect("a status").owner, Some(cluster.partition(to)));
+    }
+    let lives = filled.iter().step_by(10).map(|key| cluster.nodes[0].text(&["PTTL", key]).parse::<i64>());
+    assert!(
+        lives.take(50).all(|left| left.is_ok_and(|ms| ms > 3_000_000)),
+        "times to live go with their keys"
+    );
+    assert!(cluster.nodes[0].text(&["GET", &filled[499]]).ends_with('x'));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mover_that_dies_with_keys_on_both_sides_is_finished_by_the_next() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 30_000);
+    let job = job(&cluster, 0, 1);
+    let writer = writer(&cluster, 0, counters(40));
+    {
+        let dies = mover(&cluster, &["0-2730"]);
+        complete(&dies, &job, Action::Prepare).await;
+        assert_eq!(dies.probe(&job, &Action::Commit).await, Probe::NotStarted);
+        let answer = dies.perform(&job, &Action::Commit, &permit()).await.expect("a beginning");
+        assert!(matches!(answer, Answer::Working { .. }), "{answer:?}");
+    }
+    let (here, there) = (keys_in_range(&cluster, 0), keys_in_range(&cluster, 1));
+    assert!(here > 0 && there > 0, "{here} and {there} keys");
+    // The slot that is under way stays half moved, as where the process dies within it.
+    let (ids, next) = ([0, 1].map(|n: usize| cluster.nodes[n].text(&["CLUSTER", "MYID"])), "2730");
+    cluster.nodes[1].ask(&["CLUSTER", "SETSLOT", next, "IMPORTING", &ids[0]]);
+    cluster.nodes[0].ask(&["CLUSTER", "SETSLOT", next, "MIGRATING", &ids[1]]);
+
+    let goes_on = mover(&cluster, &["0-2730"]);
+    assert_eq!(goes_on.probe(&job, &Action::Commit).await, Probe::InProgress);
+    assert_eq!(goes_on.status(&job).await.expect("a status").owner, None, "nobody owns all of it");
+    let late = goes_on.perform(&job, &Action::Open, &permit()).await.expect_err("not yet");
+    assert_eq!(late.retry, Retry::Retryable, "{late}");
+    // To let go is to finish: the keys that went are nowhere else.
+    complete(&goes_on, &job, Action::Unfence).await;
+    complete(&goes_on, &job, Action::Open).await;
+    let (seen, keys) = writer.finish();
+    all_agree(&cluster, 1);
+    nothing_is_lost(&cluster, &seen, &keys);
+    assert_eq!((keys_in_range(&cluster, 0), keys_in_range(&cluster, 1)), (0, 30_040));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_dies_before_the_old_owner_heard_of_the_end_leaves_no_mark() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    let (mover, job) = (mover(&cluster, &["0-2730"]), job(&cluster, 0, 1));
+    moved(&mover, &job).await;
+    // As a node that was told of a move and not of its end.
+    let id = cluster.nodes[2].text(&["CLUSTER", "MYID"]);
+    cluster.nodes[1].ask(&["CLUSTER", "SETSLOT", "17", "MIGRATING", &id]);
+    assert!(matches!(mover.probe(&job, &Action::Open).await, Probe::InProgress));
+    complete(&mover, &job, Action::Open).await;
+    all_agree(&cluster, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_go_is_refused_by_name_and_nothing_is_changed() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    let slots = mover(&cluster, &["0-2730"]);
+    let to_replica = refused(&slots, &job(&cluster, 0, 4), Action::Prepare).await;
+    assert!(to_replica.retry == Retry::Permanent && to_replica.detail.contains("replica"), "{to_replica}");
+    let old_plan = refused(&slots, &job(&cluster, 1, 2), Action::Prepare).await;
+    assert!(old_plan.detail.contains("out of date"), "{old_plan}");
+    let commit = refused(&slots, &job(&cluster, 1, 2), Action::Commit).await;
+    assert!(commit.retry == Retry::Permanent && commit.detail.contains("out of date"), "{commit}");
+
+    let job = job(&cluster, 0, 1);
+    let id = cluster.nodes[2].text(&["CLUSTER", "MYID"]);
+    cluster.nodes[0].ask(&["CLUSTER", "SETSLOT", "5000", "MIGRATING", &id]);
+    let foreign = refused(&slots, &job, Action::Prepare).await;
+    assert!(foreign.detail.contains("slot 5000") && foreign.retry == Retry::Retryable, "{foreign}");
+    cluster.nodes[0].ask(&["CLUSTER", "SETSLOT", "5000", "STABLE"]);
+
+    let large = counters(1).remove(0);
+    cluster.nodes[0].ask(&["SETRANGE", &large, &(40 << 20).to_string(), "x"]);
+    let stops = refused(&slots, &job, Action::Replicate).await;
+    assert!(stops.detail.contains(&large) && stops.retry == Retry::Permanent, "{stops}");
+
+    complete(&slots, &job, Action::Unfence).await;
+    all_agree(&cluster, 0);
+    assert_eq!(keys_in_range(&cluster, 1), 0);
+}
+
+fn program(cluster: &RedisCluster, soak: &str) -> Program {
+    Program::new(
+        "interval = \"1s\"",
+        &format!(
+            "[plan]\ncool_down = \"100ms\"\n[limits.moves]\nfleet = 8\nsite = 8\nrack = 8\nhost = 4\n\
+             [migration]\nmin_samples = 1\nsoak = {soak:?}\n\
+             [drivers.cart]\nclass = \"redis\"\nseeds = {:?}\nslots = [\"0-2730\", \"2731-5460\", \"5461-10922\", \"10923-16383\"]\n",
+            cluster.seeds()
+        ),
+    )
+}
+
+#[test]
+fn a_host_is_emptied_slot_by_slot_without_an_empty_node_while_a_client_writes() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 3_000);
+    let program = program(&cluster, "1s");
+    let writer = writer(&cluster, 0, counters(40));
+    let (well, report) = program.report(&["evacuate", "127.0.0.1", "--yes"]);
+    let (seen, keys) = writer.finish();
+    assert!(well, "{report:#}");
+    assert_eq!(report["migrations"]["completed"], 2, "{report:#}");
+    println!("emptied under writes: {seen:?}");
+    nothing_is_lost(&cluster, &seen, &keys);
+    support::wait_until("no node names the first as owner", Duration::from_secs(10), || {
+        (0..6).all(|asked| {
+            [0, 2730, 2731, 5460].iter().all(|slot| cluster.owner(*slot, asked).is_some_and(|n| n != 0))
+        })
+    });
+    assert_eq!(cluster.nodes[0].text(&["DBSIZE"]), "0");
+    // The next host is emptied onto it: it stayed a master.
+    assert!(cluster.nodes[0].text(&["INFO", "replication"]).contains("role:master"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_is_killed_with_keys_on_both_sides_goes_on_where_it_stood() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 60_000);
+    let program = program(&cluster, "1s");
+    let mut engine = program.engine(&[]);
+    program.begin("127.0.0.1", LONG).await;
+    let writer = writer(&cluster, 0, counters(40));
+    support::wait_until("keys are on both sides", LONG, || {
+        let there: u64 = (1..3).map(|n| keys_in_range(&cluster, n)).sum();
+        there > 500 && keys_in_range(&cluster, 0) > 500
+    });
+    engine.kill();
+    assert!(keys_in_range(&cluster, 0) > 0, "it was killed on the way");
+    let _engine = program.engine(&[]);
+    support::wait_until("the host is empty", LONG, || cluster.nodes[0].text(&["DBSIZE"]) == "0");
+    let (seen, keys) = writer.finish();
+    nothing_is_lost(&cluster, &seen, &keys);
+    support::wait_until_async("both moves are done", LONG, async || {
+        let views = program.snapshot().await.migrations;
+        let done = views.iter().filter(|m| m.phase == Phase::Done).count();
+        views.iter().for_each(|m| println!("{} {}: {}", m.id, m.phase.word(), m.waiting));
+        done == 2
+    })
+    .await;
+    support::wait_until("every node names one owner", Duration::from_secs(10), || {
+        let owners: Vec<_> = (0..6).map(|asked| cluster.owner(1000, asked)).collect();
+        owners.iter().all(|owner| *owner == owners[0] && owner.is_some_and(|n| n != 0))
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_undoes_it_after_the_cut_has_the_slots_where_they_were_and_nothing_is_lost() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 3_000);
+    let program = program(&cluster, "10m");
+    let _engine = program.engine(&[]);
+    let writer = writer(&cluster, 0, counters(40));
+    program.begin("127.0.0.1", LONG).await;
+    support::wait_until_async("both are watched", LONG, async || {
+        let views = program.snapshot().await.migrations;
+        views.iter().filter(|m| m.phase == Phase::Soaking).count() == 2
+    })
+    .await;
+    assert_eq!(keys_in_range(&cluster, 0), 0);
+    for migration in program.snapshot().await.migrations.iter() {
+        let (status, said) =
+            program.ask(serde_json::json!({ "command": "roll_back", "migration": migration.id })).await;
+        assert_eq!(status, 200, "{said}");
+    }
+    support::wait_until_async("both are undone", LONG, async || {
+        let views = program.snapshot().await.migrations;
+        views.iter().filter(|m| m.phase == Phase::RolledBack).count() == 2
+    })
+    .await;
+    let (seen, keys) = writer.finish();
+    all_agree(&cluster, 0);
+    nothing_is_lost(&cluster, &seen, &keys);
+    assert_eq!(keys_in_range(&cluster, 0), 3_040);
+    let driver = mover(&cluster, &["0-2730"]);
+    assert_eq!(driver.leaks().await.expect("a list"), [], "no mark is left");
+}
