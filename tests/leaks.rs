@@ -113,7 +113,7 @@ async fn what_a_lost_journal_leaves_in_postgres_is_found_and_taken_away() {
                 "SELECT 'publication', pubname FROM pg_publication \
                  UNION SELECT 'subscription', subname FROM pg_subscription \
                  UNION SELECT 'slot', slot_name FROM pg_replication_slots \
-                 UNION SELECT 'trigger', tgname FROM pg_trigger WHERE tgname LIKE 'fs%' OR tgname LIKE 'foreshift%' \
+                 UNION SELECT 'trigger', tgname FROM pg_trigger WHERE tgname LIKE 'fs%' OR tgname LIKE '%foreshift%' \
                  UNION SELECT 'relation', relname FROM pg_class WHERE relname ~ '^fs_[0-9a-f]{16}' \
                  UNION SELECT 'function', proname FROM pg_proc WHERE proname LIKE 'fs\\_%' \
                  UNION SELECT 'schema', nspname FROM pg_namespace WHERE nspname = 'orders' ORDER BY 1",

@@ -56,6 +56,18 @@ pub fn rows_of(tenant: u32, rows: u32) -> String {
     )
 }
 
+/// Tenants 7, 8 and 9 on the first cluster, 21 on the second, in the same tables.
+pub async fn two_clusters(rows: u32) -> Option<Clusters> {
+    let clusters = Clusters::start(2)?;
+    for (cluster, tenants) in [(0, vec![7, 8, 9]), (1, vec![21])] {
+        clusters.all[cluster].ask(&shared_tables()).await;
+        for tenant in tenants {
+            clusters.all[cluster].ask(&rows_of(tenant, rows)).await;
+        }
+    }
+    Some(clusters)
+}
+
 /// How the driver reaches the clusters, where every tenant is a workload.
 pub fn tenant_options(clusters: &Clusters) -> PostgresOptions {
     let mut options = options(clusters);

@@ -46,7 +46,7 @@ impl PostgresMover {
                 made
             }
             Some(tenant) => {
-                check_rows(&source, &stage.scope, tenant, &tables).await?;
+                check_rows(&source, &destination, &stage.scope, tenant, &tables).await?;
                 self.check_references(&source, &stage.scope, tenant, &tables).await?;
                 self.mark_source(&source, job, &stage, permit).await?;
                 let made = self.rows_at(&source, &destination, job, &stage, permit).await?;
@@ -276,7 +276,30 @@ async fn check_tables(session: &Session, scope: &Scope, tables: &[Table]) -> Res
         .iter()
         .map(|l| format!("{} ({})", l.text(0), if l.yes(1) { "unlogged" } else { "other replica identity" }))
         .collect();
-    if odd.is_empty() { Ok(()) } else { refuse(here, doing, format!("not to be moved: {}", odd.join(", "))) }
+    if !odd.is_empty() {
+        return refuse(here, doing, format!("not to be moved: {}", odd.join(", ")));
+    }
+    let sql = format!(
+        "SELECT c.relname, i.inhparent::regclass FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+           JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class p ON p.oid = i.inhparent \
+         WHERE n.nspname = {} AND p.relnamespace <> n.oid AND {} ORDER BY 1",
+        literal(&scope.schema),
+        scope.tables()
+    );
+    match session.ask(doing, &sql).await?.first() {
+        None => Ok(()),
+        Some(line) => refuse(
+            here,
+            doing,
+            format!(
+                "{}.{} hangs under {}, through which it is written past every guard of the schema; keep both in one \
+                 schema, or take it from there (DETACH PARTITION, NO INHERIT)",
+                scope.schema,
+                line.text(0),
+                line.text(1)
+            ),
+        ),
+    }
 }
 
 /// Refuses where a newer leader was, or where the workload is owned: nothing is copied onto it.

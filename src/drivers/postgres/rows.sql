@@ -15,8 +15,8 @@ CREATE TABLE IF NOT EXISTS foreshift.tenant (
   digest text
 );
 
--- Whether rows of a guarded tenant may be written here now; it is asked after the rows were changed and before
--- the transaction can commit, so a fence waits for who was let through, and who comes later is refused.
+-- Whether rows of a guarded tenant may be written here now; it is asked before each is written. A fence waits for
+-- who was let through, and who comes later is refused.
 CREATE OR REPLACE FUNCTION foreshift.admit(w text, k bigint, what text) RETURNS void LANGUAGE plpgsql AS $admit$
 DECLARE
   mode pg_catalog.text;

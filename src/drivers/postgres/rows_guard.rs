@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::PostgresMover;
-use super::scope::Tenant;
+use super::scope::{Scope, Tenant};
 use super::session::{Session, ident, literal};
-use super::stage::{Stage, Table, qualified};
+use super::stage::{Stage, Table, qualified, refuse};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::Job;
 use crate::fleet::WorkloadId;
@@ -14,9 +14,43 @@ use crate::fleet::WorkloadId;
 /// How long a call waits for transactions that began before the guard.
 const PATIENCE: Duration = Duration::from_millis(800);
 
+/// What the guard of rows is called, before the mark of the tables: triggers of one moment go by their names, and
+/// it has to be the last, so that it sees what the others make of a row.
+pub(super) const ROWS_GUARD: &str = "zz_foreshift_rows_";
+
 /// The guard of rows, and that against TRUNCATE.
 fn triggers(tenant: &Tenant) -> (String, String) {
-    (format!("foreshift_rows_{}", tenant.suffix()), format!("foreshift_kept_{}", tenant.suffix()))
+    (format!("{ROWS_GUARD}{}", tenant.suffix()), format!("foreshift_kept_{}", tenant.suffix()))
+}
+
+/// Refuses a trigger that could make another tenant's row of one that the guard has let through.
+pub(super) async fn refuse_later_triggers(
+    session: &Session,
+    scope: &Scope,
+    tenant: &Tenant,
+) -> Result<(), DriverError> {
+    let doing = "checking the triggers";
+    let ours = triggers(tenant).0;
+    // Of a trigger's kind 1 = for each row, 2 = before, 4 = INSERT, 16 = UPDATE.
+    let sql = format!(
+        "SELECT c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+           JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = {} AND c.relkind IN ('r', 'p') AND {} AND t.tgenabled <> 'D' AND NOT t.tgisinternal \
+           AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0 AND t.tgname > {} ORDER BY 1, 2",
+        literal(&scope.schema),
+        scope.tables(),
+        literal(&ours)
+    );
+    let later = session.ask(doing, &sql).await?;
+    let Some(one) = later.iter().find(|line| line.text(1) != ours) else { return Ok(()) };
+    let why = format!(
+        "the trigger {1} of {2}.{0} comes after {ours}, which has to be the last that sees a row before it is \
+         written; call it something that comes earlier: ALTER TRIGGER {1} ON {2}.{0} RENAME TO …",
+        one.text(0),
+        one.text(1),
+        scope.schema
+    );
+    refuse(&session.address, doing, why)
 }
 
 impl PostgresMover {
@@ -48,7 +82,7 @@ impl PostgresMover {
             let mut sql = String::new();
             if have.number(0) == 0 {
                 sql.push_str(&format!(
-                    "CREATE OR REPLACE TRIGGER {} AFTER INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW \
+                    "CREATE OR REPLACE TRIGGER {} BEFORE INSERT OR UPDATE OR DELETE ON {on} FOR EACH ROW \
                      EXECUTE FUNCTION foreshift.{0}(); ",
                     ident(&rows)
                 ));
@@ -194,8 +228,9 @@ pub(super) fn guarded_sql(job: &Job, stage: &Stage, tenant: &Tenant) -> String {
 }
 
 /// The guard of all tenants: for one that is not moved it costs a look at an index; for one that is, it shares
-/// the lock that a fence holds alone. It comes after the row was changed, so that it sees what other triggers
-/// made of it, and before the transaction can commit. A row does not change hands while either is guarded.
+/// the lock that a fence holds alone. It comes before the row is changed: what a publication carries is decided as
+/// it stood when a row was written, so one that was written before the owner changed and let through after it
+/// would be sent to nobody. A row does not change hands while either is guarded.
 fn guard_function(tenant: &Tenant) -> String {
     format!(
         "CREATE OR REPLACE FUNCTION foreshift.{name}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $guard$ \
@@ -222,7 +257,8 @@ fn guard_function(tenant: &Tenant) -> String {
            ELSIF l IS NOT NULL THEN \
              PERFORM foreshift.admit(becomes, l, pg_catalog.concat(TG_TABLE_SCHEMA, '.', TG_TABLE_NAME)); \
            END IF; \
-           RETURN NULL; END $guard$; \
+           IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' THEN RETURN OLD; END IF; \
+           RETURN NEW; END $guard$; \
          REVOKE ALL ON FUNCTION foreshift.{name}() FROM PUBLIC",
         name = ident(&triggers(tenant).0),
         kin = literal(&tenant.kin),

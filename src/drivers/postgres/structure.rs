@@ -6,6 +6,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 use super::PostgresMover;
+use super::rows_guard::ROWS_GUARD;
 use super::session::{Session, ident, literal, system};
 use super::stage::{Stage, refuse};
 use crate::drivers::error::{DriverError, Retry};
@@ -141,8 +142,7 @@ fn only_structure(dump: &str) -> String {
             || line.starts_with("--")
             // Newer than the oldest server that is moved.
             || line.starts_with("SET transaction_timeout")
-            || ["guard ", "rows_", "kept_"].iter().any(|of| line.starts_with(&format!("CREATE TRIGGER foreshift_{of}")))
-            || line.starts_with("CREATE TRIGGER fs_")
+            || ["foreshift_guard ", ROWS_GUARD, "foreshift_kept_", "fs_"].iter().any(|of| line.starts_with(&format!("CREATE TRIGGER {of}")))
             || (line.starts_with("ALTER TABLE ")
                 && ["fs_", "foreshift_kept_"].iter().any(|of| line.contains(&format!(" ENABLE ALWAYS TRIGGER {of}"))))
     };

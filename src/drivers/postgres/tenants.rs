@@ -4,7 +4,7 @@
 use super::PostgresMover;
 use super::prepare::{MARK, refuse_claimed};
 use super::references::references;
-use super::rows_guard::guarded_sql;
+use super::rows_guard::{guarded_sql, refuse_later_triggers};
 use super::scope::{Scope, Tenant};
 use super::session::{Session, literal};
 use super::stage::{Stage, Table, qualified, refuse, structure, tables};
@@ -50,12 +50,17 @@ pub(super) async fn refuse_other_kind(session: &Session, scope: &Scope) -> Resul
 /// What every table must have so that the rows of one tenant, and no others, find their place.
 pub(super) async fn check_rows(
     source: &Session,
+    destination: &Session,
     scope: &Scope,
     tenant: &Tenant,
     tables: &[Table],
 ) -> Result<(), DriverError> {
     const DOING: &str = "checking the tables";
     let here = source.address.as_str();
+    for session in [source, destination] {
+        refuse_old_decoding(session).await?;
+        refuse_later_triggers(session, scope, tenant).await?;
+    }
     let kind =
         |t: &Table| t.columns.iter().find(|(name, _)| *name == tenant.column).map(|(_, kind)| kind.clone());
     let without: Vec<&str> = tables.iter().filter(|t| kind(t).is_none()).map(|t| t.name.as_str()).collect();
@@ -90,7 +95,7 @@ pub(super) async fn check_rows(
         }
     }
     let sql = format!(
-        "SELECT c.relname, c.relreplident, coalesce(l.collisdeterministic, true) \
+        "SELECT c.relname, c.relreplident, coalesce(l.collisdeterministic, true), a.attgenerated = '' \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = {} \
            LEFT JOIN pg_collation l ON l.oid = a.attcollation \
@@ -121,8 +126,46 @@ pub(super) async fn check_rows(
             );
             return refuse(here, DOING, why);
         }
+        if !line.yes(3) {
+            let why = format!(
+                "{}.{}.{} is generated, so nobody can tell whose a row is before it is written",
+                scope.schema,
+                line.text(0),
+                tenant.column
+            );
+            return refuse(here, DOING, why);
+        }
     }
     Ok(())
+}
+
+/// Refuses a server whose streams forget, while a transaction of another tenant is under way, that the publication
+/// was changed (mended in May 2025; "distribute invalidations" in PostgreSQL's reorder buffer): rows of the tenant
+/// would be sent to nobody.
+async fn refuse_old_decoding(session: &Session) -> Result<(), DriverError> {
+    let doing = "checking the server's version";
+    let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_version')";
+    let found = session.one(doing, sql).await?;
+    if decodes_rightly(found.number(0)) {
+        return Ok(());
+    }
+    let why = format!(
+        "rows of tenants need PostgreSQL 15.13, 16.9, 17.5 or newer, this is {}: older ones may send nothing more of \
+         a table whose publication is changed while somebody writes to it",
+        found.text(1)
+    );
+    refuse(&session.address, doing, why)
+}
+
+/// By `server_version_num`.
+fn decodes_rightly(version: i64) -> bool {
+    let least = match version / 10_000 {
+        15 => 150_013,
+        16 => 160_009,
+        17 => 170_005,
+        _ => 180_000,
+    };
+    version >= least
 }
 
 impl PostgresMover {
@@ -285,4 +328,27 @@ fn refuse_rows(stage: &Stage, tenant: &Tenant, rows: &[&Table]) -> String {
     }
     sql.push_str("END $foreshift$;");
     sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decodes_rightly;
+
+    #[test]
+    fn servers_whose_streams_forget_a_changed_publication_are_told_from_others() {
+        for (version, right) in [
+            (140_018, false),
+            (150_012, false),
+            (150_013, true),
+            (150_018, true),
+            (160_008, false),
+            (160_009, true),
+            (170_004, false),
+            (170_005, true),
+            (180_000, true),
+            (190_001, true),
+        ] {
+            assert_eq!(decodes_rightly(version), right, "{version}");
+        }
+    }
 }
