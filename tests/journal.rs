@@ -4,27 +4,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use foreshift::cli::journal::{JournalArgs, What, run};
 use foreshift::drivers::{
     Action, Answer, Artifact, CanarySample, Capabilities, DriverError, Evidence, Job, JobStatus, Mover,
-    Permit, Probe,
+    Permit, Probe, Retry,
 };
 use foreshift::fleet::{
     Bytes, Clock, Generation, ManualClock, Partition, Phase, ProposalId, Revision, ServingState, Span,
     Timestamp, Topology, Workload,
 };
-use foreshift::migrate::{Approval, Authority, Options, Runner, World};
+use foreshift::migrate::{Approval, Authority, OperatorCommand, Options, Runner, World};
 use foreshift::plan::Proposal;
 use foreshift::plan::proposal::{CanaryPlan, Move, Outlook, Trigger};
 use foreshift::protocol::{Actor, Mode, Role};
 use foreshift::state::{Leadership, Op, RedbStore, Single, Store, Txn};
 
-/// A system that does everything at once and remembers what was done.
+/// A system that does everything at once and remembers what was done; while it is mute nobody hears of it what
+/// came of the way back.
 #[derive(Default)]
-struct Ready(Mutex<Vec<String>>);
+struct Ready {
+    done: Mutex<Vec<String>>,
+    mute: AtomicBool,
+}
+
+impl Ready {
+    fn is_mute(&self, action: &Action) -> bool {
+        *action == Action::EnableReverse && self.mute.load(Ordering::SeqCst)
+    }
+}
 
 #[async_trait]
 impl Mover for Ready {
@@ -44,11 +55,17 @@ impl Mover for Ready {
         Vec::new()
     }
     async fn perform(&self, job: &Job, action: &Action, _: &Permit) -> Result<Answer, DriverError> {
-        self.0.lock().unwrap().push(job.key(&format!("{action:?}")));
+        self.done.lock().unwrap().push(job.key(&format!("{action:?}")));
+        if self.is_mute(action) {
+            return Err(DriverError::new(Retry::Unknown, "ready", "answering", "nobody hears it"));
+        }
         Ok(Answer::Done(Evidence { equal: Some(true), ..Evidence::default() }))
     }
     async fn probe(&self, job: &Job, action: &Action) -> Probe {
-        match self.0.lock().unwrap().contains(&job.key(&format!("{action:?}"))) {
+        if self.is_mute(action) {
+            return Probe::Unknown { reason: "nobody hears it".to_string() };
+        }
+        match self.done.lock().unwrap().contains(&job.key(&format!("{action:?}"))) {
             true => Probe::Applied { evidence: Evidence { equal: Some(true), ..Evidence::default() } },
             false => Probe::NotStarted,
         }
@@ -154,16 +171,21 @@ async fn engine(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualCl
     runner
 }
 
-/// Moves one workload with a new engine every seven seconds.
-async fn moved(path: &Path) {
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).unwrap());
-    let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
-    let mut runner = engine(&store, &mover, &clock).await;
+fn approved(clock: &ManualClock) -> (Proposal, Approval) {
     let proposal = proposal();
     let actor = Actor { name: "operator".to_string(), role: Role::Operator };
     let authority = Authority::of(Mode::Advise).unwrap();
     let approval =
         Approval::confirm(&authority, &proposal, &proposal.hash().hex(), &actor, clock.now()).unwrap();
+    (proposal, approval)
+}
+
+/// Moves one workload with a new engine every seven seconds.
+async fn moved(path: &Path) {
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(path).unwrap());
+    let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
+    let mut runner = engine(&store, &mover, &clock).await;
+    let (proposal, approval) = approved(&clock);
     let ids = runner.submit(&proposal, &approval, clock.now()).await.unwrap();
     assert_eq!(ids.len(), 1);
     let again = runner.submit(&proposal, &approval, clock.now()).await.unwrap_err();
@@ -212,6 +234,40 @@ async fn a_journal_that_many_engines_wrote_verifies_and_a_changed_record_is_foun
     drop(store);
     let (well, said) = journal(&path, What::Verify { migration: None });
     assert!(!well && said.contains("BROKEN"), "{said}");
+}
+
+#[tokio::test]
+async fn a_wish_to_undo_that_waits_is_taken_once_and_what_it_waits_for_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&path).unwrap());
+    let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
+    mover.mute.store(true, Ordering::SeqCst);
+    let mut runner = engine(&store, &mover, &clock).await;
+    let (proposal, approval) = approved(&clock);
+    let id = runner.submit(&proposal, &approval, clock.now()).await.unwrap()[0];
+    let mut taken = 0;
+    let mut said = String::new();
+    for _ in 0..2_000 {
+        clock.advance(Span::millis(250));
+        runner.tick(clock.now()).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_millis(5), runner.ready()).await.ok();
+        match runner.state(id).unwrap().phase {
+            // Somebody leans on the key.
+            Phase::Soaking => match runner.command(id, OperatorCommand::RollBack, "operator") {
+                Ok(()) => taken += 1,
+                Err(refusal) => {
+                    said = refusal.to_string();
+                    mover.mute.store(false, Ordering::SeqCst);
+                }
+            },
+            Phase::RolledBack => break,
+            _ => {}
+        }
+    }
+    assert!(said.contains("asked for already"), "{said}");
+    assert_eq!(runner.state(id).unwrap().phase, Phase::RolledBack);
+    assert!(taken <= 2, "{taken} wishes were written down");
 }
 
 /// The figure of the contract: 20,000 journaled transitions a second with many writers.

@@ -18,6 +18,8 @@ mod postgres;
 #[path = "support/redis_cluster.rs"]
 mod redis_cluster;
 mod support;
+#[path = "support/trouble.rs"]
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -25,8 +27,9 @@ use std::time::{Duration, Instant};
 use foreshift::fleet::Phase;
 use foreshift::fleet::rng::Random;
 use foreshift::migrate::runner::moments;
-use kill_ground::{Ended, Ground, PostgresGround, RedisGround, Site, Stroke};
+use kill_ground::{Ended, Ground, PostgresGround, RedisGround, Scenario, Site, Stroke};
 use mortal::{Blow, Person, Place};
+use trouble::Trouble;
 
 /// What the ordinary run spends on one system, its start not counted.
 const SHARE: Duration = Duration::from_secs(60);
@@ -50,6 +53,26 @@ const PERSONS: [Person; 16] = [
     Person::PausesAndUndoes(Phase::Canary),
     Person::Pauses(Phase::Soaking),
 ];
+
+/// What goes otherwise than usual in more of its runs, and who does what then: what hardly ever comes to pass on a
+/// machine that is well.
+const TROUBLES: [(Person, Trouble); 8] = [
+    (Person::Away, Trouble { no_canary: true, ..Trouble::NONE }),
+    (Person::Away, Trouble { old_proof: true, ..Trouble::NONE }),
+    (Person::Away, Trouble { lost_answers: true, ..Trouble::NONE }),
+    (Person::Undoes(Phase::Verifying), Trouble { unheard: true, ..Trouble::NONE }),
+    (Person::Undoes(Phase::Fencing), Trouble { unheard: true, ..Trouble::NONE }),
+    (Person::Undoes(Phase::Redirecting), Trouble { unheard: true, ..Trouble::NONE }),
+    (Person::Undoes(Phase::Soaking), Trouble { lost_answers: true, ..Trouble::NONE }),
+    (Person::Undoes(Phase::Soaking), Trouble { differs_back: true, lost_answers: true, ..Trouble::NONE }),
+];
+
+/// All of the gate's runs.
+fn scenarios() -> Vec<Scenario> {
+    let usual = PERSONS.map(|person| Scenario { person, trouble: Trouble::NONE });
+    let others = TROUBLES.map(|(person, trouble)| Scenario { person, trouble });
+    usual.into_iter().chain(others).collect()
+}
 
 /// Not a test of its own: the engine that the others start and kill is this program again, running this.
 #[test]
@@ -78,16 +101,17 @@ async fn share(site: &mut Site<impl Ground>) {
     // As many different moments as a run has at least, until one was seen.
     let mut length: BTreeMap<usize, usize> = BTreeMap::new();
     let (start, mut died) = (Instant::now(), 0);
+    let scenarios = scenarios();
     while start.elapsed() < SHARE {
-        let person = random.below(PERSONS.len());
-        let known = length.get(&person).copied().unwrap_or(60);
+        let scenario = random.below(scenarios.len());
+        let known = length.get(&scenario).copied().unwrap_or(60);
         let nth = random.below(known);
         let blow = if random.chance(0.2) { Blow::Freeze } else { Blow::Kill };
         let stroke = Stroke { place: Place::Nth(nth), blow };
-        let ended = site.round(PERSONS[person], &[stroke]).await.unwrap_or_else(|e| panic!("{e}"));
+        let ended = site.round(scenarios[scenario], &[stroke]).await.unwrap_or_else(|e| panic!("{e}"));
         died += usize::from(!ended.struck.is_empty());
         if ended.struck.is_empty() {
-            length.insert(person, ended.told[0].len());
+            length.insert(scenario, ended.told[0].len());
         }
     }
     println!("{died} engines were stopped, {}", site.summary());
@@ -108,11 +132,15 @@ async fn a_share_of_all_moments_on_postgres() {
 }
 
 /// What a moment is in the eyes of the gate: on the way forward it is one, whatever the person does
-/// later; on the way back it is another for each point from which the way back began.
-fn point(person: Person, name: &str) -> String {
-    match name.contains("RollingBack") || name.contains("Hold") {
-        true => format!("{person:?}: {name}"),
-        false => name.to_string(),
+/// later; on the way back it is another for each point from which the way back began; while the owner is
+/// changed it is another in every trouble.
+fn point(scenario: Scenario, name: &str) -> String {
+    if name.contains("RollingBack") || name.contains("Hold") {
+        format!("{:?}: {name}", scenario.person)
+    } else if name.contains("Committing") {
+        format!("{}: {name}", scenario.trouble.words())
+    } else {
+        name.to_string()
     }
 }
 
@@ -129,12 +157,12 @@ impl Gate {
     async fn go(site: &mut Site<impl Ground>, blow: Blow) -> Gate {
         let mut gate = Gate { struck: BTreeSet::new(), killed: BTreeSet::new(), failures: Vec::new() };
         let only = std::env::var("FORESHIFT_KILL_ONLY").unwrap_or_default();
-        for person in PERSONS.into_iter().filter(|p| format!("{p:?}").contains(&only)) {
-            let Some(run) = gate.round(site, person, &[]).await else { continue };
+        for scenario in scenarios().into_iter().filter(|s| s.to_string().contains(&only)) {
+            let Some(run) = gate.round(site, scenario, &[]).await else { continue };
             let names: Vec<String> = run.told[0].iter().map(|t| t.name.clone()).collect();
             for name in names.clone() {
-                if !gate.struck.contains(&point(person, &name)) {
-                    gate.strike(site, (person, &names), &name, blow).await;
+                if !gate.struck.contains(&point(scenario, &name)) {
+                    gate.strike(site, (scenario, &names), &name, blow).await;
                 }
             }
         }
@@ -146,22 +174,22 @@ impl Gate {
     async fn strike(
         &mut self,
         site: &mut Site<impl Ground>,
-        (person, usual): (Person, &[String]),
+        (scenario, usual): (Scenario, &[String]),
         name: &str,
         blow: Blow,
     ) {
         let stroke = Stroke { place: Place::Named(name.to_string()), blow };
-        let Some(ended) = self.round(site, person, std::slice::from_ref(&stroke)).await else { return };
+        let Some(ended) = self.round(site, scenario, std::slice::from_ref(&stroke)).await else { return };
         if ended.struck.is_empty() {
             // This time the engine took another way: it is tried once more.
-            let _ = self.round(site, person, std::slice::from_ref(&stroke)).await;
+            let _ = self.round(site, scenario, std::slice::from_ref(&stroke)).await;
         }
         let Some(second) = ended.told.get(1) else { return };
         let new: Vec<String> = second.iter().map(|t| t.name.clone()).collect();
         for again in new {
-            if !usual.contains(&again) && !self.struck.contains(&point(person, &again)) {
+            if !usual.contains(&again) && !self.struck.contains(&point(scenario, &again)) {
                 let next = Stroke { place: Place::Named(again), blow };
-                let _ = self.round(site, person, &[stroke.clone(), next]).await;
+                let _ = self.round(site, scenario, &[stroke.clone(), next]).await;
             }
         }
     }
@@ -169,13 +197,13 @@ impl Gate {
     async fn round(
         &mut self,
         site: &mut Site<impl Ground>,
-        person: Person,
+        scenario: Scenario,
         strokes: &[Stroke],
     ) -> Option<Ended> {
-        match site.round(person, strokes).await {
+        match site.round(scenario, strokes).await {
             Ok(ended) => {
                 for place in &ended.struck {
-                    self.struck.insert(point(person, &place.name));
+                    self.struck.insert(point(scenario, &place.name));
                     self.killed.extend(place.occasions.iter().cloned());
                 }
                 Some(ended)

@@ -62,14 +62,26 @@ pub fn refusal(state: &State, command: OperatorCommand) -> Option<String> {
         OperatorCommand::Pause if undoing => {
             Some("it is being undone; the fleet is as before when that ends".to_string())
         }
+        OperatorCommand::Pause if matches!(state.wish, Some(Wish::Pause { .. })) => Some(asked_for("stands")),
         OperatorCommand::Pause => None,
         OperatorCommand::Resume if matches!(phase, Phase::Hold | Phase::Stuck) => None,
         OperatorCommand::Resume => Some("it does not stand".to_string()),
         OperatorCommand::RollBack if undoing && phase != Phase::Stuck && phase != Phase::Hold => {
             Some("it is being undone already".to_string())
         }
+        // Asked again where it is stuck, the system is asked again.
+        OperatorCommand::RollBack
+            if matches!(state.wish, Some(Wish::RollBack { .. })) && phase != Phase::Stuck =>
+        {
+            Some(asked_for("is undone"))
+        }
         OperatorCommand::RollBack => states::no_way_back(state),
     }
+}
+
+/// A wish waits; said again it would only stand in the way of what it waits for.
+fn asked_for(what: &str) -> String {
+    format!("it is asked for already: it {what} as soon as that is safe")
 }
 
 /// It could not be switched back and the destination serves: a person may leave it there.

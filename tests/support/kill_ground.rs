@@ -4,6 +4,7 @@
 // Every test file is a crate of its own and uses a part of this.
 #![allow(dead_code, unreachable_pub)]
 
+use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crate::mortal::{Blow, Errand, Mortal, Person, Place, System};
 use crate::postgres::{self, Clusters, PASSWORD, schema};
 use crate::redis_cluster::{self, RedisCluster, keys_of_shard};
 use crate::support::wait_until;
+use crate::trouble::Trouble;
 
 const ENGINE: &str = "the_engine_in_a_process_of_its_own";
 /// One engine's way to the end of a move.
@@ -27,7 +29,14 @@ pub const UNREACHABLE_ON_REDIS: [(&str, &str); 5] = [
     STUCK,
 ];
 /// The same.
-pub const UNREACHABLE_ON_POSTGRES: [(&str, &str); 3] = [ROUTE, SOURCE_LOST, STUCK];
+pub const UNREACHABLE_ON_POSTGRES: [(&str, &str); 6] = [
+    ROUTE,
+    SOURCE_LOST,
+    STUCK,
+    ("(Commit)", "nobody votes: the owner record is the truth, and changes in one transaction"),
+    ("Call(Committing, Status)", "the same: nobody is asked who owns it"),
+    ("Call(RollingBackPost, Status)", "the same"),
+];
 
 const ROUTE: (&str, &str) = ("Route)", "no router stands before a system with data");
 const SOURCE_LOST: (&str, &str) = ("SourceLost", "the servers live; tests/*_driver.rs kill them");
@@ -59,6 +68,24 @@ pub trait Ground {
     async fn count(&self, owner: &str) -> u64;
     /// What is left of migrations.
     async fn left(&self) -> Vec<String>;
+}
+
+/// How a move goes but for engines that are stopped.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// What a person does.
+    pub person: Person,
+    /// What goes otherwise than usual.
+    pub trouble: Trouble,
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.trouble == Trouble::NONE {
+            true => write!(f, "{:?}", self.person),
+            false => write!(f, "{:?} with {}", self.person, self.trouble.words()),
+        }
+    }
 }
 
 /// One blow.
@@ -125,16 +152,17 @@ impl<G: Ground> Site<G> {
     ///
     /// # Errors
     /// What does not hold at the end.
-    pub async fn round(&mut self, person: Person, strokes: &[Stroke]) -> Result<Ended, String> {
+    pub async fn round(&mut self, scenario: Scenario, strokes: &[Stroke]) -> Result<Ended, String> {
         self.rounds += 1;
         let start = Instant::now();
         let from = self.ground.owner().await?;
         let to = self.ground.other(self.rounds, &from).await;
         let before = self.ground.count(&from).await;
         let client = self.ground.write(&from);
-        let played = self.play(person, strokes, &to).await;
+        let _ = std::fs::remove_file(self.folder.path().join("differed"));
+        let played = self.play(scenario, strokes, (&from, &to)).await;
         let written = self.ground.written(client).await;
-        let doing = format!("round {}, {person:?}, {strokes:?}, {from} → {to}", self.rounds);
+        let doing = format!("round {}, {scenario}, {strokes:?}, {from} → {to}", self.rounds);
         let (ended, log) = played.map_err(|e| format!("{doing}: {e}"))?;
         let fail = |what: String| Err(format!("{doing}: {what}\n{ended:?}\n{log}"));
         let owner = match self.ground.owner().await {
@@ -164,7 +192,7 @@ impl<G: Ground> Site<G> {
             Blow::Freeze => "frozen",
         });
         println!(
-            "{:>4} {:>5.1} s  {person:?} {how} {}: {end}, {there} writes",
+            "{:>4} {:>5.1} s  {scenario} {how} {}: {end}, {there} writes",
             self.rounds,
             start.elapsed().as_secs_f64(),
             at.join(", then ")
@@ -172,7 +200,12 @@ impl<G: Ground> Site<G> {
         Ok(ended)
     }
 
-    async fn play(&self, person: Person, strokes: &[Stroke], to: &str) -> Result<(Ended, String), String> {
+    async fn play(
+        &self,
+        scenario: Scenario,
+        strokes: &[Stroke],
+        (from, to): (&str, &str),
+    ) -> Result<(Ended, String), String> {
         let mut told = Vec::new();
         let (mut struck, mut log) = (Vec::new(), String::new());
         for number in 0..=strokes.len() {
@@ -180,9 +213,12 @@ impl<G: Ground> Site<G> {
             let errand = Errand {
                 store: self.store(),
                 system: self.ground.system(),
+                from: from.to_string(),
                 to: (number == 0).then(|| to.to_string()),
                 proposal: self.rounds,
-                person,
+                person: scenario.person,
+                trouble: scenario.trouble,
+                differed: self.folder.path().join("differed"),
                 at: stroke.map(|s| (s.place.clone(), s.blow)),
                 told: self.folder.path().join("told"),
             };

@@ -30,6 +30,8 @@ use foreshift::state::{Leadership, RedbStore, Single, Store};
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
+use crate::trouble::{Trouble, Troubled};
+
 const ERRAND: &str = "FORESHIFT_TEST_ERRAND";
 
 /// The system that the workload lives in.
@@ -103,12 +105,18 @@ pub struct Errand {
     pub store: PathBuf,
     /// Where the workload lives.
     pub system: System,
+    /// The address of who owned the workload before all this.
+    pub from: String,
     /// Begin a move to this address; `None` = end what was begun.
     pub to: Option<String>,
     /// Number of the proposal that is made for it.
     pub proposal: u64,
     /// What a person does.
     pub person: Person,
+    /// What goes otherwise than usual.
+    pub trouble: Trouble,
+    /// A file that all engines of one move share.
+    pub differed: PathBuf,
     /// Where it ends: at the first moment of that name, or at the moment that is the n-th to have a name
     /// of its own.
     pub at: Option<(Place, Blow)>,
@@ -277,7 +285,8 @@ impl Watch {
 }
 
 /// Short times, so that one move takes a second or two.
-fn options(observer: Observer) -> Options {
+fn options(observer: Observer, trouble: Trouble) -> Options {
+    let usual = Policy::default();
     Options {
         limits: Limits { hour: 1_000_000, cool_down: Span::ZERO, ..Limits::default() },
         policy: Policy {
@@ -290,7 +299,8 @@ fn options(observer: Observer) -> Options {
             state_limit: Span::seconds(20),
             copy_least: Span::seconds(20),
             patience: Span::seconds(10),
-            ..Policy::default()
+            proof_age: if trouble.old_proof { Span::millis(100) } else { usual.proof_age },
+            ..usual
         },
         call_limit: Some(Span::seconds(10)),
         driven: Driven::InTasks,
@@ -305,10 +315,12 @@ async fn run(errand: Errand) {
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(&errand.store).expect("the store"));
     let epoch = Single::new(Arc::clone(&store)).campaign("mortal").await.expect("leadership");
     let mover = errand.system.mover();
+    let home = errand.from.rsplit_once(':').map_or(errand.from.clone(), |(ip, port)| format!("{ip}/{port}"));
+    let mover = Troubled::new(mover, errand.trouble, &home, errand.differed.clone());
     let movers = BTreeMap::from([(mover.class().to_string(), Arc::clone(&mover))]);
     let authority = Authority::of(Mode::Advise).expect("authority");
     let clock = SteadyClock::default();
-    let options = Options { clock: Arc::new(clock), ..options(observer(&errand, &asked)) };
+    let options = Options { clock: Arc::new(clock), ..options(observer(&errand, &asked), errand.trouble) };
     let mut runner = Runner::new(Arc::clone(&store), epoch, movers, BTreeMap::new(), options, &authority);
     runner.recover(clock.now()).await.expect("a store that can be read");
     look(&mut runner, &mover, &clock).await;
@@ -361,7 +373,12 @@ fn attend(
 ) {
     let Some(state) = runner.state(id) else { return };
     // An engine was killed while it stood still: who asked for that lets it go on.
-    let stands = state.hold.as_ref().is_some_and(|h| h.reason == HoldReason::Operator);
+    let stands = state.hold.as_ref().is_some_and(|h| match h.reason {
+        HoldReason::Operator => true,
+        // It could not be switched back, and the person wants it back all the same.
+        HoldReason::Failed => errand.trouble.differs_back,
+        _ => false,
+    });
     if stands && paused.is_none_or(|at| at.elapsed() > Duration::from_millis(100)) {
         let command = match errand.person {
             Person::PausesAndUndoes(_) => OperatorCommand::RollBack,
@@ -429,10 +446,13 @@ async fn begin(
                 in_time: None,
             }],
             canary: CanaryPlan {
-                steps: vec![CanaryStep {
-                    share: Share::clamped(0.5).expect("a share"),
-                    duration: Span::millis(150),
-                }],
+                steps: match errand.trouble.no_canary {
+                    true => Vec::new(),
+                    false => vec![CanaryStep {
+                        share: Share::clamped(0.5).expect("a share"),
+                        duration: Span::millis(150),
+                    }],
+                },
                 p99_tolerance: 1_000.0,
                 min_samples: 1,
             },
