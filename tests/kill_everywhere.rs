@@ -11,10 +11,18 @@
 
 #[path = "support/kill_ground.rs"]
 mod kill_ground;
+#[path = "support/kill_postgres.rs"]
+mod kill_postgres;
+#[path = "support/kill_redis.rs"]
+mod kill_redis;
 #[path = "support/mortal.rs"]
 mod mortal;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/postgres_steps.rs"]
+mod postgres_steps;
+#[path = "support/postgres_tenants.rs"]
+mod postgres_tenants;
 #[path = "support/redis_cluster.rs"]
 mod redis_cluster;
 mod support;
@@ -27,12 +35,14 @@ use std::time::{Duration, Instant};
 use foreshift::fleet::Phase;
 use foreshift::fleet::rng::Random;
 use foreshift::migrate::runner::moments;
-use kill_ground::{Ended, Ground, PostgresGround, RedisGround, Scenario, Site, Stroke};
+use kill_ground::{Ended, Ground, Scenario, Site, Stroke};
+use kill_postgres::{PostgresGround, TenantGround};
+use kill_redis::{RedisGround, SlotsGround};
 use mortal::{Blow, Person, Place};
 use trouble::Trouble;
 
 /// What the ordinary run spends on one system, its start not counted.
-const SHARE: Duration = Duration::from_secs(60);
+const SHARE: Duration = Duration::from_secs(45);
 
 /// Everything that a person does in one of the gate's runs.
 const PERSONS: [Person; 16] = [
@@ -128,6 +138,18 @@ async fn a_share_of_all_moments_on_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_of_all_moments_on_postgres() {
     let Some(ground) = PostgresGround::start().await else { return };
+    share(&mut Site::new(ground)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_all_moments_with_slots() {
+    let Some(ground) = SlotsGround::start() else { return };
+    share(&mut Site::new(ground)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_all_moments_with_tenants() {
+    let Some(ground) = TenantGround::start().await else { return };
     share(&mut Site::new(ground)).await;
 }
 
@@ -240,14 +262,28 @@ async fn all(site: &mut Site<impl Ground>, blow: Blow, unreachable: &[(&str, &st
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_every_moment_on_redis() {
     let Some(ground) = RedisGround::start() else { return };
-    all(&mut Site::new(ground), Blow::Kill, &kill_ground::UNREACHABLE_ON_REDIS).await;
+    all(&mut Site::new(ground), Blow::Kill, &kill_redis::UNREACHABLE_ON_REDIS).await;
 }
 
 #[ignore = "the release gate: every moment, about half an hour"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_every_moment_on_postgres() {
     let Some(ground) = PostgresGround::start().await else { return };
-    all(&mut Site::new(ground), Blow::Kill, &kill_ground::UNREACHABLE_ON_POSTGRES).await;
+    all(&mut Site::new(ground), Blow::Kill, &kill_postgres::UNREACHABLE_ON_POSTGRES).await;
+}
+
+#[ignore = "the release gate: every moment, about half an hour"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_moment_with_slots() {
+    let Some(ground) = SlotsGround::start() else { return };
+    all(&mut Site::new(ground), Blow::Kill, &kill_redis::UNREACHABLE_WITH_SLOTS).await;
+}
+
+#[ignore = "the release gate: every moment, about half an hour"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_moment_with_tenants() {
+    let Some(ground) = TenantGround::start().await else { return };
+    all(&mut Site::new(ground), Blow::Kill, &kill_postgres::UNREACHABLE_ON_POSTGRES).await;
 }
 
 #[ignore = "the release gate: every moment, about half an hour"]

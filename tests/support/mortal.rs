@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foreshift::drivers::Mover;
-use foreshift::drivers::postgres::{PostgresMover, PostgresOptions};
-use foreshift::drivers::redis::{RedisMover, RedisOptions};
+use foreshift::drivers::postgres::{PostgresMover, PostgresOptions, TenantOptions};
+use foreshift::drivers::redis::{RedisMover, RedisOptions, RedisSlotMover};
 use foreshift::fleet::{
     Bytes, Clock, MigrationId, Phase, ProposalId, Revision, Share, Span, SteadyClock, WorkloadId,
 };
@@ -51,6 +51,24 @@ pub enum System {
         /// The superuser's.
         password: String,
     },
+    /// A range of slots of a cluster called `cart`.
+    Slots {
+        /// Addresses to begin with.
+        seeds: Vec<String>,
+        /// `0-499`.
+        range: String,
+    },
+    /// A tenant in the schema `shop` of a set called `shop`.
+    Tenants {
+        /// All clusters.
+        clusters: Vec<String>,
+        /// The database.
+        database: String,
+        /// The superuser's.
+        password: String,
+        /// Who moves.
+        tenant: u32,
+    },
 }
 
 impl System {
@@ -64,14 +82,31 @@ impl System {
                 options.password = Some(password.clone());
                 Arc::new(PostgresMover::new(options))
             }
+            System::Slots { seeds, range } => {
+                let options = RedisOptions::new("cart", seeds);
+                Arc::new(RedisSlotMover::new(options, std::slice::from_ref(range)).expect("a range"))
+            }
+            System::Tenants { clusters, database, password, .. } => {
+                let mut options = PostgresOptions::new("shop", clusters, database);
+                options.tenant = Some(TenantOptions {
+                    column: "tenant_id".into(),
+                    schema: "shop".into(),
+                    values: Vec::new(),
+                    shared: vec!["countries".into()],
+                });
+                options.password = Some(password.clone());
+                Arc::new(PostgresMover::new(options))
+            }
         }
     }
 
     /// The one that is moved.
     pub fn workload(&self) -> WorkloadId {
         WorkloadId::from(match self {
-            System::Redis { .. } => "cart-0",
-            System::Postgres { .. } => "shop-orders",
+            System::Redis { .. } => "cart-0".to_string(),
+            System::Postgres { .. } => "shop-orders".to_string(),
+            System::Slots { range, .. } => format!("cart-{range}"),
+            System::Tenants { tenant, .. } => format!("shop-shop.{tenant}"),
         })
     }
 }
