@@ -208,6 +208,49 @@ async fn a_mover_that_dies_with_keys_on_both_sides_is_finished_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_undo_asked_twice_leaves_a_clean_slate_wherever_it_begins() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    let filled = fill(&cluster, 2_000).len() as u64;
+    let actions = [Action::Announce, Action::Prepare, Action::Replicate, Action::Commit, Action::Open];
+    let mut at = 0;
+    for steps in 0..=actions.len() {
+        let to = (at + 1) % 3;
+        let job = Job { migration: MigrationId(steps as u64), ..job(&cluster, at, to) };
+        for action in actions.iter().take(steps) {
+            for _ in 0..2 {
+                complete(&mover(&cluster, &["0-2730"]), &job, action.clone()).await;
+            }
+        }
+        // A move that was asked for is brought to its end, so from there on the range is at its destination.
+        let owner = if steps > 3 { to } else { at };
+        for action in [Action::Unfence, Action::Unfence, Action::StopReplication, Action::StopReplication] {
+            complete(&mover(&cluster, &["0-2730"]), &job, action).await;
+        }
+        for artifact in mover(&cluster, &["0-2730"]).artifacts(&job, &Action::Prepare) {
+            for _ in 0..2 {
+                let action = Action::Cleanup { artifact: artifact.clone() };
+                complete(&mover(&cluster, &["0-2730"]), &job, action).await;
+            }
+        }
+        all_agree(&cluster, owner);
+        assert_eq!(mover(&cluster, &["0-2730"]).leaks().await.expect("a list"), [], "after {steps} steps");
+        for node in &cluster.nodes {
+            let kept = redis::from_redis_value::<Vec<String>>(node.ask(&[
+                "CONFIG",
+                "GET",
+                "cluster-allow-replica-migration",
+            ]));
+            assert_eq!(kept.expect("a setting")[1], "yes", "after {steps} steps: {}", node.address);
+        }
+        for node in 0..3 {
+            let expected = if node == owner { filled } else { 0 };
+            assert_eq!(keys_in_range(&cluster, node), expected, "after {steps} steps, node {node}");
+        }
+        at = owner;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_dies_before_the_old_owner_heard_of_the_end_leaves_no_mark() {
     let Some(cluster) = RedisCluster::start(0) else { return };
     let (mover, job) = (mover(&cluster, &["0-2730"]), job(&cluster, 0, 1));
