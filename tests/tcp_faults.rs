@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use cutting_proxy::{Fault, Faults, How, Proxy, redis_command};
 use foreshift::drivers::postgres::{PostgresMover, PostgresOptions};
-use foreshift::drivers::redis::{RedisMover, RedisOptions};
+use foreshift::drivers::redis::{RedisMover, RedisOptions, RedisSlotMover};
 use foreshift::drivers::{Action, Answer, Artifact, Evidence, Job, Mover, Permit, Probe, Retry};
 use foreshift::fleet::{
     Clock, Epoch, Generation, MigrationId, PartitionId, Span, SystemClock, Timestamp, WorkloadId,
 };
+use redis_cluster::RedisCluster;
 use support::wait_until;
 
 /// How long anything may be tried.
@@ -138,14 +139,11 @@ async fn clean(mover: &dyn Mover, job: &Job, faults: &Faults) {
     assert_eq!(mover.leaks().await.expect("a scan"), Vec::new());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_ends_clean_whichever_command_is_cut_or_stalled() {
-    let Some(cluster) = redis_cluster::RedisCluster::start(4) else { return };
-    let faults = Faults::new();
+/// A proxy before every node, by whose address all know it.
+async fn behind_proxies(cluster: &RedisCluster, faults: &Faults) -> Vec<Proxy> {
     let mut proxies = Vec::new();
     for node in &cluster.nodes {
         let proxy = Proxy::start(node.address, faults.clone()).await;
-        // Everybody is told to come through the proxy.
         node.ask(&["CONFIG", "SET", "cluster-announce-port", &proxy.address.port().to_string()]);
         proxies.push(proxy);
     }
@@ -160,6 +158,24 @@ async fn redis_ends_clean_whichever_command_is_cut_or_stalled() {
                 .all(|n| n.text(&["INFO", "replication"]).contains("master_link_status:up"))
         });
     });
+    proxies
+}
+
+/// The sum of counters at one node.
+fn sum(cluster: &RedisCluster, node: usize, keys: &[String]) -> u64 {
+    let mut connection = cluster.nodes[node].connect();
+    let values = keys.iter().map(|key| {
+        let value = redis_cluster::ask(&mut connection, &["GET", key]);
+        redis::from_redis_value::<Option<u64>>(value).expect("a number").unwrap_or(0)
+    });
+    values.sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_ends_clean_whichever_command_is_cut_or_stalled() {
+    let Some(cluster) = RedisCluster::start(4) else { return };
+    let faults = Faults::new();
+    let proxies = behind_proxies(&cluster, &faults).await;
     let seeds: Vec<String> = proxies.iter().map(|p| p.address.to_string()).collect();
     let mut options = RedisOptions::new("cart", seeds);
     (options.command_timeout, options.connect_timeout) = (Span::seconds(1), Span::seconds(1));
@@ -192,18 +208,89 @@ async fn redis_ends_clean_whichever_command_is_cut_or_stalled() {
         assert_eq!(faults.missed(), Vec::<String>::new());
         let (seen, _) = tokio::task::block_in_place(|| writer.finish());
         written += seen.acknowledged;
-        let mut connection = cluster.nodes[destination].connect();
-        let sum: u64 = keys
-            .iter()
-            .map(|key| {
-                let value = redis_cluster::ask(&mut connection, &["GET", key]);
-                redis::from_redis_value::<Option<u64>>(value).expect("a number").unwrap_or(0)
-            })
-            .sum();
+        let sum = sum(&cluster, destination, &keys);
         assert!((written..=written + seen.unknown).contains(&sum), "{sum} of {written} and {seen:?}");
         written = sum;
         for node in &cluster.nodes {
             assert_eq!(node.text(&["INFO", "clients"]).matches("blocked_clients:0").count(), 1);
+        }
+        source = destination;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_end_clean_whichever_command_is_cut_or_stalled() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    let faults = Faults::new();
+    let proxies = behind_proxies(&cluster, &faults).await;
+    let seeds: Vec<String> = proxies.iter().map(|p| p.address.to_string()).collect();
+    let mut options = RedisOptions::new("cart", seeds);
+    (options.command_timeout, options.connect_timeout) = (Span::seconds(1), Span::seconds(1));
+    let last = 99;
+    let mut keys = redis_cluster::keys_of_shard(0, 4_000, "cut");
+    keys.retain(|key| redis_cluster::slot(key.as_bytes()) <= last);
+    assert!(keys.len() >= 20, "{} keys", keys.len());
+    let (mut source, mut written) = (0, 0);
+    for (round, how) in HOWS.into_iter().enumerate() {
+        let destination = (source + 1) % 3;
+        println!("{how:?}: node {source} → node {destination}");
+        let mover = RedisSlotMover::new(options.clone(), &[format!("0-{last}")]).expect("a range");
+        let job = Job {
+            migration: MigrationId(7 + round as u64),
+            workload: WorkloadId::from(format!("cart-0-{last}")),
+            source: partition(proxies[source].address),
+            destination: partition(proxies[destination].address),
+            generation: Generation(1 + round as u64),
+        };
+        // The first slot's move is hit at every command, what one node sends to the other among them; a later
+        // one once more where it changes its owner.
+        let mut all = vec![
+            fault("CONFIG SET", redis_command(&["CONFIG", "SET"]), how),
+            fault("SETSLOT IMPORTING", redis_command(&["IMPORTING"]), how),
+            fault("SETSLOT MIGRATING", redis_command(&["MIGRATING"]), how),
+            fault("GETKEYSINSLOT", redis_command(&["GETKEYSINSLOT"]), how),
+            fault("MIGRATE", redis_command(&["MIGRATE"]), how),
+            fault("RESTORE", b"RESTORE-ASKING".to_vec(), how),
+            fault("SETSLOT NODE", redis_command(&["NODE"]), how),
+        ];
+        all.extend([1, 2, 8].map(|passes| Fault {
+            passes,
+            ..fault(&format!("SETSLOT NODE after {passes}"), redis_command(&["NODE"]), how)
+        }));
+        faults.set(all);
+        let others = proxies.iter().map(|p| p.address).collect();
+        let writer = redis_cluster::Writer::start(proxies[source].address, others, keys.clone());
+        for action in [
+            Action::Announce,
+            Action::Prepare,
+            Action::Replicate,
+            Action::Commit,
+            Action::Open,
+            Action::EnableReverse,
+            Action::Retire,
+        ] {
+            act(&mover, &job, &action, &faults).await;
+        }
+        assert_eq!(faults.missed(), Vec::<String>::new());
+        faults.set(vec![fault("CONFIG SET at the end", redis_command(&["CONFIG", "SET"]), how)]);
+        clean(&mover, &job, &faults).await;
+        assert_eq!(faults.missed(), Vec::<String>::new());
+        let (seen, _) = tokio::task::block_in_place(|| writer.finish());
+        println!("    {seen:?}");
+        written += seen.acknowledged;
+        let sum = sum(&cluster, destination, &keys);
+        assert!((written..=written + seen.unknown).contains(&sum), "{sum} of {written} and {seen:?}");
+        written = sum;
+        for node in &cluster.nodes {
+            let text = node.text(&["CLUSTER", "NODES"]);
+            assert!(!text.contains("->-") && !text.contains("-<-"), "a slot is half moved: {text}");
+            let owner =
+                text.lines().find(|line| line.contains(&format!(" {}@", proxies[destination].address)));
+            let holds = |field: &str| {
+                let (first, to) = field.split_once('-').unwrap_or((field, field));
+                first == "0" && to.parse::<u16>().is_ok_and(|to| to >= last)
+            };
+            assert!(owner.is_some_and(|l| l.split_ascii_whitespace().skip(8).any(holds)), "{text}");
         }
         source = destination;
     }
