@@ -270,36 +270,6 @@ async fn a_comparison_at_the_cut_waits_for_a_destination_that_is_behind_held_or_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_written_through_a_parent_elsewhere_is_refused() {
-    let Some(clusters) = Clusters::start(2) else { return };
-    clusters.all[0].ask(&schema(10)).await;
-    let (mover, job) = (mover(&clusters), job(&clusters, 0, 1));
-    for (made, gone) in [
-        (
-            "CREATE TABLE public.days (day date PRIMARY KEY) PARTITION BY RANGE (day); \
-             CREATE TABLE orders.old PARTITION OF public.days FOR VALUES FROM (MINVALUE) TO ('2026-01-01')",
-            "ALTER TABLE public.days DETACH PARTITION orders.old; DROP TABLE orders.old, public.days",
-        ),
-        (
-            "CREATE TABLE public.days (day date PRIMARY KEY); \
-             CREATE TABLE orders.old (PRIMARY KEY (day)) INHERITS (public.days)",
-            "DROP TABLE orders.old, public.days",
-        ),
-    ] {
-        clusters.all[0].ask(made).await;
-        let error = mover.perform(&job, &Action::Prepare, &permit()).await.unwrap_err();
-        println!("{error}");
-        assert_eq!(error.retry, Retry::Permanent);
-        for word in ["orders.old", "days", "past every guard"] {
-            assert!(error.detail.contains(word), "{error}");
-        }
-        clusters.all[0].ask(gone).await;
-        assert_eq!(mover.leaks().await.unwrap(), []);
-    }
-    before_the_cut(&mover, &job).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_deposed_leader_and_a_deposed_owner_are_refused() {
     let Some(clusters) = Clusters::start(2) else { return };
     clusters.all[0].ask(&schema(100)).await;

@@ -57,6 +57,9 @@ impl PostgresMover {
                 State::Absent => return Ok(working("the subscription")),
             }
         };
+        if let Some(waiting_for) = self.fill_views(job, &stage, &source, &destination).await? {
+            return Ok(working(waiting_for));
+        }
         let tables = tables(&source, &stage.scope).await?;
         digest::install(
             &destination,

@@ -15,6 +15,7 @@ mod copy;
 mod cut;
 mod digest;
 mod discover;
+mod large_objects;
 mod leave;
 mod options;
 mod pools;
@@ -34,6 +35,7 @@ mod tenants_found;
 mod tenants_left;
 mod tls;
 mod verify;
+mod views;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -46,7 +48,7 @@ use self::bouncer::Bouncer;
 use self::digest::Keeper;
 use self::session::Clusters;
 use self::stage::Stage;
-use self::verify::Running;
+use self::verify::{Found, Running};
 use super::error::DriverError;
 use super::mover::{
     Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Job, JobStatus, Mover, Permit,
@@ -59,7 +61,8 @@ use crate::fleet::{Timestamp, Topology};
 /// What the driver has under way for one job; a restart loses it and nothing else.
 #[derive(Default)]
 struct Work {
-    comparison: Option<Running>,
+    comparison: Option<Running<Found>>,
+    views: Option<Running<()>>,
     keeper: Option<Keeper>,
     sampler: Option<Sampler>,
     /// The tables as they were at the last cut, and the hash of what they look like.

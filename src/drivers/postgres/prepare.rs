@@ -7,7 +7,7 @@ use super::session::{Session, literal};
 use super::stage::{Mark, Stage, Table, qualified, refuse, structure, tables};
 use super::stream::{self, FirstRow, Publishes};
 use super::tenants::{check_rows, mark_sql, refuse_other_kind};
-use super::{PostgresMover, digest, done, working};
+use super::{PostgresMover, digest, done, large_objects, working};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{Answer, Job, Permit};
 
@@ -36,6 +36,7 @@ impl PostgresMover {
         }
         let tables = tables(&source, &stage.scope).await?;
         check_tables(&source, &stage.scope, &tables).await?;
+        large_objects::refuse_any(&source, &stage.scope, &tables, self.options.scan_timeout).await?;
         let made = match &stage.scope.tenant {
             None => {
                 self.mark_source(&source, job, &stage, permit).await?;
@@ -149,9 +150,10 @@ impl PostgresMover {
         }
         let names: Vec<String> = have.iter().map(|t| qualified(&stage.scope.schema, &t.name)).collect();
         let sql = format!(
-            "SET LOCAL session_replication_role = replica; SET LOCAL lock_timeout = {}; TRUNCATE {}; {}",
+            "SET LOCAL session_replication_role = replica; SET LOCAL lock_timeout = {}; TRUNCATE {}; {}{}",
             self.options.lock_timeout.0.max(1),
             names.join(", "),
+            super::views::emptied(destination, &stage.scope.schema).await?,
             row("nothing")
         );
         destination.ask_long("emptying the old copy", &sql, self.options.scan_timeout).await?;

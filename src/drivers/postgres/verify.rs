@@ -37,10 +37,27 @@ const BARRIER_AT_CUT: Duration = Duration::from_millis(600);
 /// How long differences are looked for while writes are held.
 const LOOK_AT_CUT: Duration = Duration::from_millis(300);
 
-/// A comparison of all rows that goes on; dropped, it ends.
-pub(super) struct Running(JoinHandle<Result<Found, DriverError>>);
+/// Something long that goes on, a comparison of all rows for example; dropped, it ends.
+pub(super) struct Running<T>(JoinHandle<Result<T, DriverError>>);
 
-impl Drop for Running {
+impl<T: Send + 'static> Running<T> {
+    pub(super) fn spawn(task: impl Future<Output = Result<T, DriverError>> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// What came of it; waits for its end.
+    pub(super) async fn result(mut self, doing: &str, address: &str) -> Result<T, DriverError> {
+        (&mut self.0).await.map_err(|error| {
+            DriverError::new(Retry::Retryable, system(address), doing, format!("it was broken off: {error}"))
+        })?
+    }
+}
+
+impl<T> Drop for Running<T> {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -91,28 +108,21 @@ impl PostgresMover {
         if !going_on {
             let sides = Sides::open(&self.clusters, &stage, self.options.scan_timeout).await?;
             refuse_lost(&sides.owner, &stage.names.stream, "comparing", "").await?;
-            let task = tokio::spawn(async move { compare_all(&sides).await });
-            self.with_work(job, |w| w.comparison = Some(Running(task)));
+            let task = Running::spawn(async move { compare_all(&sides).await });
+            self.with_work(job, |w| w.comparison = Some(task));
             self.keep(job, &stage);
         }
         let start = Instant::now();
-        while !self.with_work(job, |w| w.comparison.as_ref().is_none_or(|r| r.0.is_finished())) {
+        while !self.with_work(job, |w| w.comparison.as_ref().is_none_or(Running::is_finished)) {
             if start.elapsed() > PATIENCE {
                 return Ok(working("the comparison of all rows"));
             }
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
-        let Some(mut running) = self.with_work(job, |w| w.comparison.take()) else {
+        let Some(running) = self.with_work(job, |w| w.comparison.take()) else {
             return Ok(working("another call of the same comparison"));
         };
-        let found = (&mut running.0).await.map_err(|error| {
-            DriverError::new(
-                Retry::Retryable,
-                system(&stage.source),
-                "comparing",
-                format!("the comparison was broken off: {error}"),
-            )
-        })??;
+        let found = running.result("comparing", &stage.source).await?;
         Ok(Answer::Done(found.evidence()))
     }
 
