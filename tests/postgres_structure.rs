@@ -65,6 +65,42 @@ async fn a_row_that_names_a_large_object_is_refused_before_anything_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_over_the_edge_of_a_schema_are_refused_or_have_to_hold_at_the_destination() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    let [home, away] = [&clusters.all[0], &clusters.all[1]];
+    home.ask(&schema(10)).await;
+    for cluster in [home, away] {
+        cluster.ask("CREATE TABLE public.countries (code text PRIMARY KEY)").await;
+    }
+    home.ask("CREATE TABLE public.audits (counter int PRIMARY KEY REFERENCES orders.counters)").await;
+    let (mover, job) = (mover(&clusters), job(&clusters, 0, 1));
+    let error = mover.perform(&job, &Action::Prepare, &permit()).await.unwrap_err();
+    println!("{error}");
+    assert_eq!(error.retry, Retry::Permanent);
+    for word in ["audits_counter_fkey of public.audits", "\"orders\".\"counters\"", "drop the foreign key"] {
+        assert!(error.detail.contains(word), "{error}");
+    }
+    assert_eq!(mover.leaks().await.unwrap(), []);
+    home.ask(
+        "DROP TABLE public.audits; INSERT INTO public.countries VALUES ('de'), ('fr'); \
+         CREATE TABLE orders.places (id int PRIMARY KEY, country text REFERENCES public.countries); \
+         INSERT INTO orders.places VALUES (1, 'de'), (2, 'fr'), (3, NULL)",
+    )
+    .await;
+    away.ask("INSERT INTO public.countries VALUES ('de')").await;
+    for action in [Action::Prepare, Action::Replicate] {
+        complete(&mover, &job, action).await;
+    }
+    let verified = complete(&mover, &job, Action::Verify).await;
+    println!("{}", verified.differences.join("\n"));
+    assert_eq!((verified.equal, verified.differences.len()), (Some(false), 1), "{verified:?}");
+    assert!(verified.differences[0].contains("places_country_fkey of orders.places: 1 rows"), "{verified:?}");
+    away.ask("INSERT INTO public.countries VALUES ('fr')").await;
+    before_the_cut(&mover, &job).await;
+    the_cut(&mover, &job).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn materialised_views_can_be_read_where_the_schema_goes_and_where_it_comes_back_to() {
     let Some(clusters) = Clusters::start(2) else { return };
     let [home, away] = [&clusters.all[0], &clusters.all[1]];

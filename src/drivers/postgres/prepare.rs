@@ -1,6 +1,7 @@
 //! Before the copy: what must hold on both sides is checked, the marks and guards are put up, the
 //! destination gets the schema's structure, the source publishes.
 
+use super::references::refuse_from_elsewhere;
 use super::rows_guard::guarded_sql;
 use super::scope::Scope;
 use super::session::{Session, literal};
@@ -39,6 +40,7 @@ impl PostgresMover {
         large_objects::refuse_any(&source, &stage.scope, &tables, self.options.scan_timeout).await?;
         let made = match &stage.scope.tenant {
             None => {
+                refuse_from_elsewhere(&source, &stage.scope, &tables).await?;
                 self.mark_source(&source, job, &stage, permit).await?;
                 let made = self.structure_at(&source, &destination, job, &stage, permit).await?;
                 for session in [&source, &destination] {

@@ -1,9 +1,9 @@
-//! Foreign keys of tables that tenants share. Rows of one tenant leave alone, so nothing of another tenant may
-//! refer to them, nor they to it; and what they refer to in tables that stay must be at the destination, too.
+//! Foreign keys between what moves and what stays. Rows leave alone, so nothing that stays may refer to them, nor
+//! they to rows of another tenant; and what they refer to in tables that stay must be at the destination, too.
 
 use super::scope::{Scope, Tenant};
 use super::session::{Session, ident, literal};
-use super::stage::{Table, qualified};
+use super::stage::{Table, qualified, refuse};
 use crate::drivers::error::DriverError;
 
 const DOING: &str = "looking at foreign keys";
@@ -19,7 +19,7 @@ pub(super) struct Reference {
 
 struct Side {
     table: String,
-    /// Its rows are tenants'.
+    /// Its rows are the workload's, or those of tenants one of whom it is.
     moved: bool,
 }
 
@@ -104,9 +104,14 @@ impl Reference {
         ))
     }
 
-    /// How many of the tenant's rows refer to a row of a table that stays and that is not there; `None` = the
-    /// foreign key is of another kind.
-    fn dangling(&self, tenant: &Tenant) -> Option<String> {
+    /// Whether a table that stays refers to one that moves.
+    pub(super) fn comes_from_elsewhere(&self) -> bool {
+        self.parent.moved && !self.child.moved
+    }
+
+    /// How many of the rows refer to a row of a table that stays and that is not there; `None` = the foreign key
+    /// is of another kind.
+    fn dangling(&self, tenant: Option<&Tenant>) -> Option<String> {
         if !self.child.moved || self.parent.moved {
             return None;
         }
@@ -115,7 +120,7 @@ impl Reference {
         Some(format!(
             "SELECT count(*) FROM {} c WHERE {} AND {} AND NOT EXISTS (SELECT FROM {} p WHERE {})",
             self.child.table,
-            tenant.condition("c"),
+            tenant.map_or("true".to_string(), |t| t.condition("c")),
             given.join(" AND "),
             self.parent.table,
             self.joined()
@@ -123,17 +128,16 @@ impl Reference {
     }
 }
 
-/// What the tenant's rows refer to at the destination and is not there, by name.
+/// What the rows refer to at the destination and is not there, by name.
 pub(super) async fn dangling(
     destination: &Session,
     scope: &Scope,
     tables: &[Table],
     limit: crate::fleet::Span,
 ) -> Result<Vec<String>, DriverError> {
-    let Some(tenant) = &scope.tenant else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for one in references(destination, scope, tables).await? {
-        let Some(sql) = one.dangling(tenant) else { continue };
+        let Some(sql) = one.dangling(scope.tenant.as_ref()) else { continue };
         let lines = destination.ask_long(DOING, &sql, limit).await?;
         let rows = lines.last().map_or(0, |line| line.number(0));
         if rows > 0 {
@@ -144,4 +148,25 @@ pub(super) async fn dangling(
         }
     }
     Ok(found)
+}
+
+/// Refuses a schema to whose tables those of another refer: what is written there is checked at one place, and what
+/// is deleted at another.
+pub(super) async fn refuse_from_elsewhere(
+    source: &Session,
+    scope: &Scope,
+    tables: &[Table],
+) -> Result<(), DriverError> {
+    let all = references(source, scope, tables).await?;
+    match all.iter().find(|one| one.comes_from_elsewhere()) {
+        None => Ok(()),
+        Some(one) => refuse(
+            &source.address,
+            DOING,
+            format!(
+                "{} refers to {}, which would leave without it; keep both in one schema, or drop the foreign key",
+                one.named, one.parent.table
+            ),
+        ),
+    }
 }
