@@ -281,6 +281,16 @@ async fn what_cannot_go_is_refused_by_name_and_nothing_is_changed() {
     assert!(foreign.detail.contains("slot 5000") && foreign.retry == Retry::Retryable, "{foreign}");
     cluster.nodes[0].ask(&["CLUSTER", "SETSLOT", "5000", "STABLE"]);
 
+    let library = "#!lua name=carts\nredis.register_function('total', function() return 1 end)";
+    cluster.nodes[0].ask(&["FUNCTION", "LOAD", library]);
+    let unknown = refused(&slots, &job, Action::Prepare).await;
+    assert!(unknown.detail.contains("carts") && unknown.detail.contains("FUNCTION LOAD"), "{unknown}");
+    cluster.nodes[1].ask(&["FUNCTION", "LOAD", library]);
+    complete(&slots, &job, Action::Prepare).await;
+    for artifact in slots.artifacts(&job, &Action::Prepare) {
+        complete(&slots, &job, Action::Cleanup { artifact }).await;
+    }
+
     let large = counters(1).remove(0);
     cluster.nodes[0].ask(&["SETRANGE", &large, &(40 << 20).to_string(), "x"]);
     let stops = refused(&slots, &job, Action::Replicate).await;

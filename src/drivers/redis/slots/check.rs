@@ -1,5 +1,9 @@
 //! Everything that can be checked before the first key goes, and the state of things after the last.
 
+use std::collections::BTreeSet;
+
+use redis::Value;
+
 use super::super::mark::{Marked, Part};
 use super::super::nodes::text;
 use super::super::prepare::{artifact, mark_name};
@@ -122,7 +126,28 @@ impl RedisSlotMover {
                 Bytes(limit)
             ));
         }
+        let have = self.libraries(&destination.address).await?;
+        let missing: Vec<String> =
+            self.libraries(&source.address).await?.difference(&have).cloned().collect();
+        if !missing.is_empty() {
+            return refuse(format!(
+                "it does not know the functions that clients call at {}: {}; FUNCTION LOAD them there first",
+                source.address,
+                missing.join(", ")
+            ));
+        }
         Ok(())
+    }
+
+    /// Libraries of functions, which belong to a node and go with no slot; none where the server knows nothing
+    /// of them (Redis 6) or does not say.
+    async fn libraries(&self, address: &str) -> Result<BTreeSet<String>, DriverError> {
+        let cmd = redis::cmd("FUNCTION").arg("LIST").to_owned();
+        match self.inner.nodes.ask(address, &cmd).await {
+            Ok(said) => Ok(library_names(&said)),
+            Err(error) if error.retry == Retry::Permanent => Ok(BTreeSet::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Looks at every key; nothing is copied before the cut.
@@ -212,5 +237,21 @@ impl RedisSlotMover {
             true => Ok(done(format!("{} is a master that can take the slots again", source.address))),
             false => Ok(working(format!("{} to find the cluster well", source.address))),
         }
+    }
+}
+
+/// What stands behind every `library_name` of an answer to `FUNCTION LIST`.
+fn library_names(said: &Value) -> BTreeSet<String> {
+    let Value::Array(items) = said else { return BTreeSet::new() };
+    let named = items.windows(2).filter(|pair| text_of(&pair[0]) == Some("library_name"));
+    let own = named.filter_map(|pair| text_of(&pair[1])).map(str::to_string);
+    own.chain(items.iter().flat_map(library_names)).collect()
+}
+
+fn text_of(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
     }
 }
