@@ -3,17 +3,27 @@
 
 /// The bytes in hex, lower case, after what `text` holds already.
 pub fn push_hex(text: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     text.reserve(bytes.len() * 2);
-    for chunk in bytes.chunks(16) {
-        let mut pairs = [0; 32];
-        for (pair, byte) in pairs.chunks_exact_mut(2).zip(chunk) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
+    for chunk in bytes.chunks(32) {
+        let mut pairs = [[0; 2]; 32];
+        for (pair, byte) in pairs.iter_mut().zip(chunk) {
+            *pair = PAIRS[usize::from(*byte)];
         }
-        text.push_str(std::str::from_utf8(&pairs[..chunk.len() * 2]).unwrap_or_default());
+        text.push_str(std::str::from_utf8(&pairs.as_flattened()[..chunk.len() * 2]).unwrap_or_default());
     }
 }
+
+/// Each byte in hex.
+const PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 /// The bytes in hex, lower case.
 pub fn hex(bytes: &[u8]) -> String {
