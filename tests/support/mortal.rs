@@ -351,7 +351,7 @@ async fn run(errand: Errand) {
     let epoch = Single::new(Arc::clone(&store)).campaign("mortal").await.expect("leadership");
     let mover = errand.system.mover();
     let home = errand.from.rsplit_once(':').map_or(errand.from.clone(), |(ip, port)| format!("{ip}/{port}"));
-    let mover = Troubled::new(mover, errand.trouble, &home, errand.differed.clone());
+    let mover = Troubled::around(mover, errand.trouble, &home, errand.differed.clone());
     let movers = BTreeMap::from([(mover.class().to_string(), Arc::clone(&mover))]);
     let authority = Authority::of(Mode::Advise).expect("authority");
     let clock = SteadyClock::default();

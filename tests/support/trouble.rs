@@ -72,7 +72,7 @@ pub struct Troubled {
 
 impl Troubled {
     /// `differed` is a file that engines of one round share.
-    pub fn new(inner: Arc<dyn Mover>, trouble: Trouble, home: &str, differed: PathBuf) -> Arc<dyn Mover> {
+    pub fn around(inner: Arc<dyn Mover>, trouble: Trouble, home: &str, differed: PathBuf) -> Arc<dyn Mover> {
         if trouble == Trouble::NONE {
             return inner;
         }
