@@ -25,14 +25,14 @@ fn forecast(c: &mut Criterion) {
     group.sample_size(10);
     group.throughput(Throughput::Elements(700));
     group.bench_function("default, fit and 48 steps, points", |b| {
-        b.iter(|| outlook(black_box(&x), Seasons::HOURLY, 48, &Method::SEASONAL));
+        b.iter(|| outlook(black_box(&x), Seasons::HOURLY, 48, &Method::SEASONAL, None));
     });
     group.bench_function("automatic ARIMA, fit and 48 steps, points", |b| {
         b.iter(|| Fitted::fit(Method::Arima, black_box(&x), Seasons::HOURLY).map(|f| f.forecast(&x, 48)));
     });
     group.throughput(Throughput::Elements(360));
     group.bench_function("short, no season, 60 steps, points", |b| {
-        b.iter(|| short(black_box(&window), 60, Seasons::default(), Effort::Quick));
+        b.iter(|| short(black_box(&window), 60, Seasons::default(), Effort::Quick, None));
     });
     group.finish();
 }

@@ -17,7 +17,7 @@ use foreshift::fleet::{ManualClock, PartitionId, Span, Timestamp};
 use foreshift::plan::PlanOptions;
 use foreshift::predict::anomaly::{AnomalyModel, FitOptions, Scratch};
 use foreshift::predict::keep::{MOST_AGE, Shelf, Unfit, record};
-use foreshift::predict::{Anomaly, AssessOptions, HysteresisOptions, Taught};
+use foreshift::predict::{Anomaly, AssessOptions, ForecastOptions, HysteresisOptions, Taught};
 use foreshift::protocol::{Link, ModelStatus};
 use foreshift::state::MemoryStore;
 use foreshift::telemetry::{Batch, EmbeddedStore, Source, WindowsConfig};
@@ -123,7 +123,7 @@ impl Life {
 
     /// Fits the detectors from the store's days, keeping them.
     async fn taught(&mut self, store: &EmbeddedStore, shelf: &Shelf) {
-        let (mut pupil, desk) = pair();
+        let (mut pupil, desk) = pair(&ForecastOptions::default());
         let desk = desk.keeping(shelf.clone());
         let options = TeachOptions { windows: WindowsConfig::default(), span: Span::days(14) };
         let due = self.core.brain_mut().lessons_due(Span::days(1));

@@ -11,7 +11,7 @@ use foreshift::fleet::{PartitionId, Span, Timestamp, Topology};
 use foreshift::predict::anomaly::model::SEQUENCE;
 use foreshift::predict::anomaly::{AnomalyModel, FitOptions, Sequencing};
 use foreshift::predict::keep::Shelf;
-use foreshift::predict::{Anomaly, AssessOptions, HysteresisOptions, Taught};
+use foreshift::predict::{Anomaly, AssessOptions, ForecastOptions, HysteresisOptions, Taught};
 use foreshift::telemetry::{Batch, EmbeddedStore, Source, WindowsConfig};
 
 /// Monday, 2026-01-05T00:00:00Z.
@@ -70,7 +70,7 @@ impl Life {
 
     /// Fits the detector from the store's days.
     async fn taught(&mut self, store: &EmbeddedStore, shelf: &Shelf) -> Taught {
-        let (mut pupil, desk) = pair();
+        let (mut pupil, desk) = pair(&ForecastOptions::default());
         let desk = desk.keeping(shelf.clone());
         let options = TeachOptions { windows: WindowsConfig::default(), span: Span::days(14) };
         let due = self.brain.lessons_due(Span::days(1));

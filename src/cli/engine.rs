@@ -19,7 +19,7 @@ use crate::engine::teach::{self, TeachOptions};
 use crate::engine::{Core, Live, Parts, Surroundings};
 use crate::fleet::{Clock, SteadyClock, SystemClock};
 use crate::migrate::runner::Driven;
-use crate::predict::keep::Shelf;
+use crate::predict::keep::{NetworkShelf, Shelf};
 use crate::protocol::client::RemoteLink;
 use crate::protocol::{Intake, Link};
 use crate::state::{Leadership, Single, Store};
@@ -138,8 +138,13 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         teaching::recall(&shelf, &mut brain, now);
         shelf
     });
-    let (pupil, desk) = teach::pair();
-    let desk = shelf.iter().cloned().fold(desk, teach::Desk::keeping);
+    let forecasts = brain.assessor().options().forecast;
+    let networks = NetworkShelf::new(&place::forecasters_dir(&config.engine.data_dir), forecasts.step);
+    if training.detectors {
+        teaching::recall_networks(&networks, &mut brain, now);
+    }
+    let (pupil, desk) = teach::pair(&forecasts);
+    let desk = shelf.iter().cloned().fold(desk.keeping_networks(networks), teach::Desk::keeping);
     let taught = training.detectors.then(|| {
         let options = TeachOptions { windows: options.windows, span: config.predict.learning_period };
         (series.source.clone(), desk, options)

@@ -77,6 +77,11 @@ pub fn detectors_dir(dir: &Path) -> PathBuf {
     dir.join("detectors")
 }
 
+/// The folder of networks for forecasts that are kept over a restart, within a data directory.
+pub fn forecasters_dir(dir: &Path) -> PathBuf {
+    dir.join("forecasters")
+}
+
 /// The folder of trained models within a data directory.
 pub fn models_dir(dir: &Path) -> PathBuf {
     dir.join("models")

@@ -1,4 +1,4 @@
-//! The thread that fits anomaly detectors from days of history: of lowest priority, one partition after the
+//! The thread that fits anomaly detectors and networks for forecasts from days of history: of lowest priority, one partition after the
 //! other, and a look for those that are due every so often.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::train_background::lowest_priority;
 use crate::engine::brain::Brain;
 use crate::engine::teach::{Desk, TeachOptions, round};
 use crate::fleet::{Clock, SystemClock, Timestamp};
-use crate::predict::keep::Shelf;
+use crate::predict::keep::{NetworkShelf, Shelf};
 use crate::telemetry::Source;
 
 /// The first look after a start: the engine comes first.
@@ -30,6 +30,17 @@ pub(super) fn recall(shelf: &Shelf, brain: &mut Brain, now: Timestamp) {
         tracing::info!(kept = loaded.kept.len(), streams, "detectors from before the start");
     }
     brain.remember(loaded.kept);
+}
+
+/// Gives the brain the networks for forecasts that were kept, and says which were refused and why.
+pub(super) fn recall_networks(shelf: &NetworkShelf, brain: &mut Brain, now: Timestamp) {
+    let (kept, refused) = shelf.load(now);
+    for (place, unfit) in &refused {
+        tracing::warn!(place = %place.display(), reason = %unfit, "a kept network is refused and trained anew");
+    }
+    for model in kept {
+        brain.use_forecaster(model);
+    }
 }
 
 /// Starts it; it ends with `stop`, between two looks.

@@ -7,6 +7,7 @@ use crate::predict::failure::Opened;
 use crate::predict::keep::Kept;
 use crate::predict::models::ModelError;
 use crate::predict::models::runtime::Runtime;
+use crate::predict::train::ForecastModel;
 use crate::predict::{
     AssessOptions, Assessment, Assessor, Context, Evacuation, HysteresisOptions, PartitionInsight,
     PastFailure, PredictionMachine, Reading, Taught,
@@ -142,6 +143,11 @@ impl Brain {
         let Some(ix) = self.windows.partition(partition) else { return false };
         self.kept.remove(partition);
         self.assessor.teach(&self.windows, ix, taught)
+    }
+
+    /// From now on this network is tried on the series of its application; says whether it can be.
+    pub fn use_forecaster(&mut self, model: ForecastModel) -> bool {
+        self.assessor.use_forecaster(model)
     }
 
     /// Detectors that were kept over a restart: each watches its partition from its first samples on, where

@@ -19,6 +19,7 @@ use super::write_back;
 use crate::alert::Notifier;
 use crate::drivers::{Artifact, Mover};
 use crate::fleet::{Clock, Span, Topology};
+use crate::predict::ForecastOptions;
 use crate::predict::keep::Shelf;
 use crate::protocol::Snapshot;
 use crate::telemetry::{Sink, Source, SourceStatus};
@@ -164,7 +165,8 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
     }
 
     // Without a teacher nobody asks: the other end is dropped at once.
-    let (mut pupil, lesson_every) = around.pupil.unwrap_or_else(|| (teach::pair().0, Span::days(1)));
+    let (mut pupil, lesson_every) =
+        around.pupil.unwrap_or_else(|| (teach::pair(&ForecastOptions::default()).0, Span::days(1)));
 
     let mut cycle = tokio::time::interval(every);
     cycle.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -220,6 +222,10 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
             }
             Some((partition, taught)) = pupil.lessons.recv() => {
                 core.brain_mut().teach(&partition, taught);
+                changed = false;
+            }
+            Some(model) = pupil.forecasters.recv() => {
+                core.brain_mut().use_forecaster(model);
                 changed = false;
             }
             Ok(()) = source_status.changed() => {

@@ -12,6 +12,7 @@ pub mod core;
 mod decide;
 mod drift;
 pub mod failures;
+pub mod forecasters;
 pub mod history;
 pub mod intake;
 pub mod inventory;

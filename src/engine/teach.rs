@@ -1,20 +1,23 @@
 //! Detectors from days of history: a thread of lowest priority reads what the source holds of a few
 //! partitions at a time, on the engine's own grid, fits each one's detector as `foreshift eval anomaly` does
-//! from a train file, an LSTM voter included ([`super::networks`] says whose), and hands it to the loop. Until a partition's turn has come, and where there are fewer
-//! than three days of it, the detector of its last two hours stands.
+//! from a train file, an LSTM voter included ([`super::networks`] says whose), and hands it to the loop. Until a
+//! partition's turn has come, and where there are fewer than three days of it, the detector of its last two
+//! hours stands. From what is read the networks for forecasts are trained, too ([`super::forecasters`]).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::forecasters::{Forecasters, Stage};
 use super::networks::{Lent, Networks};
 use crate::fleet::{HostId, MetricName, PartitionId, Span, Timestamp};
-use crate::predict::Taught;
 use crate::predict::anomaly::model::SEQUENCE;
 use crate::predict::anomaly::{AnomalyModel, FitOptions, Sequencing};
 use crate::predict::combined::rows_per_day;
-use crate::predict::keep::Shelf;
+use crate::predict::keep::{NetworkShelf, Shelf, ShelfError};
+use crate::predict::train::ForecastModel;
+use crate::predict::{ForecastOptions, Taught};
 use crate::telemetry::{Ingest, MetricIx, PartitionIx, Source, SourceError, Windows, WindowsConfig};
 
 /// Partitions that are read at once: about 25 MB for 16 metrics and two weeks of slots of 30 s.
@@ -46,6 +49,8 @@ pub struct Pupil {
     pub asked: mpsc::Receiver<oneshot::Sender<Vec<Due>>>,
     /// Detectors that were fitted.
     pub lessons: mpsc::Receiver<(PartitionId, Taught)>,
+    /// Networks for forecasts that were trained.
+    pub forecasters: mpsc::Receiver<ForecastModel>,
 }
 
 /// The teacher's end.
@@ -53,8 +58,11 @@ pub struct Pupil {
 pub struct Desk {
     asks: mpsc::Sender<oneshot::Sender<Vec<Due>>>,
     lessons: mpsc::Sender<(PartitionId, Taught)>,
+    models: mpsc::Sender<ForecastModel>,
     shelf: Option<Shelf>,
+    kept_networks: Option<NetworkShelf>,
     networks: Arc<Mutex<Networks>>,
+    forecasters: Arc<Mutex<Forecasters>>,
 }
 
 impl Desk {
@@ -62,13 +70,43 @@ impl Desk {
     pub fn keeping(self, shelf: Shelf) -> Desk {
         Desk { shelf: Some(shelf), ..self }
     }
+
+    /// The same of networks for forecasts.
+    pub fn keeping_networks(self, shelf: NetworkShelf) -> Desk {
+        Desk { kept_networks: Some(shelf), ..self }
+    }
+
+    /// Hands over the networks that can be trained now; says whether the loop still takes them.
+    async fn hand_forecasters(&self, at: Stage, live: WindowsConfig, now: Timestamp) -> bool {
+        let trained = self.forecasters.lock().unwrap_or_else(PoisonError::into_inner).train(at, live, now);
+        for model in trained {
+            if let Some(shelf) = &self.kept_networks {
+                warn_of(&model.application, shelf.keep(&model));
+            }
+            if self.models.send(model).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
 }
 
-/// Both ends. At most eight detectors wait.
-pub fn pair() -> (Pupil, Desk) {
+/// Both ends, for forecasts as the engine makes them. At most eight detectors and eight networks wait.
+pub fn pair(forecasts: &ForecastOptions) -> (Pupil, Desk) {
     let (asks, asked) = mpsc::channel(1);
     let (give, lessons) = mpsc::channel(BATCH);
-    (Pupil { asked, lessons }, Desk { asks, lessons: give, shelf: None, networks: Arc::default() })
+    let (models, forecasters) = mpsc::channel(BATCH);
+    let gathered = Arc::new(Mutex::new(Forecasters::new(forecasts)));
+    let networks = Arc::default();
+    let (shelf, kept_networks) = (None, None);
+    let desk = Desk { asks, lessons: give, models, shelf, kept_networks, networks, forecasters: gathered };
+    (Pupil { asked, lessons, forecasters }, desk)
+}
+
+fn warn_of(of: &str, kept: Result<(), ShelfError>) {
+    if let Err(error) = kept {
+        tracing::warn!(of, %error, "what was fitted is not kept");
+    }
 }
 
 /// How history is read.
@@ -118,19 +156,30 @@ pub async fn round(
     for batch in due.chunks(if by_partition { BATCH } else { WHOLE_BATCH }) {
         let windows = read(source, batch, options, now).await?;
         for one in batch {
-            let taught = windows.partition(&one.partition).and_then(|ix| desk.fitted(&windows, ix, one, now));
+            let Some(ix) = windows.partition(&one.partition) else { continue };
+            let name = (&one.partition, one.application.as_str());
+            desk.forecasters.lock().unwrap_or_else(PoisonError::into_inner).gather(
+                &windows,
+                ix,
+                name,
+                options.windows,
+                now,
+            );
+            let taught = desk.fitted(&windows, ix, one, now);
             let Some(taught) = taught else { continue };
-            if let Some(shelf) = &desk.shelf
-                && let Err(error) = shelf.keep(&one.partition, &taught)
-            {
-                tracing::warn!(partition = one.partition.as_str(), %error, "a detector is not kept");
+            if let Some(shelf) = &desk.shelf {
+                warn_of(one.partition.as_str(), shelf.keep(&one.partition, &taught));
             }
             if desk.lessons.send((one.partition.clone(), taught)).await.is_err() {
                 return Ok(done);
             }
             done.taught += 1;
         }
+        if !desk.hand_forecasters(Stage::Within, options.windows, now).await {
+            return Ok(done);
+        }
     }
+    desk.hand_forecasters(Stage::End, options.windows, now).await;
     Ok(done)
 }
 
@@ -277,7 +326,7 @@ mod tests {
         store.pull(NOW - Span::hours(2), NOW, &mut pulled).await.unwrap();
         brain.take(pulled, NOW);
         brain.cycle(&Topology::default(), &[], &HashMap::new(), NOW);
-        let (mut pupil, desk) = pair();
+        let (mut pupil, desk) = pair(&ForecastOptions::default());
         let options = TeachOptions { windows: config, span: Span::days(14) };
         let due = brain.lessons_due(Span::days(1));
         assert_eq!(due.len(), 2);

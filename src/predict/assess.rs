@@ -6,6 +6,8 @@
 //! peers') baseline → evidence → scores with attribution; then baselines learn, unless the
 //! partition is anomalous, and the forecasts that are due are made.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
 use super::assessment::{Assessment, Forecast, Maturity};
@@ -23,6 +25,7 @@ use super::options::AssessOptions;
 use super::own::Own;
 use super::rebuilt::Rebuilder;
 use super::scene::Scene;
+use super::train::ForecastModel;
 use super::watch::Watch;
 use crate::fleet::{MetricName, PartitionId, Span, Timestamp};
 use crate::telemetry::{PartitionIx, Windows};
@@ -118,6 +121,8 @@ pub struct Assessor {
     /// Which of them spoke of a partition in the last cycle.
     pub(super) spoken: Vec<Option<u32>>,
     pub(super) rebuilder: Option<Rebuilder>,
+    /// Networks for forecasts, by application (`class/kind`).
+    pub(super) forecasters: HashMap<String, ForecastModel>,
     pub(super) pools: Pools,
     pub(super) last_learnt: Option<i64>,
     pub(super) cycle: u64,
@@ -156,6 +161,7 @@ impl Assessor {
             own: Vec::new(),
             spoken: Vec::new(),
             rebuilder: None,
+            forecasters: HashMap::new(),
             pools: Pools::default(),
             last_learnt: None,
             cycle: 0,
@@ -283,7 +289,7 @@ impl Assessor {
         let listed: std::collections::HashSet<&PartitionId> = partitions.iter().collect();
         let mut order: Vec<PartitionId> = partitions.to_vec();
         order.extend(self.partitions.iter().filter(|p| !listed.contains(p)).cloned());
-        let old_row: std::collections::HashMap<&PartitionId, usize> =
+        let old_row: HashMap<&PartitionId, usize> =
             self.partitions.iter().enumerate().map(|(i, p)| (p, i)).collect();
         let mut baselines = Vec::with_capacity(order.len() * columns.len());
         let mut rows = Vec::with_capacity(order.len());

@@ -67,11 +67,13 @@ pub struct ForecastOptions {
     pub metrics: usize,
     /// Most series forecast in one cycle; suspects come first, the rest waits for the next cycle.
     pub budget: usize,
+    /// Of these at most so many with a network among the candidates, suspects first.
+    pub networks: usize,
 }
 
 impl Default for ForecastOptions {
     /// Steps of 2 minutes for an hour; each partition every 40 cycles, suspects every 2; 3 metrics;
-    /// at most 4,000 series a cycle.
+    /// at most 4,000 series a cycle, 300 of them with a network.
     fn default() -> Self {
         Self {
             step: Span::minutes(2),
@@ -80,6 +82,7 @@ impl Default for ForecastOptions {
             suspects_every_cycles: 2,
             metrics: 3,
             budget: 4_000,
+            networks: 300,
         }
     }
 }

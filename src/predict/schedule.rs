@@ -3,16 +3,19 @@
 //! Suspects are refreshed every few cycles, everybody else when their turn comes (partition `p` in
 //! cycle `c` where `(c + p) mod every_cycles = 0`), partitions without any as long as the cycle's
 //! budget of series lasts. Of a partition the most unusual metrics are forecast, then those that have
-//! a bound, nearest to it first.
+//! a bound, nearest to it first. The network of an application, where one was trained, is tried on so many
+//! series a cycle, the most urgent first.
 
 use rayon::prelude::*;
 
 use super::assess::Assessor;
 use super::assessment::{Crossing, Forecast};
 use super::column::Column;
-use super::forecast::{Effort, Seasons, short};
+use super::forecast::clean::coarse;
+use super::forecast::{Effort, Network, Seasons, short};
 use super::health;
 use super::options::ForecastOptions;
+use super::train::ForecastModel;
 use crate::fleet::{Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
@@ -29,9 +32,11 @@ impl Assessor {
         let options = self.options.forecast;
         let due = self.due(&options, windows.partitions().len());
         let width = self.columns.len();
+        let with_network = options.networks / options.metrics.max(1);
         let made: Vec<(u32, Vec<Forecast>)> = due
             .into_par_iter()
-            .map(|p| {
+            .enumerate()
+            .map(|(turn, p)| {
                 let cells = p as usize * width..(p as usize + 1) * width;
                 let metrics = chosen(
                     &self.columns,
@@ -40,9 +45,10 @@ impl Assessor {
                     windows.metrics().len(),
                     options.metrics,
                 );
+                let network = (turn < with_network).then(|| self.network_of(windows, p)).flatten();
                 let forecasts = metrics
                     .into_iter()
-                    .filter_map(|m| self.forecast(windows, PartitionIx(p), m, &options, now))
+                    .filter_map(|m| self.forecast(windows, PartitionIx(p), m, network, now))
                     .collect();
                 (p, forecasts)
             })
@@ -81,20 +87,37 @@ impl Assessor {
         due.into_iter().map(|d| d.2).collect()
     }
 
+    /// From now on this network is among the candidates for the series of its application. One for other
+    /// steps than forecasts are made in is left out; says whether it is used.
+    pub fn use_forecaster(&mut self, model: ForecastModel) -> bool {
+        let fits = model.step == self.options.forecast.step;
+        if fits {
+            self.forecasters.insert(model.application.clone(), model);
+        }
+        fits
+    }
+
+    /// The network that may be tried on a partition's window: it has seen nothing of it.
+    fn network_of(&self, windows: &Windows, partition: u32) -> Option<&Network> {
+        let model = self.forecasters.get(self.derived.group_name(partition as usize))?;
+        (model.until <= windows.tail()).then_some(&model.network)
+    }
+
     fn forecast(
         &self,
         windows: &Windows,
         partition: PartitionIx,
         metric: usize,
-        options: &ForecastOptions,
+        network: Option<&Network>,
         now: Timestamp,
     ) -> Option<Forecast> {
+        let options = &self.options.forecast;
         let column = &self.columns[metric];
         let step = windows.config().step;
         let slots = (options.step.0 / step.0).max(1) as usize;
         let step = Span(step.0 * slots as i64);
         let history = coarse(windows.row(partition, MetricIx(metric as u16)), slots);
-        let seen = short(&history, options.horizon, Seasons::default(), Effort::Quick)?;
+        let seen = short(&history, options.horizon, Seasons::default(), Effort::Quick, network)?;
         // Predictions are made for the time after the newest slot, which may be behind now.
         let start = windows.head().max(now - step) + step;
         let level = self.levels[partition.0 as usize * self.columns.len() + metric];
@@ -135,18 +158,6 @@ fn chosen(
     found.into_iter().take(most).map(|f| f.1).collect()
 }
 
-/// A row averaged over `slots` slots each, oldest first, the newest slots complete.
-fn coarse(row: (&[f32], &[f32]), slots: usize) -> Vec<f32> {
-    let all: Vec<f32> = row.0.iter().chain(row.1).copied().collect();
-    all[all.len() % slots..]
-        .chunks_exact(slots)
-        .map(|chunk| {
-            let (sum, n) = chunk.iter().filter(|v| !v.is_nan()).fold((0.0, 0u32), |(s, n), v| (s + v, n + 1));
-            if n == 0 { f32::NAN } else { sum / n as f32 }
-        })
-        .collect()
-}
-
 /// A crossing beyond the forecast's end, within a day: median and 90 % interval go on as they rose over
 /// the forecast's last half, the interval's edges from the present level.
 fn beyond(forecast: &Forecast, bound: f32) -> Option<Crossing> {
@@ -176,15 +187,4 @@ fn beyond(forecast: &Forecast, bound: f32) -> Option<Crossing> {
         at: after(left / rate),
         between: (after(fast), latest.map(|steps| after(steps.max(left / rate)))),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_is_averaged_from_its_newest_end() {
-        let row = ([9.0, 1.0, 3.0], [5.0, f32::NAN]);
-        assert_eq!(coarse((&row.0, &row.1), 2), vec![2.0, 5.0]);
-    }
 }

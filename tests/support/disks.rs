@@ -86,6 +86,7 @@ pub fn version(heads: [(f64, f32); 2]) -> Vec<HeadFile> {
                 measures: BTreeMap::new(),
                 calibrator: None,
                 ranges: Some(ranges()),
+                forecast: None,
             };
             HeadFile { name: file_name(within), onnx: bytes, card }
         })

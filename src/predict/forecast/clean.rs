@@ -1,4 +1,4 @@
-//! Histories as they come: gaps, infinities, constants. Everything above works on finite f64.
+//! Histories as they come: fine grids, gaps, infinities, constants. Everything above works on finite f64.
 
 /// The history with gaps closed: linearly between neighbours, or by the value one season before where the
 /// gap is longer than `season` / 4 and that value is known; ends are held. `None` where no value is finite.
@@ -23,6 +23,18 @@ pub fn without_gaps(history: &[f32], season: Option<usize>) -> Option<Vec<f64>> 
         t = end;
     }
     Some(out)
+}
+
+/// A row averaged over `slots` slots each, oldest first, the newest slots complete.
+pub fn coarse(row: (&[f32], &[f32]), slots: usize) -> Vec<f32> {
+    let all: Vec<f32> = row.0.iter().chain(row.1).copied().collect();
+    all[all.len() % slots..]
+        .chunks_exact(slots)
+        .map(|chunk| {
+            let (sum, n) = chunk.iter().filter(|v| !v.is_nan()).fold((0.0, 0u32), |(s, n), v| (s + v, n + 1));
+            if n == 0 { f32::NAN } else { sum / n as f32 }
+        })
+        .collect()
 }
 
 /// What a forecast may reach: the range of the history, widened by half of it on both sides; never below
@@ -59,6 +71,12 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_is_averaged_from_its_newest_end() {
+        let row = ([9.0, 1.0, 3.0], [5.0, f32::NAN]);
+        assert_eq!(coarse((&row.0, &row.1), 2), vec![2.0, 5.0]);
+    }
 
     #[test]
     fn short_gaps_are_bridged_and_long_ones_repeat_the_season() {

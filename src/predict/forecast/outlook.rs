@@ -1,16 +1,22 @@
 //! The forecast that is used: methods held against the last stretch of the history from several origins,
 //! the poor ones dropped, the median of the rest, and conformal intervals from the errors that this very
-//! combination made there.
+//! combination made there. An LSTM, where there is one, joins the median or takes its place only where that
+//! would have been better on this series' own past.
 
 use super::{
     candidate::{Fitted, Method, Seasons},
     clean::Bounds,
+    network::Network,
 };
 
 /// Origins of the backtest.
 const ORIGINS: usize = 10;
 /// A method whose backtest error is over this many times the best one's is dropped.
 const POOR: f64 = 2.0;
+/// The network joins the median where its backtest error is under this share of that without it …
+const JOINS: f64 = 0.98;
+/// … and speaks alone where its own is under this share.
+const REPLACES: f64 = 0.9;
 /// Errors of this many steps on both sides are pooled for the interval of one step.
 const NEIGHBOURS: usize = 3;
 /// Intervals above 80 % are this much wider per unit of level: neighbouring errors are not independent, so
@@ -28,19 +34,36 @@ pub struct Outlook {
     errors: Vec<Vec<f64>>,
 }
 
-/// Forecasts `horizon` steps after the finite series `x` with the given methods. `None` where `x` is empty
-/// or `horizon` is 0. Series too short for a backtest get the last value and no interval.
-pub fn outlook(x: &[f64], seasons: Seasons, horizon: usize, methods: &[Method]) -> Option<Outlook> {
+/// Where the backtest of `n` values begins, newest first, and how many steps of each are looked at: what is
+/// held back are `ORIGINS` stretches of that many steps, at most 40 % of the history.
+fn origins_of(n: usize, horizon: usize) -> (Vec<usize>, usize) {
+    let ahead = horizon.min((n / 5).max(1));
+    let most = (n * 2 / 5).saturating_sub(ahead);
+    let stride = (most / ORIGINS).min(ahead.div_ceil(2)).max(1);
+    let all = (0..ORIGINS.min(most / stride + 1)).map(|k| n - ahead - k * stride);
+    (all.filter(|&o| o >= 8).collect(), ahead)
+}
+
+/// What the backtest of `n` values leaves to learn from: all before it.
+pub fn before_backtest(n: usize, horizon: usize) -> usize {
+    origins_of(n, horizon).0.last().copied().unwrap_or(0)
+}
+
+/// Forecasts `horizon` steps after the finite series `x` with the given methods, and with a network that
+/// was trained on nothing of what the backtest looks at. `None` where `x` is empty or `horizon` is 0. Series
+/// too short for a backtest get the last value and no interval.
+pub fn outlook(
+    x: &[f64],
+    seasons: Seasons,
+    horizon: usize,
+    methods: &[Method],
+    network: Option<&Network>,
+) -> Option<Outlook> {
     if x.is_empty() || horizon == 0 {
         return None;
     }
     let n = x.len();
-    // what is held back: `ORIGINS` stretches of `ahead` steps, at most 40 % of the history
-    let ahead = horizon.min((n / 5).max(1));
-    let most = (n * 2 / 5).saturating_sub(ahead);
-    let stride = (most / ORIGINS).min(ahead.div_ceil(2)).max(1);
-    let origins: Vec<usize> =
-        (0..ORIGINS.min(most / stride + 1)).map(|k| n - ahead - k * stride).filter(|&o| o >= 8).collect();
+    let (origins, ahead) = origins_of(n, horizon);
     let Some(&first) = origins.last() else {
         return Some(Outlook {
             median: Fitted::Naive(0).forecast(x, horizon),
@@ -52,7 +75,7 @@ pub fn outlook(x: &[f64], seasons: Seasons, horizon: usize, methods: &[Method]) 
         methods.iter().filter_map(|&m| Some((m, Fitted::fit(m, &x[..first], seasons)?))).collect();
     let bounds = Bounds::around(&x[..first]);
     // [method][origin][step]
-    let past: Vec<Vec<Vec<f64>>> = trial
+    let mut past: Vec<Vec<Vec<f64>>> = trial
         .iter()
         .map(|(_, fit)| origins.iter().map(|&o| fit.forecast_within(&x[..o], ahead, bounds)).collect())
         .collect();
@@ -61,13 +84,57 @@ pub fn outlook(x: &[f64], seasons: Seasons, horizon: usize, methods: &[Method]) 
     };
     let costs: Vec<f64> = past.iter().map(|p| error(p)).collect();
     let best = costs.iter().copied().fold(f64::INFINITY, f64::min);
-    let kept: Vec<usize> = (0..trial.len()).filter(|&k| costs[k] <= POOR * best).collect();
+    let mut kept: Vec<usize> = (0..trial.len()).filter(|&k| costs[k] <= POOR * best).collect();
+    // of the network: what it says now, and what it would have said
+    let said = network.and_then(|network| {
+        let all: Vec<usize> = origins.iter().copied().chain([n]).collect();
+        let mut told = network.say(x, &all, horizon)?;
+        let mut now = told.pop()?;
+        for (told, &o) in told.iter_mut().zip(&origins) {
+            told.truncate(ahead);
+            bounds.clip(told, x[o - 1]);
+        }
+        past.push(told);
+        kept = challenge(&kept, &past, error)?;
+        Bounds::around(x).clip(&mut now, x[n - 1]);
+        Some((now, network.name()))
+    });
     let pool = pooled(&kept, &past, &origins, x, ahead, horizon);
-    let fits: Vec<Fitted> = kept.iter().filter_map(|&k| Fitted::fit(trial[k].0, x, seasons)).collect();
-    let fits = if fits.is_empty() { vec![Fitted::Naive(0)] } else { fits };
-    let forecasts: Vec<Vec<f64>> = fits.iter().map(|f| f.forecast(x, horizon)).collect();
+    let fits: Vec<Fitted> = kept.iter().filter_map(|&k| Fitted::fit(trial.get(k)?.0, x, seasons)).collect();
+    let mut names: Vec<String> = fits.iter().map(Fitted::name).collect();
+    let mut forecasts: Vec<Vec<f64>> = fits.iter().map(|f| f.forecast(x, horizon)).collect();
+    if let Some((said, name)) = said {
+        forecasts.push(said);
+        names.push(name);
+    }
+    if forecasts.is_empty() {
+        forecasts.push(Fitted::Naive(0).forecast(x, horizon));
+        names.push(Fitted::Naive(0).name());
+    }
     let views: Vec<&[f64]> = forecasts.iter().map(Vec::as_slice).collect();
-    Some(Outlook { median: median_of(&views), method: named(&fits), errors: pool })
+    Some(Outlook { median: median_of(&views), method: named(&names), errors: pool })
+}
+
+/// Whether the last of `past` joins those that are kept, or speaks in their place: whichever was better on
+/// the series' own past, and clearly so. `None` where neither was.
+fn challenge(
+    kept: &[usize],
+    past: &[Vec<Vec<f64>>],
+    error: impl Fn(&[Vec<f64>]) -> f64,
+) -> Option<Vec<usize>> {
+    let last = past.len() - 1;
+    let cost = |of: &[usize]| -> f64 {
+        let medians: Vec<Vec<f64>> = (0..past[last].len())
+            .map(|k| median_of(&of.iter().map(|&m| past[m][k].as_slice()).collect::<Vec<_>>()))
+            .collect();
+        error(&medians)
+    };
+    let without = if kept.is_empty() { f64::INFINITY } else { cost(kept) };
+    let mut all = kept.to_vec();
+    all.push(last);
+    let choices = [(JOINS * without, cost(&all), all), (REPLACES * without, cost(&[last]), vec![last])];
+    let better = choices.into_iter().filter(|(allowed, cost, _)| cost < allowed);
+    better.min_by(|a, b| a.1.total_cmp(&b.1)).map(|chosen| chosen.2)
 }
 
 /// Sorted absolute errors of the combination of `kept`, pooled over neighbouring steps; steps beyond the
@@ -154,8 +221,7 @@ fn median_of(forecasts: &[&[f64]]) -> Vec<f64> {
         .collect()
 }
 
-fn named(fits: &[Fitted]) -> String {
-    let names: Vec<String> = fits.iter().map(Fitted::name).collect();
+fn named(names: &[String]) -> String {
     if names.len() == 1 { names[0].clone() } else { format!("median of {}", names.join(", ")) }
 }
 
@@ -174,7 +240,7 @@ mod tests {
             .map(|t| 100.0 + 30.0 * (t as f64 / 24.0 * std::f64::consts::TAU).sin() + noise())
             .collect();
         let (past, future) = x.split_at(552);
-        let seen = outlook(past, Seasons::HOURLY, 48, &Method::SEASONAL).expect("forecast");
+        let seen = outlook(past, Seasons::HOURLY, 48, &Method::SEASONAL, None).expect("forecast");
         assert!(absolute_error(&seen.median, future) / 48.0 < 0.6, "{}", seen.method);
         let (low, high) = seen.band(0.8);
         let inside = future.iter().enumerate().filter(|(h, y)| low[*h] <= **y && **y <= high[*h]).count();
@@ -186,12 +252,12 @@ mod tests {
     #[test]
     fn short_constant_and_odd_histories_still_get_a_forecast() {
         for x in [vec![1.0], vec![5.0; 100], vec![1.0, 2.0, 3.0], (0..40).map(f64::from).collect()] {
-            let seen = outlook(&x, Seasons::HOURLY, 12, &Method::PLAIN).expect("forecast");
+            let seen = outlook(&x, Seasons::HOURLY, 12, &Method::PLAIN, None).expect("forecast");
             assert_eq!(seen.median.len(), 12);
             assert!(seen.median.iter().all(|v| v.is_finite()));
             let (low, high) = seen.band(0.9);
             assert!(low.iter().zip(&high).all(|(l, h)| l <= h));
         }
-        assert!(outlook(&[], Seasons::default(), 5, &Method::PLAIN).is_none());
+        assert!(outlook(&[], Seasons::default(), 5, &Method::PLAIN, None).is_none());
     }
 }

@@ -5,6 +5,7 @@
 use super::{
     candidate::{Method, Seasons},
     clean::without_gaps,
+    network::Network,
     outlook::outlook,
 };
 use crate::fleet::{MetricName, Span, Timestamp};
@@ -39,8 +40,15 @@ pub enum Effort {
 }
 
 /// Forecasts `horizon` steps after `history` (NaN = missing, oldest first; the newest 2,048 values count).
-/// `None` where fewer than 8 values, or under a tenth of them, are there.
-pub fn short(history: &[f32], horizon: usize, seasons: Seasons, effort: Effort) -> Option<ShortForecast> {
+/// `None` where fewer than 8 values, or under a tenth of them, are there. `network`: an LSTM to be tried
+/// beside the other methods, trained on what lies before this history.
+pub fn short(
+    history: &[f32],
+    horizon: usize,
+    seasons: Seasons,
+    effort: Effort,
+    network: Option<&Network>,
+) -> Option<ShortForecast> {
     let history = &history[history.len().saturating_sub(MOST)..];
     let finite = history.iter().filter(|v| v.is_finite()).count();
     if finite < FEWEST || finite * 10 < history.len() || horizon == 0 {
@@ -54,7 +62,7 @@ pub fn short(history: &[f32], horizon: usize, seasons: Seasons, effort: Effort) 
             [Method::Ets, Method::Arima].iter().filter(|m| !Method::PLAIN.contains(m) || known.short > 0),
         );
     }
-    let seen = outlook(&x, known, horizon, &methods)?;
+    let seen = outlook(&x, known, horizon, &methods, network)?;
     let narrow = |(low, high): (Vec<f64>, Vec<f64>)| {
         (low.iter().map(|&v| v as f32).collect(), high.iter().map(|&v| v as f32).collect())
     };
@@ -111,7 +119,7 @@ mod tests {
         let history: Vec<f32> = (0..240)
             .map(|t| if t % 17 == 3 { f32::NAN } else { 40.0 + 0.2 * t as f32 + (t % 3) as f32 * 0.1 })
             .collect();
-        let seen = short(&history, 60, Seasons::default(), Effort::Quick).expect("forecast");
+        let seen = short(&history, 60, Seasons::default(), Effort::Quick, None).expect("forecast");
         // 88 now, 0.2 a step: 95 in about 35 steps
         let crossed = crossing(&seen, Timestamp(0), Span(60_000), 95.0).expect("crosses");
         let steps = crossed.at.0 / 60_000;
@@ -122,13 +130,13 @@ mod tests {
 
     #[test]
     fn gaps_constants_and_shreds_are_taken_as_they_are() {
-        let constant = short(&[3.0; 120], 10, Seasons::default(), Effort::Quick).expect("forecast");
+        let constant = short(&[3.0; 120], 10, Seasons::default(), Effort::Quick, None).expect("forecast");
         assert!(constant.median.iter().all(|&v| v == 3.0));
         assert!(constant.band90.0.iter().chain(&constant.band90.1).all(|&v| v == 3.0));
-        assert!(short(&[f32::NAN; 100], 10, Seasons::default(), Effort::Quick).is_none());
-        assert!(short(&[1.0, 2.0], 10, Seasons::default(), Effort::Quick).is_none());
+        assert!(short(&[f32::NAN; 100], 10, Seasons::default(), Effort::Quick, None).is_none());
+        assert!(short(&[1.0, 2.0], 10, Seasons::default(), Effort::Quick, None).is_none());
         let mut shreds = vec![f32::NAN; 300];
         (0..60).for_each(|k| shreds[k * 5] = k as f32);
-        assert!(short(&shreds, 10, Seasons::HOURLY, Effort::Thorough).is_some());
+        assert!(short(&shreds, 10, Seasons::HOURLY, Effort::Thorough, None).is_some());
     }
 }

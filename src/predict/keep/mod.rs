@@ -9,11 +9,15 @@
 //! and its detector is fitted anew. For 16 metrics a model is 5.3 KB on disk, 33 KB with the network of an
 //! LSTM voter (an ONNX file in it), and a stream 1.0 KB, 1.6 KB where contributions were worked out of late
 //! and 4.8 KB at most, while metrics are read from new places; a model is [`MOST_BYTES`] at most.
+//!
+//! Networks for forecasts are kept in a folder of their own ([`networks`]), one an application.
 
+pub mod networks;
 pub mod record;
 pub mod shelf;
 pub mod streams;
 
+pub use networks::{NetworkShelf, NetworkUnfit};
 pub use record::{Kept, Unfit};
 pub use shelf::{Loaded, Shelf, ShelfError};
 pub use streams::KeptStream;

@@ -25,7 +25,7 @@ pub struct Shelf {
 
 /// The disk does not do as it is told: try again later. The detectors that run are not touched by it.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} cannot be written: {source}; after a restart its detectors are fitted anew")]
+#[error("{path} cannot be written: {source}; after a restart what it would hold is fitted anew")]
 pub struct ShelfError {
     path: String,
     source: std::io::Error,
@@ -60,7 +60,7 @@ impl Shelf {
     pub fn keep(&self, partition: &PartitionId, taught: &Taught) -> Result<(), ShelfError> {
         let place = self.place(partition);
         match record::encode(partition, taught, self.step).filter(|all| all.len() as u64 <= MOST_BYTES) {
-            Some(bytes) => self.write(&place, &bytes),
+            Some(bytes) => write_whole(&place, &bytes),
             None => match fs::remove_file(&place) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
                     Err(ShelfError { path: place.display().to_string(), source })
@@ -75,7 +75,7 @@ impl Shelf {
     /// # Errors
     /// The disk.
     pub fn keep_streams(&self, bytes: &[u8]) -> Result<(), ShelfError> {
-        self.write(&self.folder.join(STREAMS), bytes)
+        write_whole(&self.folder.join(STREAMS), bytes)
     }
 
     /// All detectors that fit an engine at this time, with their streams. Those that are too old are taken
@@ -120,23 +120,25 @@ impl Shelf {
         }
         Ok(kept)
     }
+}
 
-    fn write(&self, place: &Path, bytes: &[u8]) -> Result<(), ShelfError> {
-        let draft = place.with_extension("draft");
-        let done = || {
-            fs::create_dir_all(&self.folder)?;
-            let mut file = File::create(&draft)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&draft, place)?;
-            File::open(&self.folder)?.sync_all()
-        };
-        done().map_err(|source| ShelfError { path: place.display().to_string(), source })
-    }
+/// Writes a file beside its place, brings it to the disk and moves it there.
+pub(super) fn write_whole(place: &Path, bytes: &[u8]) -> Result<(), ShelfError> {
+    let folder = place.parent().unwrap_or(Path::new("."));
+    let draft = place.with_extension("draft");
+    let done = || {
+        fs::create_dir_all(folder)?;
+        let mut file = File::create(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, place)?;
+        File::open(folder)?.sync_all()
+    };
+    done().map_err(|source| ShelfError { path: place.display().to_string(), source })
 }
 
 /// A file that is at most so long.
-fn bounded(place: &Path, most: u64) -> Result<Vec<u8>, Unfit> {
+pub(super) fn bounded(place: &Path, most: u64) -> Result<Vec<u8>, Unfit> {
     let unread = |e: std::io::Error| Unfit::Unread { reason: e.to_string() };
     let mut file = File::open(place).map_err(unread)?;
     let bytes = file.metadata().map_err(unread)?.len();

@@ -77,6 +77,7 @@ pub fn train(
         measures,
         calibrator: None,
         ranges: None,
+        forecast: None,
     };
     HeadFile { name: "autoencoder".into(), onnx, card }
 }

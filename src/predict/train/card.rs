@@ -58,6 +58,9 @@ pub struct Card {
     /// Training range of each feature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ranges: Option<Ranges>,
+    /// What a network for forecasts reads and says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<super::forecaster::ForecastSpec>,
 }
 
 /// The data behind a model.

@@ -161,6 +161,7 @@ fn train_head(
         measures: std::collections::BTreeMap::new(),
         calibrator: Some(fitted.calibrator),
         ranges: Some(Ranges::of(&train.0)),
+        forecast: None,
     };
     Some(Ok(HeadFile { name: file_name(within), onnx, card }))
 }

@@ -1,6 +1,7 @@
 //! Training in the product: history is replayed through the very assessor that runs live
 //! ([`replay`]), heads are fitted and judged on partitions that were held back ([`failure`]), an
-//! autoencoder is trained on what was healthy ([`autoencoder`]), and models stand on disk as ONNX with
+//! autoencoder is trained on what was healthy ([`autoencoder`]), a network for forecasts on stretches of an
+//! application's series ([`stretches`], [`forecaster`]), and models stand on disk as ONNX with
 //! a card ([`card`]) in versions that can be promoted and reverted ([`registry`]), one of which runs in shadow
 //! ([`standing`]). Deterministic by seed; time comes in as an argument.
 
@@ -8,16 +9,20 @@ pub mod applications;
 pub mod autoencoder;
 pub mod card;
 pub mod failure;
+pub mod forecaster;
 pub mod registry;
 pub mod replay;
 pub mod standing;
+pub mod stretches;
 
 pub use applications::applications;
 pub use card::Card;
 pub use failure::{TrainOptions, Trained, Verdict, compare, train_failure};
+pub use forecaster::ForecastModel;
 pub use registry::Registry;
 pub use replay::{History, Replayed, Sampling, replay};
 pub use standing::{Chapter, Contender, Seat, Standing};
+pub use stretches::Stretches;
 
 /// A step of training, for a progress bar.
 #[derive(Clone, PartialEq, Debug)]

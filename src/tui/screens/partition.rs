@@ -111,6 +111,13 @@ fn large(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
     }
     let history = ZOOMS[model.inspected.zoom.min(ZOOMS.len() - 1)];
     let words = format!("{} back", window_name(history));
+    // What the forecast was combined of, where there is room for all of it.
+    if let Some(forecast) = &metric.forecast
+        && usize::from(x) + 4 + forecast.method.chars().count() + words.len() < usize::from(pane.width())
+    {
+        x = pane.put(x, 0, "by ", dim);
+        x = pane.put(x, 0, &forecast.method, dim) + 2;
+    }
     if usize::from(x) + words.len() < usize::from(pane.width()) {
         pane.put_right(pane.width().saturating_sub(1), 0, &words, dim);
     }

@@ -29,8 +29,18 @@ impl Packed {
         }
     }
 
+    /// Numbers of one step.
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Cells.
+    pub(super) fn hidden(&self) -> usize {
+        self.hidden
+    }
+
     /// The layer as it was.
-    fn layer(&self) -> Layer {
+    pub(super) fn layer(&self) -> Layer {
         let gates = 4 * self.hidden;
         Layer {
             inputs: self.inputs,
@@ -42,7 +52,7 @@ impl Packed {
     }
 
     /// Sums of all gates for `rows` rows of inputs, biases included.
-    fn input_gates(&self, x: &[f32], rows: usize, gates: &mut Vec<f32>) {
+    pub(super) fn input_gates(&self, x: &[f32], rows: usize, gates: &mut Vec<f32>) {
         gates.clear();
         for _ in 0..rows {
             gates.extend_from_slice(&self.b);
@@ -51,7 +61,7 @@ impl Packed {
     }
 
     /// One step for a batch: `gates` holds the sums of the inputs, and is used up.
-    fn step(&self, gates: &mut [f32], cells: &mut [f32], hidden: &mut [f32]) {
+    pub(super) fn step(&self, gates: &mut [f32], cells: &mut [f32], hidden: &mut [f32]) {
         let rows = hidden.len() / self.hidden.max(1);
         multiply_add(gates, hidden, &self.r, (rows, self.hidden, 4 * self.hidden));
         step_gates(gates, cells, hidden, self.hidden);
@@ -69,7 +79,7 @@ pub fn transpose(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     out
 }
 
-fn dense(layer: &Dense, x: &[f32], rows: usize, out: &mut Vec<f32>) {
+pub(super) fn dense(layer: &Dense, x: &[f32], rows: usize, out: &mut Vec<f32>) {
     out.clear();
     for _ in 0..rows {
         out.extend_from_slice(&layer.bias);
@@ -78,7 +88,7 @@ fn dense(layer: &Dense, x: &[f32], rows: usize, out: &mut Vec<f32>) {
 }
 
 /// Windows that pass together; their gates stay in the second cache.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 /// The autoencoder, ready to run.
 #[derive(Clone, Debug)]
@@ -164,7 +174,7 @@ struct Scratch {
     rows: Vec<f32>,
 }
 
-fn reset(values: &mut Vec<f32>, len: usize) {
+pub(super) fn reset(values: &mut Vec<f32>, len: usize) {
     values.clear();
     values.resize(len, 0.0);
 }

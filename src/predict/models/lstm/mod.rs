@@ -1,10 +1,12 @@
 //! Long short-term memory (Hochreiter and Schmidhuber 1997; the equations of ONNX's LSTM operator):
-//! an autoencoder over windows and a stateful one-step predictor. [`kernel`] is the arithmetic,
-//! [`forward`] runs a batch of partitions, [`train`] fits by back-propagation through time. The
-//! weights stand as ONNX keeps them: gates in the order input, output, forget, cell.
+//! an autoencoder over windows, a stateful one-step predictor, and a forecaster that says many steps at
+//! once. [`kernel`] is the arithmetic, [`forward`] runs a batch of partitions, [`train`] fits by
+//! back-propagation through time, [`forecaster`] does both for forecasts. The weights stand as ONNX keeps
+//! them: gates in the order input, output, forget, cell.
 
 use serde::{Deserialize, Serialize};
 
+pub mod forecaster;
 pub mod forward;
 pub mod kernel;
 pub mod train;
@@ -57,6 +59,17 @@ pub struct Predictor {
     /// The memory.
     pub layer: Layer,
     /// From the cells to the metrics.
+    pub head: Dense,
+}
+
+/// Reads the past of one series, a few values a step, and says what follows, all steps ahead at once.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Forecaster {
+    /// Steps of a window.
+    pub steps: usize,
+    /// Reads the window.
+    pub layer: Layer,
+    /// From the last step's cells to the values ahead.
     pub head: Dense,
 }
 

@@ -178,7 +178,7 @@ fn by_time(windows: &[f32], batch: &[usize], steps: usize, metrics: usize) -> Ve
 
 /// Uniform within `1 / √hidden`, as PyTorch begins; the forget gate's bias at 1 (Jozefowicz et al.
 /// 2015).
-fn new_layer(inputs: usize, hidden: usize, random: &mut Random) -> Layer {
+pub(super) fn new_layer(inputs: usize, hidden: usize, random: &mut Random) -> Layer {
     let bound = 1.0 / (hidden as f64).sqrt();
     let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| random.between(-bound, bound) as f32).collect() };
     let (w, r, mut b) = (draw(4 * hidden * inputs), draw(4 * hidden * hidden), draw(4 * hidden));
@@ -186,7 +186,7 @@ fn new_layer(inputs: usize, hidden: usize, random: &mut Random) -> Layer {
     Layer { inputs, hidden, w, r, b }
 }
 
-fn new_dense(inputs: usize, outputs: usize, random: &mut Random) -> Dense {
+pub(super) fn new_dense(inputs: usize, outputs: usize, random: &mut Random) -> Dense {
     let bound = 1.0 / (inputs as f64).sqrt();
     let weights = (0..inputs * outputs).map(|_| random.between(-bound, bound) as f32).collect();
     Dense { inputs, outputs, weights, bias: vec![0.0; outputs] }
@@ -208,20 +208,20 @@ fn squares(told: &[f32], targets: &[f32]) -> (f32, Vec<f32>) {
     (loss / there, error)
 }
 
-struct State {
+pub(super) struct State {
     cells: Vec<f32>,
     hidden: Vec<f32>,
 }
 
 impl State {
-    fn zero(count: usize, hidden: usize) -> Self {
+    pub(super) fn zero(count: usize, hidden: usize) -> Self {
         Self { cells: vec![0.0; count * hidden], hidden: vec![0.0; count * hidden] }
     }
 }
 
 /// What a forward pass leaves for the way back: activations of the gates `[step][row][4 hidden]`,
 /// cells and outputs `[step + 1][row][hidden]`, the state before at 0.
-struct Tape {
+pub(super) struct Tape {
     count: usize,
     hidden: usize,
     gates: Vec<f32>,
@@ -230,7 +230,7 @@ struct Tape {
 }
 
 impl Tape {
-    fn run(layer: &Layer, x: &[f32], steps: usize, count: usize, before: &State) -> Self {
+    pub(super) fn run(layer: &Layer, x: &[f32], steps: usize, count: usize, before: &State) -> Self {
         let hidden = layer.hidden;
         let (size, wide) = (count * hidden, count * 4 * hidden);
         let (w, r) = (transpose(&layer.w, 4 * hidden, layer.inputs), transpose(&layer.r, 4 * hidden, hidden));
@@ -259,7 +259,7 @@ impl Tape {
         &self.states[self.size()..]
     }
 
-    fn last_hidden(&self) -> &[f32] {
+    pub(super) fn last_hidden(&self) -> &[f32] {
         &self.states[self.states.len() - self.size()..]
     }
 
@@ -269,7 +269,13 @@ impl Tape {
     }
 
     /// Derivatives of the weights and of the inputs, from those of the outputs and of the last one.
-    fn back(&self, layer: &Layer, x: &[f32], outputs: &[f32], last: Option<&[f32]>) -> (Layer, Vec<f32>) {
+    pub(super) fn back(
+        &self,
+        layer: &Layer,
+        x: &[f32],
+        outputs: &[f32],
+        last: Option<&[f32]>,
+    ) -> (Layer, Vec<f32>) {
         let (size, hidden, count) = (self.size(), self.hidden, self.count);
         let wide = 4 * hidden;
         let steps = self.gates.len() / (count * wide);
@@ -346,13 +352,13 @@ fn step_back(
     }
 }
 
-fn dense_forward(layer: &Dense, x: &[f32], rows: usize) -> Vec<f32> {
+pub(super) fn dense_forward(layer: &Dense, x: &[f32], rows: usize) -> Vec<f32> {
     let mut out = layer.bias.repeat(rows);
     multiply_add(&mut out, x, &layer.weights, (rows, layer.inputs, layer.outputs));
     out
 }
 
-fn dense_backward(layer: &Dense, x: &[f32], error: &[f32], rows: usize) -> (Dense, Vec<f32>) {
+pub(super) fn dense_backward(layer: &Dense, x: &[f32], error: &[f32], rows: usize) -> (Dense, Vec<f32>) {
     let (inputs, outputs) = (layer.inputs, layer.outputs);
     let mut grown = Dense { inputs, outputs, weights: vec![0.0; inputs * outputs], bias: vec![0.0; outputs] };
     let turned = transpose(x, rows, inputs);
@@ -369,7 +375,7 @@ fn dense_backward(layer: &Dense, x: &[f32], error: &[f32], rows: usize) -> (Dens
 }
 
 /// Adam with clipped gradients (norm 1) and a rate that falls.
-struct Adam {
+pub(super) struct Adam {
     rate: f32,
     total: f32,
     done: i32,
@@ -377,12 +383,12 @@ struct Adam {
 }
 
 impl Adam {
-    fn new(training: &Training, steps_per_epoch: usize) -> Self {
+    pub(super) fn new(training: &Training, steps_per_epoch: usize) -> Self {
         let total = (training.epochs * steps_per_epoch).max(1) as f32;
         Self { rate: training.rate, total, done: 0, moments: Vec::new() }
     }
 
-    fn step(&mut self, weights: &mut [&mut Vec<f32>], gradients: &[&Vec<f32>]) {
+    pub(super) fn step(&mut self, weights: &mut [&mut Vec<f32>], gradients: &[&Vec<f32>]) {
         if self.moments.is_empty() {
             self.moments = gradients.iter().map(|g| (vec![0.0; g.len()], vec![0.0; g.len()])).collect();
         }

@@ -6,7 +6,7 @@ use super::proto::{GraphProto, NodeProto, TensorProto};
 use super::trees::{ensemble, forest_of};
 use crate::predict::models::error::ModelError;
 use crate::predict::models::linear::Linear;
-use crate::predict::models::lstm::{Autoencoder, Dense, Layer, Predictor};
+use crate::predict::models::lstm::{Autoencoder, Dense, Forecaster, Layer, Predictor};
 use crate::predict::models::trees::Forest;
 
 use Dim::{Fixed, Free};
@@ -34,6 +34,7 @@ pub(super) fn graph_of(model: &Model) -> GraphProto {
         }
         Model::Autoencoder(model) => autoencoder(model),
         Model::Predictor(model) => predictor(model),
+        Model::Forecaster(model) => forecaster(model),
     };
     GraphProto { name: Some(model.kind().into()), ..graph }
 }
@@ -51,6 +52,7 @@ pub(super) fn model_of(kind: &str, graph: &GraphProto, file: &str) -> Result<Mod
         }
         "lstm-autoencoder" => autoencoder_of(&reader),
         "lstm-predictor" => predictor_of(&reader),
+        "lstm-forecaster" => forecaster_of(&reader),
         "" => Err(reader.foreign("it was not written by foreshift")),
         other => Err(reader.foreign(format!("it is of an unknown kind, {other:?}"))),
     }
@@ -242,4 +244,40 @@ fn predictor_of(reader: &Reader<'_>) -> Result<Model, ModelError> {
     let layer = layer_of(reader, "layer")?;
     let head = dense_of(reader, "head", layer.hidden)?;
     Ok(Model::Predictor(Predictor { layer, head }))
+}
+
+fn forecaster(model: &Forecaster) -> GraphProto {
+    let perm = super::build::int_list("perm", vec![1, 0, 2]);
+    let node = vec![
+        node("Transpose", &["windows"], &["by_time"], vec![perm]),
+        node(
+            "LSTM",
+            &["by_time", "layer.W", "layer.R", "layer.B"],
+            &["", "summary", ""],
+            vec![int("hidden_size", model.layer.hidden as i64)],
+        ),
+        node("Squeeze", &["summary", "first"], &["told"], Vec::new()),
+        node("MatMul", &["told", "head.weights"], &["weighed"], Vec::new()),
+        node("Add", &["weighed", "head.bias"], &["ahead"], Vec::new()),
+    ];
+    let mut initializer = layer_constants("layer", &model.layer);
+    initializer.extend(dense_constants("head", &model.head));
+    initializer.push(whole("first", &[0]));
+    GraphProto {
+        node,
+        name: None,
+        initializer,
+        input: vec![value("windows", FLOAT, &[Free("N"), Fixed(model.steps), Fixed(model.inputs())])],
+        output: vec![value("ahead", FLOAT, &[Free("N"), Fixed(model.ahead())])],
+    }
+}
+
+fn forecaster_of(reader: &Reader<'_>) -> Result<Model, ModelError> {
+    let layer = layer_of(reader, "layer")?;
+    let head = dense_of(reader, "head", layer.hidden)?;
+    let steps = reader.input_dim("windows", 1)?;
+    if steps > 1 << 14 {
+        return Err(reader.wrong(format!("windows of {steps} steps")));
+    }
+    Ok(Model::Forecaster(Forecaster { steps, layer, head }))
 }

@@ -14,7 +14,7 @@ use proto::{ModelProto, OperatorSetId, StringEntry};
 
 use super::error::ModelError;
 use super::linear::Linear;
-use super::lstm::{Autoencoder, Predictor};
+use super::lstm::{Autoencoder, Forecaster, Predictor};
 use super::trees::Forest;
 
 /// A model that the built-in kernels can run.
@@ -33,6 +33,8 @@ pub enum Model {
     /// `row [N, metrics]`, `hidden`, `cells` `[1, N, hidden]` → `next [N, metrics]`, `hidden_out`,
     /// `cells_out`.
     Predictor(Predictor),
+    /// `windows [N, steps, inputs]` → `ahead [N, horizon]`.
+    Forecaster(Forecaster),
 }
 
 impl Model {
@@ -45,6 +47,7 @@ impl Model {
             Self::Blend(..) => "blend",
             Self::Autoencoder(_) => "lstm-autoencoder",
             Self::Predictor(_) => "lstm-predictor",
+            Self::Forecaster(_) => "lstm-forecaster",
         }
     }
 }

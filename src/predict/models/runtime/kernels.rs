@@ -3,6 +3,7 @@
 use super::{Missing, Runtime, Session, Slot, Tensor, check_inputs};
 use crate::predict::models::error::ModelError;
 use crate::predict::models::linear::Linear;
+use crate::predict::models::lstm::forecaster::ForecasterRun;
 use crate::predict::models::lstm::forward::{AutoencoderRun, PredictorRun, State};
 use crate::predict::models::matrix::FeatureMatrix;
 use crate::predict::models::onnx::{self, Model};
@@ -29,6 +30,7 @@ enum Ready {
     Blend(FlatForest, Linear),
     Autoencoder(AutoencoderRun),
     Predictor(PredictorRun),
+    Forecaster(ForecasterRun),
 }
 
 struct Loaded {
@@ -76,13 +78,18 @@ impl Loaded {
                 ];
                 (Ready::Predictor(PredictorRun::new(model)), inputs, outputs)
             }
+            Model::Forecaster(model) => {
+                let windows = slot("windows", &[None, Some(model.steps), Some(model.inputs())]);
+                let ahead = slot("ahead", &[None, Some(model.ahead())]);
+                (Ready::Forecaster(ForecasterRun::new(model)), vec![windows], vec![ahead])
+            }
         };
         Self { kind, ready, inputs, outputs }
     }
 
     fn missing(&self) -> Missing {
         match self.ready {
-            Ready::Autoencoder(_) | Ready::Predictor(_) => Missing::Refused,
+            Ready::Autoencoder(_) | Ready::Predictor(_) | Ready::Forecaster(_) => Missing::Refused,
             _ => Missing::Taken,
         }
     }
@@ -127,6 +134,11 @@ impl Session for Loaded {
             }
             Ready::Autoencoder(run) => {
                 vec![Tensor::new(first.shape.clone(), run.rebuild(&first.values))]
+            }
+            Ready::Forecaster(run) => {
+                let ahead = run.ahead_of(&first.values);
+                let width = ahead.len().checked_div(rows).unwrap_or(0);
+                vec![Tensor::new([rows, width], ahead)]
             }
             Ready::Predictor(run) => {
                 for state in &inputs[1..] {

@@ -75,7 +75,8 @@ impl Runtime for Native {
         }
         // Only trees and our linear graphs know what a missing value is.
         let missing = match onnx::decode(bytes, file) {
-            Ok(onnx::Model::Autoencoder(_) | onnx::Model::Predictor(_)) | Err(_) => Missing::Refused,
+            Ok(onnx::Model::Autoencoder(_) | onnx::Model::Predictor(_) | onnx::Model::Forecaster(_))
+            | Err(_) => Missing::Refused,
             Ok(_) => Missing::Taken,
         };
         Ok(Box::new(Loaded { file: file.into(), session, inputs, outputs, missing }))
