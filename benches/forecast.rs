@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use foreshift::predict::forecast::{Effort, Fitted, Method, Seasons, outlook, short};
+use foreshift::predict::forecast::{Effort, Fitted, Method, Network, Seasons, Shape, outlook, short};
+use foreshift::predict::train::stretches::TRAINING;
 
 fn hourly(rows: usize) -> Vec<f64> {
     let mut seed = 1u64;
@@ -34,6 +35,15 @@ fn forecast(c: &mut Criterion) {
     group.bench_function("short, no season, 60 steps, points", |b| {
         b.iter(|| short(black_box(&window), 60, Seasons::default(), Effort::Quick, None));
     });
+    // What a network costs is the same whatever it has learnt.
+    let series: Vec<f32> = x.iter().map(|&v| v as f32).collect();
+    let network = Network::train(&[&series], Shape::PLAIN, &TRAINING, 1, &mut |_, _, _| {});
+    group.throughput(Throughput::Elements(60));
+    for (name, network) in [("without", None), ("with", network.as_ref())] {
+        group.bench_function(format!("the engine's, 60 values, 30 steps, {name} a network, points"), |b| {
+            b.iter(|| short(black_box(&window[..60]), 30, Seasons::default(), Effort::Quick, network));
+        });
+    }
     group.finish();
 }
 

@@ -13,10 +13,13 @@ use foreshift::engine::inventory::Inventory;
 use foreshift::engine::observe::{PullOptions, Pulled};
 use foreshift::engine::teach::{Round, TeachOptions, pair, round};
 use foreshift::engine::{Core, EngineOptions, Live, Parts, Surroundings};
+use foreshift::fleet::rng::Random;
 use foreshift::fleet::{ManualClock, PartitionId, Span, Timestamp};
 use foreshift::plan::PlanOptions;
-use foreshift::predict::anomaly::{AnomalyModel, FitOptions, Scratch};
+use foreshift::predict::anomaly::model::SEQUENCE;
+use foreshift::predict::anomaly::{AnomalyModel, FitOptions, Scratch, Sequencing};
 use foreshift::predict::keep::{MOST_AGE, Shelf, Unfit, record};
+use foreshift::predict::models::lstm::train::Training;
 use foreshift::predict::{Anomaly, AssessOptions, ForecastOptions, HysteresisOptions, Taught};
 use foreshift::protocol::{Link, ModelStatus};
 use foreshift::state::MemoryStore;
@@ -298,6 +301,19 @@ fn taught() -> Taught {
     Taught { model, metrics, fitted: START, from: START - Span::days(5), until: START - Span::minutes(10) }
 }
 
+/// With a small LSTM voter: the second metric is what the first was three rows ago, which no linear voter sees.
+fn voting() -> Taught {
+    let mut random = Random::new(1);
+    let load: Vec<f32> = (0..21_000).map(|_| random.between(20.0, 60.0) as f32).collect();
+    let late: Vec<f32> =
+        (0..load.len()).map(|t| load[t.saturating_sub(3)] + random.normal() as f32).collect();
+    let training = Training { hidden: 8, epochs: 6, ..SEQUENCE };
+    let options = FitOptions { rows_per_day: 2880.0, sequence: Sequencing::Trained(training), pooled: None };
+    let (model, _) = AnomalyModel::fit(&[&load, &late], &options).unwrap();
+    assert!(model.sequence().is_some(), "its voter wins");
+    Taught { model, metrics: ["cpu.busy", "mem.used"].map(Into::into).to_vec(), ..small().clone() }
+}
+
 /// The bytes with their hash made right again.
 fn signed(mut body: Vec<u8>) -> Vec<u8> {
     let hash = blake3::hash(&body);
@@ -396,8 +412,10 @@ proptest! {
         cut in any::<prop::sample::Index>(),
         whole in any::<bool>(),
         own in any::<bool>(),
+        voter in any::<bool>(),
     ) {
-        let good = record::encode(&partition(0), small(), STEP).unwrap();
+        let taught = if voter { small_voting() } else { small() };
+        let good = record::encode(&partition(0), taught, STEP).unwrap();
         let mut body = if own { good[..good.len() - 32].to_vec() } else { noise };
         for (at, byte) in &changes {
             if let Some(place) = (!body.is_empty()).then(|| at.index(body.len())) {
@@ -460,6 +478,12 @@ proptest! {
         let context = foreshift::predict::Context { topology: &topology, failures: &[] };
         assessor.assess(&windows, &context, START + Span::hours(1));
     }
+}
+
+/// Fitted once, with an LSTM voter.
+fn small_voting() -> &'static Taught {
+    static SMALL: std::sync::OnceLock<Taught> = std::sync::OnceLock::new();
+    SMALL.get_or_init(voting)
 }
 
 /// Fitted once.

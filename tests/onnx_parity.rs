@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use foreshift::fleet::rng::Random;
 use foreshift::predict::models::linear;
+use foreshift::predict::models::lstm::forecaster::train_forecaster;
 use foreshift::predict::models::lstm::train::{Training, train_autoencoder, train_predictor};
 use foreshift::predict::models::onnx::{self, Model};
 use foreshift::predict::models::runtime::kernels::Kernels;
@@ -43,6 +44,11 @@ fn models() -> Vec<Model> {
     let windows = normals(64 * 32 * 16, 0.0, 2);
     let autoencoder = train_autoencoder(&windows, 16, &training, &mut |_, _, _| {});
     let predictor = train_predictor(&windows, 16, &training, &mut |_, _, _| {});
+    let draw = &mut |random: &mut Random, window: &mut Vec<f32>, ahead: &mut Vec<f32>| {
+        window.extend((0..32 * 6).map(|_| random.normal() as f32));
+        ahead.extend((0..24).map(|_| random.normal() as f32));
+    };
+    let forecaster = train_forecaster((6, 24), &training, 5, draw, &mut |_, _, _| {});
     vec![
         Model::Forest(forest.clone()),
         Model::Classifier(forest.clone()),
@@ -50,6 +56,7 @@ fn models() -> Vec<Model> {
         Model::Blend(forest, linear),
         Model::Autoencoder(autoencoder),
         Model::Predictor(predictor),
+        Model::Forecaster(forecaster),
     ]
 }
 
@@ -58,6 +65,7 @@ fn inputs(model: &Model, rows: usize) -> Vec<Tensor> {
         |dims: &[usize], gaps| Tensor::new(dims.to_vec(), normals(dims.iter().product(), gaps, rows as u64));
     match model {
         Model::Autoencoder(m) => vec![shape(&[rows, m.steps, m.metrics()], 0.0)],
+        Model::Forecaster(m) => vec![shape(&[rows, m.steps, m.inputs()], 0.0)],
         Model::Predictor(m) => {
             let state = [1, rows, m.layer.hidden];
             vec![shape(&[rows, m.layer.inputs], 0.0), shape(&state, 0.0), shape(&state, 0.0)]

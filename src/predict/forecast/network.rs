@@ -52,7 +52,7 @@ impl Shape {
 
     /// Whether something can be said behind `past`: it is long enough, finite, and not constant.
     pub fn can_read(&self, past: &[f32]) -> bool {
-        self.read(past, &mut Vec::new()).is_some()
+        self.known(past).is_some_and(|known| self.read(&known.levels, &mut Vec::new()).is_some())
     }
 
     /// Whether its parts fit one another.
@@ -70,23 +70,20 @@ pub struct Network {
     run: ForecasterRun,
 }
 
-/// How much one deviation is, and whether that is on the logarithm.
-#[derive(Clone, Copy)]
-struct Scale {
-    spread: f64,
+/// What is known of a series before an origin, and after it what was said: on the logarithm where all of what
+/// is read is positive, else as it is.
+struct Known {
+    levels: Vec<f64>,
     on_log: bool,
 }
 
-impl Scale {
-    /// How far `value` is off `base`, in deviations.
-    fn off(self, value: impl Into<f64>, base: f64) -> f64 {
-        let value = value.into();
-        if self.on_log { (value / base).ln() / self.spread } else { (value - base) / self.spread }
+impl Known {
+    fn level(&self, value: f64) -> f64 {
+        if self.on_log { value.ln() } else { value }
     }
 
-    /// The value that is so many deviations off `base`.
-    fn from(self, base: f64, off: f64) -> f64 {
-        if self.on_log { base * (self.spread * off).exp() } else { base + self.spread * off }
+    fn value(&self, level: f64) -> f64 {
+        if self.on_log { level.exp() } else { level }
     }
 }
 
@@ -136,13 +133,13 @@ impl Network {
                 for _ in 0..DRAWS {
                     let one = long_enough[random.below(long_enough.len())];
                     let origin = shape.reach() + random.below(one.len() - whole + 1);
-                    let past = &one[..origin];
-                    if let Some(scale) = shape.read(past, windows) {
-                        targets.extend((0..shape.ahead).map(|h| {
-                            scale.off(one[origin + h], shape.base(past, h)).clamp(-CLIP, CLIP) as f32
-                        }));
-                        return;
-                    }
+                    let Some(known) = shape.known(&one[..origin]) else { continue };
+                    let Some(spread) = shape.read(&known.levels, windows) else { continue };
+                    targets.extend((0..shape.ahead).map(|h| {
+                        let off = known.level(f64::from(one[origin + h])) - shape.base(&known.levels, h);
+                        if off.is_finite() { (off / spread).clamp(-CLIP, CLIP) as f32 } else { f32::NAN }
+                    }));
+                    return;
                 }
                 windows.resize(windows.len() + shape.steps * shape.inputs(), 0.0);
                 targets.resize(targets.len() + shape.ahead, f32::NAN);
@@ -157,26 +154,28 @@ impl Network {
     pub fn say(&self, x: &[f64], origins: &[usize], horizon: usize) -> Option<Vec<Vec<f64>>> {
         let shape = &self.shape;
         let reach = shape.reach();
-        let mut known: Vec<Vec<f64>> = origins
-            .iter()
-            .map(|&o| Some(x.get(o.checked_sub(reach)?..o)?.to_vec()))
-            .collect::<Option<_>>()?;
+        let mut known: Vec<Known> =
+            origins.iter().map(|&o| shape.known(x.get(..o)?)).collect::<Option<_>>()?;
         let mut windows = Vec::with_capacity(known.len() * shape.steps * shape.inputs());
         for _ in 0..horizon.div_ceil(shape.ahead) {
             windows.clear();
-            let scales: Vec<Scale> =
-                known.iter().map(|k| shape.read(k, &mut windows)).collect::<Option<_>>()?;
+            let spreads: Vec<f64> =
+                known.iter().map(|k| shape.read(&k.levels, &mut windows)).collect::<Option<_>>()?;
             let said = self.run.ahead_of(&windows);
-            for ((known, scale), said) in known.iter_mut().zip(scales).zip(said.chunks_exact(shape.ahead)) {
+            for ((known, spread), said) in known.iter_mut().zip(spreads).zip(said.chunks_exact(shape.ahead)) {
+                let levels = &known.levels;
                 let next: Vec<f64> = said
                     .iter()
                     .enumerate()
-                    .map(|(h, z)| scale.from(shape.base(known, h), f64::from(*z)))
+                    .map(|(h, z)| shape.base(levels, h) + spread * f64::from(*z))
                     .collect();
-                known.extend(next);
+                known.levels.extend(next);
             }
         }
-        let told: Vec<Vec<f64>> = known.into_iter().map(|k| k[reach..reach + horizon].to_vec()).collect();
+        let told: Vec<Vec<f64>> = known
+            .iter()
+            .map(|k| k.levels[reach..reach + horizon].iter().map(|&level| k.value(level)).collect())
+            .collect();
         told.iter().flatten().all(|v| v.is_finite()).then_some(told)
     }
 
@@ -190,10 +189,11 @@ impl Network {
         for one in series.iter().filter(|s| s.len() >= shape.reach() + shape.ahead) {
             window.clear();
             let (past, future) = one.split_at(shape.reach());
-            let Some(scale) = shape.read(past, &mut window) else { continue };
+            let Some(known) = shape.known(past) else { continue };
+            let Some(spread) = shape.read(&known.levels, &mut window) else { continue };
             count += 1;
             for (h, (z, y)) in self.run.ahead_of(&window).iter().zip(future).enumerate() {
-                let off = scale.off(*y, shape.base(past, h));
+                let off = (known.level(f64::from(*y)) - shape.base(&known.levels, h)) / spread;
                 if off.is_finite() {
                     theirs += off.abs();
                     ours += (off - f64::from(*z)).abs();
@@ -207,36 +207,42 @@ impl Network {
 }
 
 impl Shape {
-    /// Appends the window that ends with `past` in deviations and gives how much one is; `None`, and nothing appended, where it is too
-    /// short, constant or not finite.
-    fn read<T: Copy + Into<f64>>(&self, past: &[T], out: &mut Vec<f32>) -> Option<Scale> {
+    /// What is read of a series that ends with `past`; `None` where that is too short or not finite.
+    fn known<T: Copy + Into<f64>>(&self, past: &[T]) -> Option<Known> {
         let from = past.len().checked_sub(self.reach())?;
-        let past = &past[from..];
-        let on_log = past.iter().all(|&v| v.into() > 0.0);
-        let level = |v: T| if on_log { v.into().ln() } else { v.into() };
-        let recent = &past[past.len() - self.patch * self.steps..];
-        let count = recent.len() as f64;
-        let centre = recent.iter().map(|&v| level(v)).sum::<f64>() / count;
-        let spread = (recent.iter().map(|&v| (level(v) - centre).powi(2)).sum::<f64>() / count).sqrt();
-        let moves = spread > STILL * (1.0 + centre.abs());
-        if !moves || !spread.is_finite() || past.iter().any(|&v| !v.into().is_finite()) {
-            return None;
+        let mut levels: Vec<f64> = past[from..].iter().map(|&v| v.into()).collect();
+        let on_log = levels.iter().all(|&v| v > 0.0);
+        if on_log {
+            levels.iter_mut().for_each(|v| *v = v.ln());
         }
-        let z = |v: T| ((level(v) - centre) / spread).clamp(-CLIP, CLIP) as f32;
-        for k in 0..self.steps {
-            let start = past.len() - (self.steps - k) * self.patch;
-            out.extend(past[start..start + self.patch].iter().map(|&v| z(v)));
-            if self.long > 0 {
-                let then = start + self.patch - self.long;
-                out.extend(past[then..then + self.patch].iter().map(|&v| z(v)));
-            }
-        }
-        Some(Scale { spread, on_log })
+        levels.iter().all(|v| v.is_finite()).then_some(Known { levels, on_log })
     }
 
-    /// From what the value `h` steps after the next is said as a difference.
-    fn base<T: Copy + Into<f64>>(&self, past: &[T], h: usize) -> f64 {
+    /// Appends the window that ends with `levels` in deviations and gives how much one is; `None`, and nothing
+    /// appended, where it is constant.
+    fn read(&self, levels: &[f64], out: &mut Vec<f32>) -> Option<f64> {
+        let recent = &levels[levels.len() - self.patch * self.steps..];
+        let count = recent.len() as f64;
+        let centre = recent.iter().sum::<f64>() / count;
+        let spread = (recent.iter().map(|v| (v - centre).powi(2)).sum::<f64>() / count).sqrt();
+        if !spread.is_finite() || spread <= STILL * (1.0 + centre.abs()) {
+            return None;
+        }
+        let z = |v: &f64| ((v - centre) / spread).clamp(-CLIP, CLIP) as f32;
+        for k in 0..self.steps {
+            let start = levels.len() - (self.steps - k) * self.patch;
+            out.extend(levels[start..start + self.patch].iter().map(z));
+            if self.long > 0 {
+                let then = start + self.patch - self.long;
+                out.extend(levels[then..then + self.patch].iter().map(z));
+            }
+        }
+        Some(spread)
+    }
+
+    /// From what the level `h` steps after the next is said as a difference.
+    fn base(&self, levels: &[f64], h: usize) -> f64 {
         let back = if self.season > 0 { self.season - h % self.season } else { 1 };
-        past[past.len() - back].into()
+        levels[levels.len() - back]
     }
 }

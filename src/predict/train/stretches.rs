@@ -16,8 +16,11 @@ const HELD_BACK: f64 = 0.2;
 /// Most values that may be missing of what is read: a tenth.
 const MOST_MISSING: usize = 10;
 
+/// Batches of an epoch, however few stretches there are.
+const LEAST_BATCHES: usize = 40;
+
 /// How a network is trained: about 2 s of a core.
-pub const TRAINING: Training = Training { hidden: 24, epochs: 12, batch: 64, steps: 0, rate: 1e-2, seed: 0 };
+pub const TRAINING: Training = Training { hidden: 16, epochs: 12, batch: 64, steps: 0, rate: 1e-2, seed: 0 };
 
 /// Stretches of one application.
 #[derive(Clone, Debug)]
@@ -115,7 +118,7 @@ impl Stretches {
         }
         let views = |part: usize| -> Vec<&[f32]> { self.parts[part].iter().map(Vec::as_slice).collect() };
         let learnt = views(0);
-        let batches = learnt.len().div_ceil(training.batch.max(1));
+        let batches = learnt.len().div_ceil(training.batch.max(1)).max(LEAST_BATCHES);
         let network = Network::train(&learnt, self.shape, training, batches, &mut |_, _, _| {})?;
         let (error, base_error, held) = network.errors(&views(1));
         Some(Learnt { network, error, base_error, stretches: [learnt.len(), held] })

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::{Model, decode, encode};
 use crate::fleet::rng::Random;
 use crate::predict::models::FeatureMatrix;
+use crate::predict::models::lstm::forecaster::train_forecaster;
 use crate::predict::models::lstm::train::{Training, train_autoencoder};
 use crate::predict::models::runtime::Runtime;
 use crate::predict::models::runtime::kernels::Kernels;
@@ -19,10 +20,12 @@ fn small() -> Vec<Vec<u8>> {
     let linear = crate::predict::models::linear::fit(&rows, &labels, &[], 1.0);
     let training = Training { hidden: 2, epochs: 0, steps: 3, ..Training::default() };
     let autoencoder = train_autoencoder(rows.values(), 3, &training, &mut |_, _, _| {});
+    let forecaster = train_forecaster((3, 2), &training, 0, &mut |_, _, _| {}, &mut |_, _, _| {});
     vec![
         encode(&Model::Blend(forest.clone(), linear)),
         encode(&Model::Classifier(forest)),
         encode(&Model::Autoencoder(autoencoder)),
+        encode(&Model::Forecaster(forecaster)),
     ]
 }
 
@@ -30,7 +33,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn bytes_that_were_tampered_with_are_refused_or_run_but_never_panic(
-        which in 0usize..3,
+        which in 0usize..4,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12),
         cut in any::<prop::sample::Index>(),
         shorten in any::<bool>(),
