@@ -114,7 +114,7 @@ async fn the_engine_trains_a_network_chooses_it_where_it_wins_and_keeps_it() {
     for (now, shelf, words) in [
         (START + MOST_AGE + Span::hours(1), shelf.clone(), "was trained"),
         (START - Span::days(1), shelf.clone(), "after now"),
-        (START, NetworkShelf::new(folder.path(), Span::minutes(5)), "in steps of 5m"),
+        (START, NetworkShelf::new(folder.path(), Span::minutes(5)), "made in steps of 5 m"),
     ] {
         let (kept, refused) = shelf.load(now);
         assert!(kept.is_empty());
