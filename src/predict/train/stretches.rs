@@ -135,11 +135,11 @@ mod tests {
         let mut random = Random::new(1);
         // Each value is its place, so that a stretch tells where it is from.
         let series: Vec<f32> = (0..10_000).map(|t| t as f32).collect();
-        for _ in 0..60 {
+        for _ in 0..80 {
             all.add(&series, &mut random);
         }
         assert_eq!([all.parts[0].len(), all.parts[1].len()], MOST);
-        assert!(all.are_plenty() && all.series() == 60);
+        assert!(all.are_plenty() && all.series() == 80);
         assert!(all.parts[0].iter().flatten().all(|&v| v < 8_000.0));
         assert!(all.parts[1].iter().flatten().all(|&v| v >= 8_000.0));
         let early = all.parts[0].iter().filter(|s| s[0] < 4_000.0).count();
