@@ -10,6 +10,9 @@ use crate::mortal::System;
 use crate::postgres::{self, Cluster, Clusters, PASSWORD, Seen, schema};
 use crate::postgres_tenants::{TenantWriter, rows_of, shared_tables};
 
+/// After so many rounds what clients wrote is thrown away, or the copies take longer and longer.
+const ANEW: u64 = 25;
+
 /// What does not come to pass here, and why.
 pub const UNREACHABLE_ON_POSTGRES: [(&str, &str); 6] = [
     ROUTE,
@@ -96,7 +99,12 @@ impl Ground for PostgresGround {
         owner(&self.clusters, "shop-orders", "SELECT to_regclass('orders.log') IS NOT NULL").await
     }
 
-    async fn other(&mut self, _round: u64, owner: &str) -> String {
+    async fn other(&mut self, round: u64, owner: &str) -> String {
+        if round.is_multiple_of(ANEW) {
+            let at = cluster(&self.clusters, owner);
+            at.ask("TRUNCATE orders.log; UPDATE orders.counters SET n = 0").await;
+            at.ask("VACUUM FULL orders.counters").await;
+        }
         other(&self.clusters, owner)
     }
 
@@ -180,7 +188,16 @@ impl Ground for TenantGround {
         owner(&self.clusters, &format!("shop-shop.{MOVES}"), &there).await
     }
 
-    async fn other(&mut self, _round: u64, owner: &str) -> String {
+    async fn other(&mut self, round: u64, owner: &str) -> String {
+        if round.is_multiple_of(ANEW) {
+            for (tenant, at) in [(MOVES, owner), (STAYS, &self.clusters.addresses()[0])] {
+                let anew = format!(
+                    "DELETE FROM shop.log WHERE tenant_id = {tenant}; \
+                     UPDATE shop.counters SET n = 0 WHERE tenant_id = {tenant}"
+                );
+                cluster(&self.clusters, at).ask(&anew).await;
+            }
+        }
         other(&self.clusters, owner)
     }
 
