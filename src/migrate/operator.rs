@@ -62,26 +62,24 @@ pub fn refusal(state: &State, command: OperatorCommand) -> Option<String> {
         OperatorCommand::Pause if undoing => {
             Some("it is being undone; the fleet is as before when that ends".to_string())
         }
-        OperatorCommand::Pause if matches!(state.wish, Some(Wish::Pause { .. })) => Some(asked_for("stands")),
         OperatorCommand::Pause => None,
         OperatorCommand::Resume if matches!(phase, Phase::Hold | Phase::Stuck) => None,
         OperatorCommand::Resume => Some("it does not stand".to_string()),
         OperatorCommand::RollBack if undoing && phase != Phase::Stuck && phase != Phase::Hold => {
             Some("it is being undone already".to_string())
         }
-        // Asked again where it is stuck, the system is asked again.
-        OperatorCommand::RollBack
-            if matches!(state.wish, Some(Wish::RollBack { .. })) && phase != Phase::Stuck =>
-        {
-            Some(asked_for("is undone"))
-        }
         OperatorCommand::RollBack => states::no_way_back(state),
     }
 }
 
-/// A wish waits; said again it would only stand in the way of what it waits for.
-fn asked_for(what: &str) -> String {
-    format!("it is asked for already: it {what} as soon as that is safe")
+/// Whether the same wish waits already: asked for again it would only be written down again, and keep what it
+/// waits for from going on. Where it is stuck the system is asked again.
+fn waits_already(state: &State, command: OperatorCommand) -> bool {
+    match (&state.wish, command) {
+        (Some(Wish::RollBack { .. }), OperatorCommand::RollBack) => state.phase != Phase::Stuck,
+        (Some(Wish::Pause { .. }), OperatorCommand::Pause) => true,
+        _ => false,
+    }
 }
 
 /// It could not be switched back and the destination serves: a person may leave it there.
@@ -95,7 +93,7 @@ fn can_keep(state: &State) -> bool {
 /// A person asks. What cannot be done now changes nothing (the runner has refused it with the
 /// reason before).
 pub(super) fn ask(draft: &mut Draft, command: OperatorCommand, actor: &str) {
-    if refusal(&draft.s, command).is_some() {
+    if refusal(&draft.s, command).is_some() || waits_already(&draft.s, command) {
         return;
     }
     draft.actor = actor.to_string();
