@@ -184,9 +184,9 @@ impl Gate {
         for scenario in scenarios().into_iter().filter(|s| s.to_string().contains(&only)) {
             let Some(run) = gate.round(site, scenario, &[]).await else { continue };
             let names: Vec<String> = run.told[0].iter().map(|t| t.name.clone()).collect();
-            for name in names.iter().filter(|name| name.contains(&at)).cloned() {
-                if !gate.struck.contains(&point(scenario, &name)) {
-                    gate.strike(site, (scenario, &names), &name, blow).await;
+            for name in names.iter().filter(|name| name.contains(&at)) {
+                if !gate.struck.contains(&point(scenario, name)) {
+                    gate.strike(site, (scenario, &names), name, blow).await;
                 }
             }
         }
