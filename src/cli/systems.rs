@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::config::{self, AfterMove, Config, Driver, DriverClass, PgBouncer, ServiceProfile};
 use crate::drivers::files::{FilesMover, FilesOptions, Root};
 use crate::drivers::haproxy::{HaproxyOptions, HaproxyRouter};
-use crate::drivers::postgres::{self, BouncerOptions, PostgresMover, PostgresOptions};
+use crate::drivers::postgres::{self, BouncerOptions, DatabasesMover, PostgresMover, PostgresOptions};
 use crate::drivers::redis::{self, RedisMover, RedisOptions, RedisSlotMover};
 use crate::drivers::service::{Control, Instances, Service, ServiceMover, ServiceOptions};
 use crate::drivers::{Mover, Router};
@@ -45,7 +45,10 @@ pub fn open(config: &Config) -> Result<Systems> {
                 let mover = RedisSlotMover::new(redis(config, name, driver)?, &driver.slots);
                 Arc::new(mover.map_err(|why| anyhow!("drivers.{name}.slots: {why}"))?)
             }
-            DriverClass::Postgres => Arc::new(PostgresMover::new(postgres(config, name, driver)?)),
+            DriverClass::Postgres if driver.databases.is_empty() => {
+                Arc::new(PostgresMover::new(postgres(config, name, driver)?))
+            }
+            DriverClass::Postgres => Arc::new(DatabasesMover::new(postgres(config, name, driver)?)),
             DriverClass::Files => Arc::new(FilesMover::new(files(config, name, driver))),
             DriverClass::Service => Arc::new(ServiceMover::new(service(name, driver), router.clone())),
             DriverClass::Haproxy => continue,
@@ -88,9 +91,12 @@ fn redis(config: &Config, name: &str, driver: &Driver) -> Result<RedisOptions> {
 }
 
 fn postgres(config: &Config, name: &str, driver: &Driver) -> Result<PostgresOptions> {
-    let known = PostgresOptions::new(name, driver.clusters.clone(), driver.database.as_str());
+    // With whole databases it is where one logs in first, and that one is everywhere.
+    let database = if driver.database.is_empty() { "postgres" } else { driver.database.as_str() };
+    let known = PostgresOptions::new(name, driver.clusters.clone(), database);
     Ok(PostgresOptions {
         application: application(name, driver),
+        databases: driver.databases.clone(),
         schemas: driver.schemas.clone(),
         tenant: driver.tenant.as_ref().map(|tenant| postgres::TenantOptions {
             column: tenant.column.clone(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Config;
 
-const WRONG: [(&str, &str); 34] = [
+const WRONG: [(&str, &str); 35] = [
     ("misspelt key", "[engine]\nintervall = \"15s\"\n"),
     ("key of another section", "[plan]\ndata_dir = \"/tmp/x\"\n"),
     ("unknown key without neighbour", "[console]\nzebra = true\n"),
@@ -63,6 +63,13 @@ const WRONG: [(&str, &str); 34] = [
          schemas = [\"orders\"]\n\
          [drivers.shop.tenant]\ncolumn = \"\"\nschema = \"orders\"\nvalues = [\"7\", \"a/b\"]\n\
          [[drivers.shop.pgbouncers]]\nadmin = \"10.0.3.31:6432\"\nfile = \"shop.ini\"\n",
+    ),
+    (
+        "whole databases and schemas at once, and pools of none",
+        "[drivers.shop]\nclass = \"postgres\"\nclusters = [\"a:5432\"]\n\
+         databases = [\"shop\", \"crm\", \"template1\"]\nschemas = [\"orders\"]\n\
+         [[drivers.shop.pgbouncers]]\nadmin = \"10.0.3.31:6432\"\ndatabase = \"crmm\"\nfile = \"crm.ini\"\n\
+         [[drivers.shop.pgbouncers]]\nadmin = \"10.0.3.31:6432\"\nschema = \"hr\"\nfile = \"hr.ini\"\n",
     ),
     ("one key for two actions", "[console.keys]\napprove = [\"a\", \"y\"]\nreject = \"y\"\n"),
     ("limits upside down", "[limits.moves]\nfleet = 2\nsite = 3\nhost = 0\n"),

@@ -52,12 +52,12 @@ pub fn job(clusters: &Clusters, source: usize, destination: usize) -> Job {
 }
 
 /// Asks for an action until it is done.
-pub async fn complete(mover: &PostgresMover, job: &Job, action: Action) -> Evidence {
+pub async fn complete(mover: &dyn Mover, job: &Job, action: Action) -> Evidence {
     crate::support::complete(mover, job, &action, &permit(), LONG).await
 }
 
 /// Everything that a job may have made, last made first.
-pub fn artifacts(mover: &PostgresMover, job: &Job) -> Vec<Artifact> {
+pub fn artifacts(mover: &dyn Mover, job: &Job) -> Vec<Artifact> {
     let mut all: Vec<Artifact> = [Action::Prepare, Action::Replicate, Action::ArmReverse]
         .iter()
         .flat_map(|action| mover.artifacts(job, action))
@@ -67,7 +67,7 @@ pub fn artifacts(mover: &PostgresMover, job: &Job) -> Vec<Artifact> {
 }
 
 /// Takes everything away that a job may have made; the copy only where it is asked for.
-pub async fn cleanup(mover: &PostgresMover, job: &Job, with_copy: bool) {
+pub async fn cleanup(mover: &dyn Mover, job: &Job, with_copy: bool) {
     for artifact in artifacts(mover, job) {
         if with_copy || artifact.kind != "copy" {
             complete(mover, job, Action::Cleanup { artifact }).await;
@@ -92,7 +92,7 @@ pub fn anew(action: &Action) -> Action {
 }
 
 /// Everything up to the cut.
-pub async fn before_the_cut(mover: &PostgresMover, job: &Job) {
+pub async fn before_the_cut(mover: &dyn Mover, job: &Job) {
     for action in [Action::Announce, Action::Prepare, Action::Replicate] {
         complete(mover, job, action).await;
     }
@@ -104,7 +104,7 @@ pub async fn before_the_cut(mover: &PostgresMover, job: &Job) {
 }
 
 /// Hold, seal, compare, open: how long writes were held.
-pub async fn the_cut(mover: &PostgresMover, job: &Job) -> Duration {
+pub async fn the_cut(mover: &dyn Mover, job: &Job) -> Duration {
     let start = Instant::now();
     complete(mover, job, soon()).await;
     complete(mover, job, seal()).await;

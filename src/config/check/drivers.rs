@@ -19,7 +19,9 @@ pub(super) fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
         }
         let (needed, empty) = match driver.class {
             DriverClass::Redis => ("seeds", driver.seeds.is_empty()),
-            DriverClass::Postgres if driver.database.is_empty() => ("database", true),
+            DriverClass::Postgres if driver.database.is_empty() && driver.databases.is_empty() => {
+                ("database", true)
+            }
             DriverClass::Postgres => ("clusters", driver.clusters.is_empty()),
             DriverClass::Haproxy => ("sockets", driver.sockets.is_empty()),
             DriverClass::Files => ("roots", driver.roots.is_empty()),
@@ -53,6 +55,7 @@ pub(super) fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
         }
         positive(broken, &[(&at("timeout"), driver.timeout), (&at("stop_within"), driver.stop_within)]);
         roots(driver, &section, broken);
+        databases(driver, &section, broken);
         tenant(driver, &section, broken);
         pgbouncers(driver, &section, broken);
         services(driver, &section, broken);
@@ -61,6 +64,26 @@ pub(super) fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
 
 fn has_port(address: &str) -> bool {
     address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// A workload is a whole database, or something of one.
+fn databases(driver: &Driver, section: &str, broken: &mut Broken) {
+    if driver.databases.is_empty() {
+        return;
+    }
+    for (key, given) in [("schemas", !driver.schemas.is_empty()), ("tenant", driver.tenant.is_some())] {
+        if given {
+            let what = "with `databases` whole databases are the workloads, and nothing of them is; expected one of both";
+            say(broken, format!("{section}.{key}"), what);
+        }
+    }
+    for (i, name) in driver.databases.iter().enumerate() {
+        if name.is_empty() || name.starts_with("template") {
+            let what =
+                "expected the name of a database that clients use, or \"*\" for every one but postgres";
+            say(broken, format!("{section}.databases[{i}]"), what);
+        }
+    }
 }
 
 /// A workload is a schema or a tenant, and each is called by a word.
@@ -96,8 +119,19 @@ fn pgbouncers(driver: &Driver, section: &str, broken: &mut Broken) {
         secret(broken, at("password"), &pool.password);
         match pool.schema_of(driver) {
             None => {
-                let what =
-                    "expected the schema whose clients come through it: `schemas` does not name exactly one";
+                let what = match driver.databases.is_empty() {
+                    true => {
+                        "expected the schema whose clients come through it: `schemas` does not name exactly one"
+                    }
+                    false => {
+                        "expected the database whose clients come through it: `databases` does not name exactly \
+                         one, nor the one that is called so there"
+                    }
+                };
+                say(broken, at("schema"), what);
+            }
+            Some(name) if !driver.databases.is_empty() && !driver.moves_database(name) => {
+                let what = format!("`{name}` is none of the databases {}", driver.databases.join(", "));
                 say(broken, at("schema"), what);
             }
             Some(schema) if !driver.schemas.is_empty() && !driver.schemas.iter().any(|s| s == schema) => {

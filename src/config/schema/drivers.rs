@@ -14,7 +14,7 @@ use crate::fleet::{HostId, PartitionId, Span, WorkloadId};
 pub enum DriverClass {
     /// Redis or Valkey Cluster: moves shards, or ranges of slots.
     Redis,
-    /// PostgreSQL 15 or newer: moves schemas, or tenants of shared tables.
+    /// PostgreSQL 15 or newer: moves whole databases, schemas, or tenants of shared tables.
     Postgres,
     /// HAProxy: sends traffic.
     Haproxy,
@@ -51,6 +51,7 @@ impl DriverClass {
                 "router",
                 "clusters",
                 "database",
+                "databases",
                 "schemas",
                 "tenant",
                 "username",
@@ -136,8 +137,8 @@ pub struct PgBouncer {
     /// The database, as it is called there; empty = as on the clusters.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub database: String,
-    /// The schema whose clients come through it, or the tenant as `SCHEMA.VALUE`; empty = the only one of
-    /// `schemas`.
+    /// The schema whose clients come through it, or the tenant as `SCHEMA.VALUE`, or the database; empty = the
+    /// only one of `schemas`, or the database that is called as it is there.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub schema: String,
     /// The file on this machine that holds the database's line; PgBouncer reads it by `%include`.
@@ -147,14 +148,21 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// The database as it is called there.
     pub fn database_of<'a>(&'a self, driver: &'a Driver) -> &'a str {
-        if self.database.is_empty() { &driver.database } else { &self.database }
+        match self.database.as_str() {
+            "" if driver.databases.is_empty() => &driver.database,
+            "" => self.schema_of(driver).unwrap_or_default(),
+            named => named,
+        }
     }
 
-    /// The schema whose clients come through it; `None` where nobody can tell.
+    /// The schema, tenant or database whose clients come through it; `None` where nobody can tell.
     pub fn schema_of<'a>(&'a self, driver: &'a Driver) -> Option<&'a str> {
-        match driver.schemas.as_slice() {
+        match (driver.databases.as_slice(), driver.schemas.as_slice()) {
             _ if !self.schema.is_empty() => Some(&self.schema),
-            [only] => Some(only),
+            ([], [only]) => Some(only),
+            ([], _) => None,
+            ([only], _) if only != EVERY_DATABASE => Some(only),
+            (_, _) if driver.moves_database(&self.database) => Some(&self.database),
             _ => None,
         }
     }
@@ -182,9 +190,14 @@ pub struct Driver {
     /// `postgres`: every cluster, `address:port`; each is a partition, and they reach each other so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<String>,
-    /// `postgres`: the database, called the same on every cluster.
+    /// `postgres`: the database, called the same on every cluster; with `databases` the one that is logged in to
+    /// first, empty = `postgres`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub database: String,
+    /// `postgres`: the databases that are workloads as a whole; `*` = every one but `postgres` that holds a table;
+    /// empty = schemas or tenants of `database` are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<String>,
     /// `postgres`: the schemas that are workloads; empty = every one that holds a table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub schemas: Vec<String>,
@@ -243,6 +256,16 @@ pub struct Driver {
     /// How long one call may take.
     #[serde(default = "call_timeout", with = "quantity::span")]
     pub timeout: Span,
+}
+
+/// Stands for every database among `databases`.
+const EVERY_DATABASE: &str = "*";
+
+impl Driver {
+    /// Whether a whole database of that name is a workload.
+    pub fn moves_database(&self, name: &str) -> bool {
+        !name.is_empty() && self.databases.iter().any(|d| d == name || d == EVERY_DATABASE)
+    }
 }
 
 fn call_timeout() -> Span {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::PostgresMover;
 use super::digest::row_hash;
 use super::session::Session;
-use super::stage::{Stage, Table, qualified, tables};
+use super::stage::{Stage, Table, tables};
 use super::verify::{by_key, look_at, some_keys};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{CanarySample, Job};
@@ -46,9 +46,7 @@ async fn choose(mover: &PostgresMover, stage: &Stage) -> Result<Vec<(Table, Vec<
     };
     let mut rows: Vec<(usize, Table, Vec<String>)> = Vec::new();
     for table in tables(&session, &stage.scope).await?.into_iter().filter(|t| t.ordinary) {
-        for (i, key) in
-            some_keys(&session, &stage.scope.schema, &table, CHOSEN).await?.into_iter().enumerate()
-        {
+        for (i, key) in some_keys(&session, &table, CHOSEN).await?.into_iter().enumerate() {
             rows.push((i, table.clone(), key));
         }
     }
@@ -73,7 +71,7 @@ async fn one_read(
             format!(
                 "SELECT {} FROM ONLY {} AS r WHERE {}{}",
                 row_hash(table, "r"),
-                qualified(&stage.scope.schema, &table.name),
+                table.on(),
                 by_key(table, std::slice::from_ref(key)),
                 table.and_only("r")
             )

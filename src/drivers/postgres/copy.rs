@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::options::AfterMove;
+use super::scope::Scope;
 use super::session::{Session, ident, literal};
 use super::stage::{Stage, tables};
 use super::stream::{self, FirstRow, State, make_barrier, make_slot};
@@ -61,14 +62,8 @@ impl PostgresMover {
             return Ok(working(waiting_for));
         }
         let tables = tables(&source, &stage.scope).await?;
-        digest::install(
-            &destination,
-            &stage.scope.schema,
-            &stage.names.digest,
-            &tables,
-            self.options.lock_timeout,
-        )
-        .await?;
+        digest::install(&destination, &stage.scope, &stage.names.digest, &tables, self.options.lock_timeout)
+            .await?;
         Ok(done(format!("{copied} tables are copied and the stream is applied")))
     }
 
@@ -116,7 +111,7 @@ impl PostgresMover {
             (status.destination_alive, status.copied) = (true, bytes);
             let state = stream::state(session, &stage.names.stream).await?;
             status.streaming = matches!(state, State::Streaming(_));
-            if stage.scope.tenant.is_some() {
+            if stage.scope.tenant().is_some() {
                 // Other tenants' rows are there, too, so what is there says nothing.
                 status.copied = copied_of(status.total, &state);
             }
@@ -171,17 +166,21 @@ impl PostgresMover {
     pub(super) fn commands(&self, job: &Job) -> Vec<String> {
         let Ok(stage) = self.stage(job) else { return Vec::new() };
         let Stage { names, scope, source, destination, lock } = &stage;
-        let schema = &scope.schema;
-        let (publishes, sequences) = match &scope.tenant {
+        let guarded = scope.marked();
+        let guarded = if guarded.is_empty() { "every schema" } else { guarded };
+        let (publishes, sequences) = match scope.tenant() {
             None => ("insert, update, delete, truncate", "setval of every sequence"),
             Some(_) => ("insert, update, delete", "every sequence to where the source's stands, never back"),
         };
-        let (all, structure, filter, left) = match &scope.tenant {
+        let (all, structure, filter, left) = match scope.tenant() {
             None => (
                 String::new(),
                 "an older copy of ours is emptied instead".to_string(),
                 String::new(),
-                format!("DROP of all that is in {schema}"),
+                match scope {
+                    Scope::Database(database) => format!("DROP DATABASE {database}"),
+                    _ => format!("DROP of all that is in {}", scope.words()),
+                },
             ),
             Some(t) => (
                 format!(" (it heeds {} = {})", t.column, t.value),
@@ -195,9 +194,19 @@ impl PostgresMover {
         let (pause, resume) = self.pool_commands(&stage);
         let mut lines = vec![
             format!(
-                "both> CREATE SCHEMA foreshift, its table owner, guard triggers on every table of {schema}{all}"
+                "both> CREATE SCHEMA foreshift, its table owner, guard triggers on every table of {guarded}{all}"
             ),
-            format!("pg_dump --schema-only --schema {schema} of {source}, into {destination}; {structure}"),
+            match scope {
+                Scope::Database(database) => format!(
+                    "{destination}> CREATE DATABASE {0}; pg_dump --schema-only {database} of {source}, into it; \
+                     ALTER DATABASE {0} RENAME TO {database}; an older copy of ours is dropped before",
+                    names.copy
+                ),
+                _ => format!(
+                    "pg_dump --schema-only --schema {} of {source}, into {destination}; {structure}",
+                    scope.marked()
+                ),
+            },
             format!("both> triggers {0}_added, _changed, _gone, _cleared on every table", names.digest),
             format!(
                 "{source}> CREATE PUBLICATION {stream}{filter}, {stream}_b; pg_create_logical_replication_slot('{stream}')"

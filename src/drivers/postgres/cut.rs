@@ -259,7 +259,7 @@ impl PostgresMover {
         for session in [&destination, &source] {
             make_barrier(session, back, FirstRow::Made).await?;
         }
-        stream::publish(&destination, &stage.scope.schema, back, &tables, Publishes::Nothing).await?;
+        stream::publish(&destination, back, &tables, Publishes::Nothing).await?;
         make_slot(&destination, back).await?;
         stream::refuse_lost(&destination, back, "making the way back", "").await?;
         self.subscribe(&stage.source, &stage.destination, back, FirstRow::Made).await?;
@@ -351,7 +351,7 @@ impl PostgresMover {
         let tables = tables(&destination, &stage.scope).await?;
         let (mut items, mut differences) = (0, Vec::new());
         for table in tables.iter().filter(|t| t.ordinary) {
-            let keys = some_keys(&destination, &stage.scope.schema, table, SAMPLED).await?;
+            let keys = some_keys(&destination, table, SAMPLED).await?;
             if keys.is_empty() {
                 continue;
             }

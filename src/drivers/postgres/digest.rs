@@ -109,7 +109,7 @@ fn function(digest: &str, number: usize, kind: &str) -> String {
 /// own, and only where it has none yet. `lock` bounds how long writers wait behind us.
 pub(super) async fn install(
     session: &Session,
-    schema: &str,
+    scope: &Scope,
     digest: &str,
     tables: &[Table],
     lock: Span,
@@ -120,25 +120,25 @@ pub(super) async fn install(
            (rel int NOT NULL, n bigint NOT NULL, plus bigint NOT NULL DEFAULT 0, \
            minus bigint NOT NULL DEFAULT 0, h numeric NOT NULL DEFAULT 0, base boolean NOT NULL DEFAULT false); \
          GRANT INSERT ON {list} TO PUBLIC; \
-         SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+         SELECT n.nspname, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
            JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE t.tgname = {name} AND n.nspname = {schema}",
+         WHERE t.tgname = {name} AND {covered}",
         list = list(digest),
         name = literal(&format!("{digest}_cleared")),
-        schema = literal(schema),
+        covered = scope.covers("n"),
     );
-    let have: Vec<String> =
-        session.ask(doing, &sql).await?.iter().map(|line| line.text(0).to_string()).collect();
-    for (number, table) in tables.iter().enumerate().filter(|(_, t)| t.ordinary && !have.contains(&t.name)) {
-        let sql = install_sql(schema, digest, number, table);
+    let have = session.ask(doing, &sql).await?;
+    let has = |t: &Table| have.iter().any(|line| t.is(line.text(0), line.text(1)));
+    for (number, table) in tables.iter().enumerate().filter(|(_, t)| t.ordinary && !has(t)) {
+        let sql = install_sql(digest, number, table);
         let sql = format!("SET LOCAL lock_timeout = {}; {sql}", lock.0.max(1));
-        session.ask(&format!("{doing} of {schema}.{}", table.name), &sql).await?;
+        session.ask(&format!("{doing} of {}", table.words()), &sql).await?;
     }
     Ok(())
 }
 
-fn install_sql(schema: &str, digest: &str, number: usize, table: &Table) -> String {
-    let (list, on) = (list(digest), qualified(schema, &table.name));
+fn install_sql(digest: &str, number: usize, table: &Table) -> String {
+    let (list, on) = (list(digest), table.on());
     let cleared = function(digest, number, "cleared");
     let settings = if depends_on_settings(table) {
         "SET timezone = 'UTC' SET datestyle = 'ISO' SET intervalstyle = 'postgres' \
@@ -196,15 +196,15 @@ fn install_sql(schema: &str, digest: &str, number: usize, table: &Table) -> Stri
 /// Whether every table that holds rows has its trigger here.
 pub(super) async fn is_installed(
     session: &Session,
-    schema: &str,
+    scope: &Scope,
     digest: &str,
     tables: &[Table],
 ) -> Result<bool, DriverError> {
     let sql = format!(
         "SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
-           JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.tgname = {} AND n.nspname = {}",
+           JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.tgname = {} AND {}",
         literal(&format!("{digest}_cleared")),
-        literal(schema)
+        scope.covers("n")
     );
     let have = session.one("looking for the digest", &sql).await?.number(0);
     Ok(have as usize >= tables.iter().filter(|t| t.ordinary).count())
@@ -213,7 +213,6 @@ pub(super) async fn is_installed(
 /// Reads all rows of one table, and begins (or corrects) its digest from them, in one snapshot.
 pub(super) async fn begin(
     session: &Session,
-    schema: &str,
     digest: &str,
     number: usize,
     table: &Table,
@@ -226,12 +225,12 @@ pub(super) async fn begin(
            i AS (INSERT INTO {list} (rel, n, h, base) SELECT {number}, s.n - x.n, s.h - x.h, true FROM s, x) \
          SELECT n, h FROM s",
         hash = row_hash(table, "r"),
-        on = qualified(schema, &table.name),
+        on = table.on(),
         only = table.only("r"),
     );
     // One at a time: two that do not see each other's line would both add it.
     let sql = format!("SELECT pg_advisory_xact_lock(hashtextextended({}, {number})); {sql}", literal(digest));
-    let lines = session.ask_long(&format!("reading {schema}.{}", table.name), &sql, limit).await?;
+    let lines = session.ask_long(&format!("reading {}", table.words()), &sql, limit).await?;
     Ok(lines.last().map(|l| Sum { rows: l.number(0), hash: l.text(1).to_string() }).unwrap_or_default())
 }
 
@@ -325,10 +324,10 @@ impl Keeper {
 
 async fn tend(session: &Session, scope: &Scope, digest: &str, scan: Span) -> Result<(), DriverError> {
     fold(session, digest).await?;
-    let (schema, tables) = (scope.schema.as_str(), super::stage::tables(session, scope).await?);
-    if is_installed(session, schema, digest, &tables).await? {
+    let tables = super::stage::tables(session, scope).await?;
+    if is_installed(session, scope, digest, &tables).await? {
         for number in missing(session, digest, &tables).await? {
-            begin(session, schema, digest, number, &tables[number], scan).await?;
+            begin(session, digest, number, &tables[number], scan).await?;
         }
     }
     Ok(())

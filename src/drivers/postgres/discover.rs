@@ -6,6 +6,7 @@ use std::time::Instant;
 use futures::future::join_all;
 
 use super::PostgresMover;
+use super::scope::Scope;
 use super::session::literal;
 use crate::drivers::error::DriverError;
 use crate::fleet::topology::{Capacity, Host, UNKNOWN_PLACE};
@@ -21,7 +22,7 @@ pub(super) struct Counters {
     reads: i64,
 }
 
-/// One schema, or one tenant of one, on one cluster; `schema` is its label.
+/// One database or schema, or one tenant of one, on one cluster; `schema` is its label.
 pub(super) struct Seen {
     pub(super) schema: String,
     pub(super) address: String,
@@ -41,7 +42,14 @@ impl PostgresMover {
             .clusters
             .iter()
             .map(|address| async move { (address.clone(), self.schemas_at(address).await) });
-        let answers = join_all(asked).await;
+        self.assemble(join_all(asked).await)
+    }
+
+    /// The topology of what each cluster, by its address, says that stands there.
+    pub(super) fn assemble(
+        &self,
+        answers: Vec<(String, Result<Vec<Seen>, DriverError>)>,
+    ) -> Result<Topology, DriverError> {
         if let Some((_, Err(error))) = answers.iter().find(|(_, a)| a.is_err())
             && answers.iter().all(|(_, a)| a.is_err())
         {
@@ -132,6 +140,38 @@ impl PostgresMover {
         Ok(seen)
     }
 
+    /// The database that this driver is in, as one workload; `None` = it holds no table.
+    pub(super) async fn database_at(&self, address: &str) -> Result<Option<Seen>, DriverError> {
+        let doing = "looking at the database";
+        let session = self.session(address).await?;
+        // A cluster may hold hundreds: no connection stays in each.
+        session.throw_away();
+        let scope = Scope::Database(self.options.database.clone());
+        let sql = format!(
+            "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0), count(*), \
+               coalesce(sum(s.n_tup_ins + s.n_tup_upd + s.n_tup_del), 0), \
+               coalesce(sum(s.seq_scan + coalesce(s.idx_scan, 0)), 0) \
+             FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r' \
+               LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid WHERE {}",
+            scope.covers("n")
+        );
+        let line = session.one(doing, &sql).await?;
+        let mut seen = Seen {
+            schema: scope.label(),
+            address: address.to_string(),
+            size: line.number(0).max(0) as u64,
+            tables: line.number(1),
+            writes: line.number(2),
+            reads: line.number(3),
+            generation: 0,
+            mode: "writable".into(),
+        };
+        if let Some(mark) = self.mark(&session, &self.workload_of(&seen.schema)).await? {
+            (seen.generation, seen.mode) = (mark.generation, mark.mode);
+        }
+        Ok((seen.tables > 0).then_some(seen))
+    }
+
     fn add_place(&self, topology: &mut Topology, address: &str, serving: ServingState, used: Option<u64>) {
         let host = self.host_of(address);
         topology.partitions.push(Partition {
@@ -185,7 +225,10 @@ impl PostgresMover {
             stateless: false,
             generation: Generation(seen.generation),
             labels: BTreeMap::from([
-                ("schema".to_string(), seen.schema.clone()),
+                (
+                    if self.options.databases.is_empty() { "schema" } else { "database" }.to_string(),
+                    seen.schema.clone(),
+                ),
                 ("tables".to_string(), seen.tables.to_string()),
             ]),
         }

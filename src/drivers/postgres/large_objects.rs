@@ -2,8 +2,8 @@
 //! destination.
 
 use super::scope::Scope;
-use super::session::{Session, ident, literal};
-use super::stage::{Table, qualified, refuse};
+use super::session::{Session, ident};
+use super::stage::{Table, refuse};
 use crate::drivers::error::DriverError;
 use crate::fleet::Span;
 
@@ -17,17 +17,17 @@ pub(super) async fn refuse_any(
     let doing = "looking for large objects";
     // Who keeps them does so in a column of type oid, or of a type made of it (`lo`).
     let sql = format!(
-        "SELECT c.relname, a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        "SELECT n.nspname, c.relname, a.attname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
            JOIN pg_type t ON t.oid = a.atttypid \
-         WHERE n.nspname = {} AND c.relkind = 'r' AND {} AND 'oid'::regtype IN (t.oid, t.typbasetype) \
-           AND EXISTS (SELECT FROM pg_largeobject_metadata) ORDER BY 1, 2",
-        literal(&scope.schema),
+         WHERE {} AND c.relkind = 'r' AND {} AND 'oid'::regtype IN (t.oid, t.typbasetype) \
+           AND EXISTS (SELECT FROM pg_largeobject_metadata) ORDER BY 1, 2, 3",
+        scope.covers("n"),
         scope.tables()
     );
     for line in source.ask(doing, &sql).await? {
-        let Some(table) = tables.iter().find(|t| t.name == line.text(0)) else { continue };
-        let (on, column) = (qualified(&scope.schema, &table.name), ident(line.text(1)));
+        let Some(table) = tables.iter().find(|t| t.is(line.text(0), line.text(1))) else { continue };
+        let (on, column) = (table.on(), ident(line.text(2)));
         let sql = format!(
             "SELECT EXISTS (SELECT FROM ONLY {on} AS r JOIN pg_largeobject_metadata m ON m.oid = r.{column}{})",
             table.only("r")

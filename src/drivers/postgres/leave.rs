@@ -42,12 +42,13 @@ impl PostgresMover {
             job.generation.0
         );
         source.ask(DOING, &sql).await?;
-        if self.options.after_move == AfterMove::KeepCopy {
+        // A whole database goes as one.
+        if self.options.after_move == AfterMove::KeepCopy || matches!(stage.scope, Scope::Database(_)) {
             return Ok(done(format!("{} stays as a copy that refuses writes", stage.source)));
         }
         // Who applies the stream back would look for its tables in vain.
         stream::unsubscribe(&source, &stage.names.back, UNSUBSCRIBE).await?;
-        match &stage.scope.tenant {
+        match stage.scope.tenant() {
             None => self.drop_left(&source, job, &stage, permit).await?,
             Some(tenant) => self.drop_left_rows(&source, job, &stage, tenant, permit).await?,
         }
@@ -89,22 +90,22 @@ impl PostgresMover {
             workload = literal(job.workload.as_str()),
             epoch = permit.epoch().0,
             generation = job.generation.0,
-            schema = literal(&stage.scope.schema),
-            objects = objects(&stage.scope.schema),
-            outside = others(&stage.scope.schema),
+            schema = literal(stage.scope.marked()),
+            objects = objects(stage.scope.marked()),
+            outside = others(stage.scope.marked()),
         );
         source.ask_long("dropping the copy that is left", &sql, self.options.scan_timeout).await.map(|_| ())
     }
 
     /// Whether the source is left as policy says.
     pub(super) async fn is_left(&self, source: &Session, scope: &Scope) -> Result<bool, DriverError> {
-        if self.options.after_move == AfterMove::KeepCopy {
+        if self.options.after_move == AfterMove::KeepCopy || matches!(scope, Scope::Database(_)) {
             return Ok(true);
         }
-        if scope.tenant.is_some() {
+        if scope.tenant().is_some() {
             return self.no_row_left(source, scope).await;
         }
-        Ok(source.ask("looking for what is left", &objects(&scope.schema)).await?.is_empty())
+        Ok(source.ask("looking for what is left", &objects(scope.marked())).await?.is_empty())
     }
 }
 

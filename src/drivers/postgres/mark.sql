@@ -8,14 +8,15 @@ GRANT USAGE ON SCHEMA foreshift TO PUBLIC;
 
 CREATE TABLE IF NOT EXISTS foreshift.owner (
   workload text PRIMARY KEY,
+  -- Empty = all schemas of the database.
   schema_name text NOT NULL,
   generation bigint NOT NULL,
   epoch bigint NOT NULL,
   mode text NOT NULL CHECK (mode IN ('writable', 'fenced', 'standby')),
   -- When a fence lets go by itself.
   until timestamptz,
-  -- The migration whose copy this is, until it is retired; and what it made: 'schema', 'tables' in a
-  -- schema that was there, 'nothing' where an older copy stood.
+  -- The migration whose copy this is, until it is retired; and what it made: 'database', 'schema', 'tables'
+  -- in a schema that was there, 'nothing' where an older copy stood.
   made_by text,
   made text NOT NULL DEFAULT 'nothing',
   -- Where the owner is, for who writes here.
@@ -73,7 +74,7 @@ BEGIN
   END IF;
 END $check$;
 
--- Where every sequence of a schema stands.
+-- Where every sequence of a schema stands, or of all that are moved with the database.
 CREATE OR REPLACE FUNCTION foreshift.sequences(s text) RETURNS jsonb LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $sequences$
 DECLARE
@@ -81,10 +82,12 @@ DECLARE
   v record;
   found jsonb := '[]';
 BEGIN
-  FOR r IN SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-           WHERE n.nspname = s AND c.relkind = 'S' ORDER BY 1 LOOP
-    EXECUTE format('SELECT last_value, is_called FROM %I.%I', s, r.relname) INTO v;
-    found := found || jsonb_build_array(jsonb_build_array(r.relname, v.last_value, v.is_called));
+  FOR r IN SELECT c.relname, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE c.relkind = 'S' AND (n.nspname = s
+             OR s = '' AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'foreshift'))
+           ORDER BY 2, 1 LOOP
+    EXECUTE format('SELECT last_value, is_called FROM %I.%I', r.nspname, r.relname) INTO v;
+    found := found || jsonb_build_array(jsonb_build_array(r.relname, v.last_value, v.is_called, r.nspname));
   END LOOP;
   RETURN found;
 END $sequences$;
@@ -160,7 +163,7 @@ BEGIN
     PERFORM foreshift.advance_all(m.schema_name, b.sequences);
   ELSIF b.sealed = g THEN
     FOR s IN SELECT * FROM jsonb_array_elements(b.sequences) LOOP
-      PERFORM setval(format('%I.%I', m.schema_name, s->>0)::regclass, (s->>1)::bigint, (s->>2)::boolean);
+      PERFORM setval(format('%I.%I', s->>3, s->>0)::regclass, (s->>1)::bigint, (s->>2)::boolean);
     END LOOP;
   END IF;
   IF EXISTS (SELECT 1 FROM pg_publication p WHERE p.pubname = back) THEN
@@ -171,6 +174,28 @@ BEGIN
   RETURN CASE WHEN b.sealed = g THEN 'sealed' ELSE 'opened unsealed' END;
 END $open$;
 
-REVOKE ALL ON FUNCTION foreshift.guard(), foreshift.check_owner(foreshift.owner, text, bigint, bigint),
+-- A database that is a copy says so of itself, from the moment at which its mark does until it is opened: that
+-- is seen from other databases, and so under the lock of who takes its name away.
+CREATE OR REPLACE FUNCTION foreshift.say_copy() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $say$
+BEGIN
+  IF TG_OP = 'UPDATE' AND (OLD.mode = 'standby') = (NEW.mode = 'standby') THEN
+    RETURN NULL;
+  ELSIF NEW.mode = 'standby' THEN
+    EXECUTE format('ALTER DATABASE %I SET foreshift.copy TO %L', current_database(), NEW.workload);
+  ELSE
+    EXECUTE format('ALTER DATABASE %I RESET foreshift.copy', current_database());
+  END IF;
+  RETURN NULL;
+END $say$;
+DO $say$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'foreshift.owner'::regclass AND tgname = 'say_copy') THEN
+    CREATE TRIGGER say_copy AFTER INSERT OR UPDATE OF mode ON foreshift.owner FOR EACH ROW
+      WHEN (NEW.schema_name = '') EXECUTE FUNCTION foreshift.say_copy();
+    ALTER TABLE foreshift.owner ENABLE ALWAYS TRIGGER say_copy;
+  END IF;
+END $say$;
+
+REVOKE ALL ON FUNCTION foreshift.guard(), foreshift.say_copy(), foreshift.check_owner(foreshift.owner, text, bigint, bigint),
   foreshift.sequences(text), foreshift.hold(text, bigint, bigint, bigint, timestamptz, boolean, text),
   foreshift.let_go(text, bigint, text), foreshift.open(text, bigint, bigint, text, text, boolean) FROM PUBLIC;

@@ -1,4 +1,4 @@
-//! PostgreSQL 15 and newer: a workload is a schema, or the rows of one tenant in tables that tenants share;
+//! PostgreSQL 15 and newer: a workload is a database, a schema, or the rows of one tenant in tables that tenants share;
 //! a partition is a cluster. A workload is moved by
 //! logical replication; both sides keep a digest of every table, which is compared at the cut; writes
 //! are held by a guard on every table that reads one row under a lock; the way back is a second stream,
@@ -13,6 +13,7 @@ mod bouncer_file;
 mod canary;
 mod copy;
 mod cut;
+mod databases;
 mod digest;
 mod discover;
 mod large_objects;
@@ -42,6 +43,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
+pub use databases::DatabasesMover;
 pub use options::{AfterMove, BouncerOptions, PostgresOptions, TenantOptions};
 
 use self::bouncer::Bouncer;

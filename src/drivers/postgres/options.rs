@@ -1,5 +1,5 @@
 //! What a person says about a set of PostgreSQL clusters: where they are, who we are there, and
-//! which schemas are workloads.
+//! which databases, schemas or tenants are workloads.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +21,7 @@ pub struct BouncerOptions {
     pub tls_ca: Option<PathBuf>,
     /// The database, as it is called there.
     pub database: String,
-    /// The schema whose clients come through it.
+    /// The schema, tenant or database whose clients come through it, as workloads are called by it.
     pub schema: String,
     /// The file on this machine that holds the database's line and nothing that others write;
     /// PgBouncer reads it by `%include`.
@@ -78,8 +78,12 @@ pub struct PostgresOptions {
     /// Every cluster, `address:port`; each is a partition. The clusters reach each other under the
     /// same addresses.
     pub clusters: Vec<String>,
-    /// The database, called the same on every cluster.
+    /// The database, called the same on every cluster; where whole databases are workloads, the one that is
+    /// logged in to first.
     pub database: String,
+    /// The databases that are workloads as a whole, called `<name>-<database>`; `*` = every one but `postgres`
+    /// that holds a table; empty = schemas or tenants of `database` are.
+    pub databases: Vec<String>,
     /// The schemas that are workloads; empty = every schema that holds a table.
     pub schemas: Vec<String>,
     /// Each tenant of shared tables is a workload, called `<name>-<schema>.<value>`; `None` = each schema is.
@@ -130,6 +134,7 @@ impl PostgresOptions {
             kind: "oltp".into(),
             clusters: clusters.into_iter().map(Into::into).collect(),
             database: database.into(),
+            databases: Vec::new(),
             schemas: Vec::new(),
             tenant: None,
             username: "postgres".into(),
@@ -155,6 +160,7 @@ impl fmt::Debug for PostgresOptions {
             .field("name", &self.name)
             .field("clusters", &self.clusters)
             .field("database", &self.database)
+            .field("databases", &self.databases)
             .field("schemas", &self.schemas)
             .field("tenant", &self.tenant)
             .field("username", &self.username)

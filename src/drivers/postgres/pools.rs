@@ -114,6 +114,11 @@ impl PostgresMover {
         (found, failed)
     }
 
+    /// Whether it is one of its PgBouncers whose pause an artifact is.
+    pub(super) fn leads(&self, artifact: &Artifact) -> bool {
+        self.paused_at(artifact).is_some()
+    }
+
     /// The PgBouncer whose pause an artifact is.
     fn paused_at(&self, artifact: &Artifact) -> Option<&Bouncer> {
         self.bouncers.iter().find(|b| b.artifact() == *artifact)

@@ -38,7 +38,7 @@ impl PostgresMover {
         let tables = tables(&source, &stage.scope).await?;
         check_tables(&source, &stage.scope, &tables).await?;
         large_objects::refuse_any(&source, &stage.scope, &tables, self.options.scan_timeout).await?;
-        let made = match &stage.scope.tenant {
+        let made = match stage.scope.tenant() {
             None => {
                 refuse_from_elsewhere(&source, &stage.scope, &tables).await?;
                 self.mark_source(&source, job, &stage, permit).await?;
@@ -54,7 +54,7 @@ impl PostgresMover {
                 self.mark_source(&source, job, &stage, permit).await?;
                 let made = self.rows_at(&source, &destination, job, &stage, permit).await?;
                 for session in [&source, &destination] {
-                    self.guard_rows(session, job, &stage, tenant, &tables).await?;
+                    self.guard_rows(session, job, tenant, &tables).await?;
                 }
                 for session in [&source, &destination] {
                     if let Some(older) = self.older_than_the_guard(session, &job.workload).await? {
@@ -64,10 +64,10 @@ impl PostgresMover {
                 made
             }
         };
-        let (stream, digest, schema) = (&stage.names.stream, &stage.names.digest, &stage.scope.schema);
-        digest::install(&source, schema, digest, &tables, self.options.lock_timeout).await?;
+        let (stream, digest) = (&stage.names.stream, &stage.names.digest);
+        digest::install(&source, &stage.scope, digest, &tables, self.options.lock_timeout).await?;
         stream::make_barrier(&source, stream, FirstRow::Made).await?;
-        stream::publish(&source, schema, stream, &tables, Publishes::All).await?;
+        stream::publish(&source, stream, &tables, Publishes::All).await?;
         Ok(done(format!("{} tables of {} are published; {made}", tables.len(), stage.scope.words())))
     }
 
@@ -81,7 +81,7 @@ impl PostgresMover {
     ) -> Result<(), DriverError> {
         let workload = literal(job.workload.as_str());
         let generation = job.generation.0.saturating_sub(1);
-        let guarded = stage.scope.tenant.as_ref().map_or(String::new(), |tenant| {
+        let guarded = stage.scope.tenant().map_or(String::new(), |tenant| {
             format!("; SELECT pg_advisory_xact_lock({}); {}", tenant.lock(), guarded_sql(job, stage, tenant))
         });
         let sql = format!(
@@ -90,7 +90,7 @@ impl PostgresMover {
              SELECT foreshift.check_owner(o, {workload}, {next}, {epoch}) FROM foreshift.owner o \
                WHERE o.workload = {workload}; \
              UPDATE foreshift.owner o SET epoch = {epoch} WHERE o.workload = {workload}{guarded}",
-            schema = literal(&stage.scope.schema),
+            schema = literal(stage.scope.marked()),
             epoch = permit.epoch().0,
             next = job.generation.0,
         );
@@ -114,21 +114,7 @@ impl PostgresMover {
         }
         refuse_claimed(mark.as_ref(), (here, doing), job, permit)?;
         let have = tables(destination, &stage.scope).await?;
-        let row = |made: &str| {
-            format!(
-                "INSERT INTO foreshift.owner AS o \
-                   (workload, schema_name, generation, epoch, mode, made_by, made, owner_is) \
-                 VALUES ({workload}, {schema}, {generation}, {epoch}, 'standby', {copy}, '{made}', {owner}) \
-                 ON CONFLICT (workload) DO UPDATE SET generation = excluded.generation, epoch = excluded.epoch, \
-                   made_by = excluded.made_by, made = excluded.made, owner_is = excluded.owner_is",
-                workload = literal(job.workload.as_str()),
-                schema = literal(&stage.scope.schema),
-                generation = job.generation.0.saturating_sub(1),
-                epoch = permit.epoch().0,
-                copy = literal(&stage.names.copy),
-                owner = literal(&stage.source),
-            )
-        };
+        let row = |made: &str| standby_mark(job, stage, permit, made);
         if have.is_empty() {
             self.build(destination, stage, |made| row(made.word())).await?;
             return Ok("the structure was made".into());
@@ -136,26 +122,24 @@ impl PostgresMover {
         if mark.is_none() {
             let why = format!(
                 "a schema {} with {} tables is there already and is no copy of ours; drop or rename it there",
-                stage.scope.schema,
+                stage.scope.marked(),
                 have.len()
             );
             return refuse(here, doing, why);
         }
-        if structure(source, &stage.scope.schema).await?
-            != structure(destination, &stage.scope.schema).await?
-        {
+        if structure(source, &stage.scope).await? != structure(destination, &stage.scope).await? {
             let why = format!(
                 "the old copy of {} has another structure; drop the schema there",
-                stage.scope.schema
+                stage.scope.marked()
             );
             return refuse(here, doing, why);
         }
-        let names: Vec<String> = have.iter().map(|t| qualified(&stage.scope.schema, &t.name)).collect();
+        let names: Vec<String> = have.iter().map(Table::on).collect();
         let sql = format!(
             "SET LOCAL session_replication_role = replica; SET LOCAL lock_timeout = {}; TRUNCATE {}; {}{}",
             self.options.lock_timeout.0.max(1),
             names.join(", "),
-            super::views::emptied(destination, &stage.scope.schema).await?,
+            super::views::emptied(destination, &stage.scope).await?,
             row("nothing")
         );
         destination.ask_long("emptying the old copy", &sql, self.options.scan_timeout).await?;
@@ -170,29 +154,29 @@ impl PostgresMover {
         stage: &Stage,
         tables: &[Table],
     ) -> Result<(), DriverError> {
-        let have = guarded(session, &stage.scope.schema).await?;
-        for table in tables.iter().filter(|t| !have.contains(&t.name)) {
+        let have = guarded(session, &stage.scope).await?;
+        for table in tables.iter().filter(|t| !have.contains(&t.on())) {
             let sql = format!(
                 "SET LOCAL lock_timeout = {}; CREATE OR REPLACE TRIGGER {GUARD} \
                  BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {} FOR EACH STATEMENT \
                  EXECUTE FUNCTION foreshift.guard({}, '{}')",
                 self.options.lock_timeout.0.max(1),
-                qualified(&stage.scope.schema, &table.name),
+                table.on(),
                 literal(job.workload.as_str()),
                 stage.lock,
             );
-            session.ask(&format!("guarding {}.{}", stage.scope.schema, table.name), &sql).await?;
+            session.ask(&format!("guarding {}", table.words()), &sql).await?;
         }
         Ok(())
     }
 
     /// Takes the guard away from every table.
-    pub(super) async fn unguard(&self, session: &Session, schema: &str) -> Result<(), DriverError> {
-        for table in guarded(session, schema).await? {
+    pub(super) async fn unguard(&self, session: &Session, scope: &Scope) -> Result<(), DriverError> {
+        for table in guarded(session, scope).await? {
             let sql = format!(
                 "SET LOCAL lock_timeout = {}; DROP TRIGGER IF EXISTS {GUARD} ON {}",
                 self.options.lock_timeout.0.max(1),
-                qualified(schema, &table)
+                table
             );
             session.ask("taking the guard away", &sql).await?;
         }
@@ -200,19 +184,37 @@ impl PostgresMover {
     }
 }
 
-async fn guarded(session: &Session, schema: &str) -> Result<Vec<String>, DriverError> {
+/// The statement that marks a destination as the migration's copy.
+pub(super) fn standby_mark(job: &Job, stage: &Stage, permit: &Permit, made: &str) -> String {
+    format!(
+        "INSERT INTO foreshift.owner AS o \
+           (workload, schema_name, generation, epoch, mode, made_by, made, owner_is) \
+         VALUES ({workload}, {schema}, {generation}, {epoch}, 'standby', {copy}, '{made}', {owner}) \
+         ON CONFLICT (workload) DO UPDATE SET generation = excluded.generation, epoch = excluded.epoch, \
+           made_by = excluded.made_by, made = excluded.made, owner_is = excluded.owner_is",
+        workload = literal(job.workload.as_str()),
+        schema = literal(stage.scope.marked()),
+        generation = job.generation.0.saturating_sub(1),
+        epoch = permit.epoch().0,
+        copy = literal(&stage.names.copy),
+        owner = literal(&stage.source),
+    )
+}
+
+/// The guarded tables of a workload, as SQL names them.
+async fn guarded(session: &Session, scope: &Scope) -> Result<Vec<String>, DriverError> {
     let sql = format!(
-        "SELECT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+        "SELECT n.nspname, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
            JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE t.tgname = '{GUARD}' AND t.tgparentid = 0 AND n.nspname = {} ORDER BY 1",
-        literal(schema)
+         WHERE t.tgname = '{GUARD}' AND t.tgparentid = 0 AND {} ORDER BY 1, 2",
+        scope.covers("n")
     );
     let lines = session.ask("looking for guards", &sql).await?;
-    Ok(lines.iter().map(|line| line.text(0).to_string()).collect())
+    Ok(lines.iter().map(|line| qualified(line.text(0), line.text(1))).collect())
 }
 
 /// What a cluster must be able to do.
-async fn check_cluster(session: &Session) -> Result<(), DriverError> {
+pub(super) async fn check_cluster(session: &Session) -> Result<(), DriverError> {
     let doing = "checking the cluster";
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('wal_level'), \
         (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), pg_is_in_recovery(), \
@@ -252,13 +254,17 @@ async fn check_cluster(session: &Session) -> Result<(), DriverError> {
 }
 
 /// What every table must have so that each change finds its row at the destination.
-async fn check_tables(session: &Session, scope: &Scope, tables: &[Table]) -> Result<(), DriverError> {
+pub(super) async fn check_tables(
+    session: &Session,
+    scope: &Scope,
+    tables: &[Table],
+) -> Result<(), DriverError> {
     let doing = "checking the tables";
     let here = session.address.as_str();
     if !tables.iter().any(|t| t.ordinary) {
-        return refuse(here, doing, format!("the schema {} holds no table", scope.schema));
+        return refuse(here, doing, format!("{} holds no table", scope.words()));
     }
-    let bare: Vec<&str> = tables.iter().filter(|t| t.key.is_empty()).map(|t| t.name.as_str()).collect();
+    let bare: Vec<String> = tables.iter().filter(|t| t.key.is_empty()).map(Table::words).collect();
     if !bare.is_empty() {
         return refuse(
             here,
@@ -267,11 +273,11 @@ async fn check_tables(session: &Session, scope: &Scope, tables: &[Table]) -> Res
         );
     }
     let sql = format!(
-        "SELECT c.relname, c.relpersistence <> 'p', c.relreplident NOT IN ('d', 'f') \
+        "SELECT n.nspname || '.' || c.relname, c.relpersistence <> 'p', c.relreplident NOT IN ('d', 'f') \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = {} AND c.relkind IN ('r', 'p') AND {} \
+         WHERE {} AND c.relkind IN ('r', 'p') AND {} \
            AND (c.relpersistence <> 'p' OR c.relreplident NOT IN ('d', 'f')) ORDER BY 1",
-        literal(&scope.schema),
+        scope.covers("n"),
         scope.tables()
     );
     let odd: Vec<String> = session
@@ -284,10 +290,12 @@ async fn check_tables(session: &Session, scope: &Scope, tables: &[Table]) -> Res
         return refuse(here, doing, format!("not to be moved: {}", odd.join(", ")));
     }
     let sql = format!(
-        "SELECT c.relname, i.inhparent::regclass FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+        "SELECT n.nspname || '.' || c.relname, i.inhparent::regclass FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
            JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_class p ON p.oid = i.inhparent \
-         WHERE n.nspname = {} AND p.relnamespace <> n.oid AND {} ORDER BY 1",
-        literal(&scope.schema),
+           JOIN pg_namespace m ON m.oid = p.relnamespace \
+         WHERE {} AND NOT {} AND {} ORDER BY 1",
+        scope.covers("n"),
+        scope.covers("m"),
         scope.tables()
     );
     match session.ask(doing, &sql).await?.first() {
@@ -296,9 +304,8 @@ async fn check_tables(session: &Session, scope: &Scope, tables: &[Table]) -> Res
             here,
             doing,
             format!(
-                "{}.{} hangs under {}, through which it is written past every guard of the schema; keep both in one \
+                "{} hangs under {}, through which it is written past every guard of the schema; keep both in one \
                  schema, or take it from there (DETACH PARTITION, NO INHERIT)",
-                scope.schema,
                 line.text(0),
                 line.text(1)
             ),

@@ -73,7 +73,7 @@ impl PostgresMover {
                     let source = self.session(&at.source).await?;
                     let tables = stage::tables(&source, &at.scope).await?;
                     let digest = &at.names.digest;
-                    let kept = digest::is_installed(&destination, &at.scope.schema, digest, &tables).await?;
+                    let kept = digest::is_installed(&destination, &at.scope, digest, &tables).await?;
                     if kept { applied("copied, and the stream is applied") } else { Probe::InProgress }
                 }
             },

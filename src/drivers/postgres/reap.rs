@@ -1,6 +1,7 @@
 //! Taking away by name alone what no journal knows any more. What a subscription, slot, publication or
 //! digest is follows from its name; a copy goes only where another cluster certainly owns the workload.
 
+use super::scope::Scope;
 use super::session::{Session, literal};
 use super::stage::refuse;
 use super::sweep::{COPY, DIGEST, PAUSED, gone, no_such_kind, remove_of_stream};
@@ -51,12 +52,12 @@ impl PostgresMover {
         for schema in &schemas {
             let schema = schema.text(0);
             let writable = format!(
-                "SELECT 1 FROM foreshift.owner WHERE schema_name = {} AND mode <> 'writable'",
+                "SELECT 1 FROM foreshift.owner WHERE schema_name IN ({}, '') AND mode <> 'writable'",
                 literal(schema)
             );
             let held = session.ask_if_there(DOING, &writable).await?;
             if held.is_none_or(|lines| lines.is_empty()) {
-                self.unguard(session, schema).await?;
+                self.unguard(session, &Scope::Schema(schema.to_string())).await?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! they to rows of another tenant; and what they refer to in tables that stay must be at the destination, too.
 
 use super::scope::{Scope, Tenant};
-use super::session::{Session, ident, literal};
+use super::session::{Session, ident};
 use super::stage::{Table, qualified, refuse};
 use crate::drivers::error::DriverError;
 
@@ -36,10 +36,11 @@ pub(super) async fn references(
            CROSS JOIN LATERAL unnest(k.conkey, k.confkey) WITH ORDINALITY AS u(child, parent, n) \
            JOIN pg_attribute a ON a.attrelid = cc.oid AND a.attnum = u.child \
            JOIN pg_attribute b ON b.attrelid = pc.oid AND b.attnum = u.parent \
-         WHERE k.contype = 'f' AND k.conparentid = 0 AND {0} IN (cn.nspname, pn.nspname) ORDER BY k.oid, u.n",
-        literal(&scope.schema)
+         WHERE k.contype = 'f' AND k.conparentid = 0 AND ({} OR {}) ORDER BY k.oid, u.n",
+        scope.covers("cn"),
+        scope.covers("pn")
     );
-    let moved = |schema: &str, name: &str| schema == scope.schema && tables.iter().any(|t| t.name == name);
+    let moved = |schema: &str, name: &str| tables.iter().any(|t| t.is(schema, name));
     let mut found: Vec<(String, Reference)> = Vec::new();
     for line in session.ask(DOING, &sql).await? {
         if found.last().is_none_or(|(oid, _)| oid != line.text(7)) {
@@ -137,7 +138,7 @@ pub(super) async fn dangling(
 ) -> Result<Vec<String>, DriverError> {
     let mut found = Vec::new();
     for one in references(destination, scope, tables).await? {
-        let Some(sql) = one.dangling(scope.tenant.as_ref()) else { continue };
+        let Some(sql) = one.dangling(scope.tenant()) else { continue };
         let lines = destination.ask_long(DOING, &sql, limit).await?;
         let rows = lines.last().map_or(0, |line| line.number(0));
         if rows > 0 {

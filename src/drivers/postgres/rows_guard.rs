@@ -37,7 +37,7 @@ pub(super) async fn refuse_later_triggers(
            JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = {} AND c.relkind IN ('r', 'p') AND {} AND t.tgenabled <> 'D' AND NOT t.tgisinternal \
            AND t.tgtype & 3 = 3 AND t.tgtype & 20 <> 0 AND t.tgname > {} ORDER BY 1, 2",
-        literal(&scope.schema),
+        literal(&tenant.schema),
         scope.tables(),
         literal(&ours)
     );
@@ -48,7 +48,7 @@ pub(super) async fn refuse_later_triggers(
          written; call it something that comes earlier: ALTER TRIGGER {1} ON {2}.{0} RENAME TO …",
         one.text(0),
         one.text(1),
-        scope.schema
+        tenant.schema
     );
     refuse(&session.address, doing, why)
 }
@@ -59,7 +59,6 @@ impl PostgresMover {
         &self,
         session: &Session,
         job: &Job,
-        stage: &Stage,
         tenant: &Tenant,
         tables: &[Table],
     ) -> Result<(), DriverError> {
@@ -69,7 +68,7 @@ impl PostgresMover {
         // What is put on a partitioned table is put on its partitions, too, on those to come as well.
         let (parents, others): (Vec<_>, Vec<_>) = tables.iter().partition(|t| !t.ordinary);
         for table in parents.into_iter().chain(others) {
-            let on = qualified(&stage.scope.schema, &table.name);
+            let on = table.on();
             let have = format!(
                 "SELECT count(*) FILTER (WHERE tgname = {}), count(*) FILTER (WHERE tgname = {}) \
                  FROM pg_trigger WHERE tgrelid = {}::regclass",
@@ -77,7 +76,7 @@ impl PostgresMover {
                 literal(&kept),
                 literal(&on)
             );
-            let doing = format!("guarding {}.{}", stage.scope.schema, table.name);
+            let doing = format!("guarding {}", table.words());
             let have = session.one(&doing, &have).await?;
             let mut sql = String::new();
             if have.number(0) == 0 {
@@ -151,6 +150,7 @@ impl PostgresMover {
             return Ok(());
         };
         let tenant = Tenant {
+            schema: line.text(1).to_string(),
             column: String::new(),
             value: String::new(),
             kin: line.text(0).to_string(),
@@ -163,7 +163,7 @@ impl PostgresMover {
             tenant.lock()
         );
         session.ask(doing, &sql).await?;
-        self.drop_idle_guard(session, &tenant, line.text(1)).await
+        self.drop_idle_guard(session, &tenant).await
     }
 
     /// Takes the triggers away where no tenant is guarded any more.
@@ -171,7 +171,6 @@ impl PostgresMover {
         &self,
         session: &Session,
         tenant: &Tenant,
-        schema: &str,
     ) -> Result<(), DriverError> {
         let doing = "taking the guard away";
         let (rows, kept) = triggers(tenant);
@@ -181,7 +180,7 @@ impl PostgresMover {
              WHERE t.tgname IN ({}, {}) AND t.tgparentid = 0 AND n.nspname = {} ORDER BY 1, 2",
             literal(&rows),
             literal(&kept),
-            literal(schema)
+            literal(&tenant.schema)
         );
         let idle = format!(
             "NOT EXISTS (SELECT FROM foreshift.tenant WHERE kin = {} AND guarded)",
@@ -194,7 +193,7 @@ impl PostgresMover {
             let drop = format!(
                 "DROP TRIGGER IF EXISTS {} ON {}",
                 ident(line.text(1)),
-                qualified(schema, line.text(0))
+                qualified(&tenant.schema, line.text(0))
             );
             let sql = format!(
                 "SET LOCAL lock_timeout = {}; SELECT pg_advisory_xact_lock({}); \
@@ -219,7 +218,7 @@ pub(super) fn guarded_sql(job: &Job, stage: &Stage, tenant: &Tenant) -> String {
            value = excluded.value, key = excluded.key, digest = excluded.digest",
         literal(job.workload.as_str()),
         literal(&tenant.kin),
-        literal(&stage.scope.schema),
+        literal(&tenant.schema),
         literal(&tenant.column),
         literal(&tenant.value),
         stage.lock,

@@ -1,5 +1,5 @@
-//! What of a database a workload is: a whole schema, or the rows of one tenant in the tables of a schema that
-//! many tenants share.
+//! What a workload is: a whole database, a whole schema of one, or the rows of one tenant in the tables of a schema
+//! that many tenants share.
 
 use super::options::{PostgresOptions, TenantOptions};
 use super::session::{ident, literal};
@@ -10,15 +10,20 @@ const LONGEST: usize = 100;
 
 /// What a workload is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Scope {
-    pub(super) schema: String,
-    /// `None` = all that is in the schema.
-    pub(super) tenant: Option<Tenant>,
+pub(super) enum Scope {
+    /// All schemas of the database of that name.
+    Database(String),
+    /// All that is in the schema.
+    Schema(String),
+    /// One tenant's rows.
+    Tenant(Tenant),
 }
 
 /// The rows whose column holds the value, in every table of the schema but the shared ones.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Tenant {
+    /// The schema of its tables.
+    pub(super) schema: String,
     pub(super) column: String,
     pub(super) value: String,
     /// What the workloads of all tenants of these tables begin with.
@@ -28,44 +33,75 @@ pub(super) struct Tenant {
 }
 
 impl Scope {
-    /// What the workload of that label is: the label is the schema, or `schema.value`. `None` where no
-    /// workload is called so.
+    /// What the workload of that label is: the label is the database, the schema, or `schema.value`. `None` where
+    /// no workload is called so.
     pub(super) fn of(options: &PostgresOptions, label: &str) -> Option<Self> {
+        if !options.databases.is_empty() {
+            return (label == options.database).then(|| Self::Database(label.to_string()));
+        }
         let Some(tenant) = &options.tenant else {
-            return (!label.is_empty()).then(|| Self { schema: label.to_string(), tenant: None });
+            return (!label.is_empty()).then(|| Self::Schema(label.to_string()));
         };
         let value = label.strip_prefix(tenant.schema.as_str())?.strip_prefix('.')?;
         let wanted = tenant.values.is_empty() || tenant.values.iter().any(|v| v == value);
-        (wanted && nameable(value)).then(|| Self {
-            schema: tenant.schema.clone(),
-            tenant: Some(Tenant {
+        (wanted && nameable(value)).then(|| {
+            Self::Tenant(Tenant {
+                schema: tenant.schema.clone(),
                 column: tenant.column.clone(),
                 value: value.to_string(),
                 kin: kin(&options.name, tenant),
                 shared: tenant.shared.clone(),
-            }),
+            })
         })
+    }
+
+    /// The tenant whose rows it is.
+    pub(super) fn tenant(&self) -> Option<&Tenant> {
+        match self {
+            Self::Tenant(tenant) => Some(tenant),
+            Self::Database(_) | Self::Schema(_) => None,
+        }
+    }
+
+    /// The schema as marks name it; empty = all of the database.
+    pub(super) fn marked(&self) -> &str {
+        match self {
+            Self::Database(_) => "",
+            Self::Schema(schema) => schema,
+            Self::Tenant(tenant) => &tenant.schema,
+        }
+    }
+
+    /// Whether a schema is in it, as a condition on the `pg_namespace` row of that alias.
+    pub(super) fn covers(&self, row: &str) -> String {
+        match self.marked() {
+            "" => format!(
+                "({row}.nspname !~ '^pg_' AND {row}.nspname NOT IN ('information_schema', 'foreshift'))"
+            ),
+            schema => format!("{row}.nspname = {}", literal(schema)),
+        }
     }
 
     /// What workloads are called by behind the driver's name.
     pub(super) fn label(&self) -> String {
-        match &self.tenant {
-            Some(tenant) => format!("{}.{}", self.schema, tenant.value),
-            None => self.schema.clone(),
+        match self {
+            Self::Tenant(tenant) => format!("{}.{}", tenant.schema, tenant.value),
+            Self::Database(name) | Self::Schema(name) => name.clone(),
         }
     }
 
     /// For people.
     pub(super) fn words(&self) -> String {
-        match &self.tenant {
-            Some(t) => format!("{} where {} = {}", self.schema, t.column, t.value),
-            None => self.schema.clone(),
+        match self {
+            Self::Tenant(t) => format!("{} where {} = {}", t.schema, t.column, t.value),
+            Self::Schema(name) => name.clone(),
+            Self::Database(name) => format!("the database {name}"),
         }
     }
 
     /// Which of a schema's tables are no part of it, as a condition on `pg_class c`.
     pub(super) fn tables(&self) -> String {
-        let shared = self.tenant.as_ref().map(|t| t.shared.as_slice()).unwrap_or_default();
+        let shared = self.tenant().map(|t| t.shared.as_slice()).unwrap_or_default();
         if shared.is_empty() {
             return "true".into();
         }
@@ -127,10 +163,7 @@ mod tests {
     fn a_workload_is_a_schema_or_the_rows_of_a_tenant_and_never_guessed() {
         let mut options = PostgresOptions::new("shop", ["a:5432"], "shop");
         let whole = Scope::of(&options, "orders").unwrap();
-        assert_eq!(
-            (whole.schema.as_str(), whole.tenant.is_none(), whole.label()),
-            ("orders", true, "orders".into())
-        );
+        assert_eq!((&whole, whole.label()), (&Scope::Schema("orders".into()), "orders".into()));
         assert_eq!(Scope::of(&options, ""), None);
         options.tenant = Some(TenantOptions {
             column: "tenant_id".into(),
@@ -139,12 +172,22 @@ mod tests {
             shared: Vec::new(),
         });
         let seven = Scope::of(&options, "shop.7").unwrap();
-        let tenant = seven.tenant.clone().unwrap();
+        let tenant = seven.tenant().cloned().unwrap();
         assert_eq!((seven.label(), tenant.condition("r")), ("shop.7".into(), "r.\"tenant_id\" = '7'".into()));
         for no in ["shop", "shop.", "shop.7'", "shop.a b", "shop.a/b", "orders.7", "shopx.7"] {
             assert_eq!(Scope::of(&options, no), None, "{no}");
         }
         options.tenant.as_mut().unwrap().values = vec!["8".into()];
         assert_eq!(Scope::of(&options, "shop.7"), None);
+    }
+
+    #[test]
+    fn a_database_is_all_of_its_schemas_but_the_servers_and_ours() {
+        let mut options = PostgresOptions::new("shop", ["a:5432"], "crm");
+        options.databases = vec!["crm".into()];
+        let scope = Scope::of(&options, "crm").unwrap();
+        assert_eq!((scope.label(), scope.marked()), ("crm".into(), ""));
+        assert!(scope.covers("n").contains("'foreshift'"));
+        assert_eq!(Scope::of(&options, "public"), None);
     }
 }

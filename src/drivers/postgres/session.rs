@@ -65,6 +65,8 @@ pub(super) struct Session {
     clusters: Arc<Clusters>,
     /// A statement is under way, or its end is not known.
     busy: AtomicBool,
+    /// It is not for others, whatever comes of what is asked of it.
+    spent: AtomicBool,
 }
 
 /// How an address is named in errors.
@@ -118,7 +120,15 @@ impl Clusters {
             address: address.to_string(),
             clusters: self.clone(),
             busy: AtomicBool::new(false),
+            spent: AtomicBool::new(false),
         })
+    }
+
+    /// Ends every connection that nobody uses now.
+    pub(super) fn leave(&self) {
+        if let Ok(mut idle) = self.idle.lock() {
+            idle.clear();
+        }
     }
 
     async fn connect(&self, address: &str) -> Result<Client, DriverError> {
@@ -194,6 +204,20 @@ impl Session {
         self.ask_within(doing, &sql, limit.to_std()).await
     }
 
+    /// The same for a statement that cannot be in a transaction with others, like those on a whole database. The
+    /// connection is not given back.
+    pub(super) async fn ask_alone(
+        &self,
+        doing: &str,
+        sql: &str,
+        limit: Span,
+    ) -> Result<Vec<Line>, DriverError> {
+        self.ask(doing, &format!("SET statement_timeout = {}", limit.0.max(1))).await?;
+        let answer = self.ask_within(doing, sql, limit.to_std()).await;
+        self.throw_away();
+        answer
+    }
+
     /// The same, where it may be that a table or schema is not there: then `None`.
     pub(super) async fn ask_if_there(
         &self,
@@ -251,16 +275,17 @@ impl Session {
         })
     }
 
-    /// Does not give the connection back: its settings were changed.
+    /// Does not give the connection back: its settings were changed, or it would be in the way.
     pub(super) fn throw_away(&self) {
-        self.busy.store(true, Ordering::Release);
+        self.spent.store(true, Ordering::Release);
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
-        if self.busy.load(Ordering::Acquire) || client.is_closed() {
+        let [busy, spent] = [&self.busy, &self.spent].map(|flag| flag.load(Ordering::Acquire));
+        if busy || spent || client.is_closed() {
             return;
         }
         if let Ok(mut idle) = self.clusters.idle.lock() {

@@ -62,6 +62,7 @@ impl Mark {
 /// One table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Table {
+    pub(super) schema: String,
     pub(super) name: String,
     /// It holds rows itself; a partitioned parent does not.
     pub(super) ordinary: bool,
@@ -74,6 +75,21 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// As it stands in SQL.
+    pub(super) fn on(&self) -> String {
+        qualified(&self.schema, &self.name)
+    }
+
+    /// As people know it.
+    pub(super) fn words(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    /// Whether it is the table of that schema and name.
+    pub(super) fn is(&self, schema: &str, name: &str) -> bool {
+        self.schema == schema && self.name == name
+    }
+
     /// ` WHERE …` where not all rows are the workload's.
     pub(super) fn only(&self, row: &str) -> String {
         self.tenant.as_ref().map(|t| format!(" WHERE {}", t.condition(row))).unwrap_or_default()
@@ -205,33 +221,34 @@ pub(super) fn qualified(schema: &str, table: &str) -> String {
 /// All tables of a workload, by name.
 pub(super) async fn tables(session: &Session, scope: &Scope) -> Result<Vec<Table>, DriverError> {
     let sql = format!(
-        "SELECT c.relname, c.relkind = 'r', a.attname, t.typname, \
+        "SELECT n.nspname, c.relname, c.relkind = 'r', a.attname, t.typname, \
            coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index i \
              WHERE i.indrelid = c.oid AND i.indisprimary), -1) \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
            JOIN pg_type t ON t.oid = a.atttypid \
-         WHERE n.nspname = {} AND c.relkind IN ('r', 'p') AND {} ORDER BY c.relname, a.attnum",
-        literal(&scope.schema),
+         WHERE {} AND c.relkind IN ('r', 'p') AND {} ORDER BY n.nspname, c.relname, a.attnum",
+        scope.covers("n"),
         scope.tables()
     );
     let mut tables: Vec<Table> = Vec::new();
     let mut keys: Vec<(i64, String)> = Vec::new();
     for line in session.ask("reading the tables", &sql).await? {
-        if tables.last().is_none_or(|t| t.name != line.text(0)) {
+        if tables.last().is_none_or(|t| !t.is(line.text(0), line.text(1))) {
             finish_key(tables.last_mut(), &mut keys);
             tables.push(Table {
-                name: line.text(0).to_string(),
-                ordinary: line.yes(1),
+                schema: line.text(0).to_string(),
+                name: line.text(1).to_string(),
+                ordinary: line.yes(2),
                 key: Vec::new(),
                 columns: Vec::new(),
-                tenant: scope.tenant.clone(),
+                tenant: scope.tenant().cloned(),
             });
         }
         if let Some(table) = tables.last_mut() {
-            table.columns.push((line.text(2).to_string(), line.text(3).to_string()));
-            if line.number(4) >= 0 {
-                keys.push((line.number(4), line.text(2).to_string()));
+            table.columns.push((line.text(3).to_string(), line.text(4).to_string()));
+            if line.number(5) >= 0 {
+                keys.push((line.number(5), line.text(3).to_string()));
             }
         }
     }
@@ -247,22 +264,22 @@ fn finish_key(table: Option<&mut Table>, keys: &mut Vec<(i64, String)>) {
     }
 }
 
-/// A hash over what the tables of a schema look like: equal on both sides, or rows do not fit.
-pub(super) async fn structure(session: &Session, schema: &str) -> Result<String, DriverError> {
-    let sql = format!("SELECT {}", structure_sql(schema));
+/// A hash over what the tables of a workload look like: equal on both sides, or rows do not fit.
+pub(super) async fn structure(session: &Session, scope: &Scope) -> Result<String, DriverError> {
+    let sql = format!("SELECT {}", structure_sql(scope));
     Ok(session.one("reading the structure", &sql).await?.text(0).to_string())
 }
 
 /// The expression behind [`structure`].
-pub(super) fn structure_sql(schema: &str) -> String {
+pub(super) fn structure_sql(scope: &Scope) -> String {
     format!(
-        "(SELECT md5(coalesce(string_agg(concat_ws(' ', c.relname, c.relkind, a.attname, \
+        "(SELECT md5(coalesce(string_agg(concat_ws(' ', n.nspname, c.relname, c.relkind, a.attname, \
            format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated), E'\\n' \
-           ORDER BY c.relname, a.attname), '')) \
+           ORDER BY n.nspname, c.relname, a.attname), '')) \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-         WHERE n.nspname = {} AND c.relkind IN ('r', 'p'))",
-        literal(schema)
+         WHERE {} AND c.relkind IN ('r', 'p'))",
+        scope.covers("n")
     )
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::PostgresMover;
 use super::session::{Session, ident, literal, system};
-use super::stage::{Table, barrier_publication, qualified, refuse};
+use super::stage::{Table, barrier_publication, refuse};
 use crate::drivers::error::{DriverError, Retry};
 use crate::fleet::Span;
 
@@ -62,18 +62,14 @@ pub(super) async fn make_barrier(
 /// Makes both publications; where they are there they stay as they are.
 pub(super) async fn publish(
     session: &Session,
-    schema: &str,
     stream: &str,
     tables: &[Table],
     publishes: Publishes,
 ) -> Result<(), DriverError> {
     let filter =
         |t: &Table| t.tenant.as_ref().map(|t| format!(" WHERE ({})", t.filter())).unwrap_or_default();
-    let names: Vec<String> = tables
-        .iter()
-        .filter(|t| t.ordinary)
-        .map(|t| format!("{}{}", qualified(schema, &t.name), filter(t)))
-        .collect();
+    let names: Vec<String> =
+        tables.iter().filter(|t| t.ordinary).map(|t| format!("{}{}", t.on(), filter(t))).collect();
     let what = match publishes {
         // A row filter does not hold for TRUNCATE: it would empty the tables of every tenant there.
         Publishes::All if tables.iter().any(|t| t.tenant.is_some()) => "insert, update, delete",

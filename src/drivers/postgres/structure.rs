@@ -38,7 +38,7 @@ impl PostgresMover {
         stage: &Stage,
         mark: impl Fn(Made) -> String,
     ) -> Result<(), DriverError> {
-        let (doing, schema) = ("making the structure", stage.scope.schema.as_str());
+        let (doing, schema) = ("making the structure", stage.scope.marked());
         let dump = self.dump(stage).await?;
         // The dump changes the session's settings.
         destination.throw_away();
@@ -59,7 +59,7 @@ impl PostgresMover {
 
     /// The structure as `pg_dump` writes it, without what only its own client understands and without
     /// what is ours.
-    async fn dump(&self, stage: &Stage) -> Result<String, DriverError> {
+    pub(super) async fn dump(&self, stage: &Stage) -> Result<String, DriverError> {
         let doing = "reading the structure with pg_dump";
         let fail = |retry, why: String| DriverError::new(retry, system(&stage.source), doing, why);
         let program = self.pg_dump().ok_or_else(|| {
@@ -71,11 +71,13 @@ impl PostgresMover {
         let (host, port) = stage.source.rsplit_once(':').unwrap_or((&stage.source, "5432"));
         let mut command = Command::new(program);
         command
-            .args(["--schema-only", "--no-publications", "--no-subscriptions", "--no-password"])
+            .args(["--schema-only", "--no-subscriptions", "--no-password"])
             .args(["--host", host.trim_start_matches('[').trim_end_matches(']'), "--port", port])
             .args(["--username", &self.options.username, "--dbname", &self.options.database])
-            .arg("--schema")
-            .arg(ident(&stage.scope.schema))
+            .args(match stage.scope.marked() {
+                "" => ["--exclude-schema".to_string(), "foreshift".to_string()],
+                schema => ["--no-publications".to_string(), format!("--schema={}", ident(schema))],
+            })
             .env("PGCONNECT_TIMEOUT", "5")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -138,10 +140,11 @@ pub(super) fn objects(schema: &str) -> String {
 /// (each is one line).
 fn only_structure(dump: &str) -> String {
     let ours = |line: &str| {
-        line.starts_with('\\')
-            || line.starts_with("--")
+        line.starts_with("\\restrict ")
+            || line.starts_with("\\unrestrict ")
             // Newer than the oldest server that is moved.
             || line.starts_with("SET transaction_timeout")
+            || ["CREATE", "ALTER"].iter().any(|does| line.starts_with(&format!("{does} PUBLICATION fs_")))
             || ["foreshift_guard ", ROWS_GUARD, "foreshift_kept_", "fs_"].iter().any(|of| line.starts_with(&format!("CREATE TRIGGER {of}")))
             || (line.starts_with("ALTER TABLE ")
                 && ["fs_", "foreshift_kept_"].iter().any(|of| line.contains(&format!(" ENABLE ALWAYS TRIGGER {of}"))))
@@ -165,7 +168,7 @@ mod tests {
             ALTER TABLE s.t ENABLE ALWAYS TRIGGER fs_aa_rows;\nCREATE TRIGGER theirs BEFORE INSERT ON s.t;\n\\unrestrict x";
         assert_eq!(
             only_structure(dump),
-            "CREATE TABLE s.t (id int);\nCREATE TRIGGER theirs BEFORE INSERT ON s.t;"
+            "-- a comment\nCREATE TABLE s.t (id int);\nCREATE TRIGGER theirs BEFORE INSERT ON s.t;"
         );
     }
 }

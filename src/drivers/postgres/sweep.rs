@@ -2,7 +2,7 @@
 
 use super::scope::Scope;
 use super::session::{Session, ident, literal, system};
-use super::stage::{Names, Stage, qualified, refuse, tables};
+use super::stage::{Names, Stage, Table, refuse, tables};
 use super::structure::objects;
 use super::{PostgresMover, digest, done, stream, working};
 use crate::drivers::error::{DriverError, Retry};
@@ -121,8 +121,8 @@ impl PostgresMover {
         let writable = self.mark(session, &job.workload).await?.is_none_or(|m| m.mode == "writable");
         if writable {
             let stage = self.stage(job)?;
-            match stage.scope.tenant {
-                None => self.unguard(session, &stage.scope.schema).await?,
+            match stage.scope.tenant() {
+                None => self.unguard(session, &stage.scope).await?,
                 Some(_) => self.unguard_rows(session, &job.workload).await?,
             }
         }
@@ -139,7 +139,7 @@ impl PostgresMover {
         if mark.mode != "standby" {
             self.other_owns(session, job, &stage, mark.generation).await?;
         }
-        self.drop_copy(session, &job.workload, &stage.scope.schema).await
+        self.drop_copy(session, &job.workload, stage.scope.marked()).await
     }
 
     /// Drops what a copy made, and says in its mark that it is none any more.
@@ -153,7 +153,7 @@ impl PostgresMover {
         if self.drop_copied_rows(session, workload).await? {
             return Ok(());
         }
-        if self.workload_of(schema) != *workload {
+        if schema.is_empty() || self.workload_of(schema) != *workload {
             let why = format!(
                 "{workload} is not the schema {schema}, and nothing says which rows it is; nothing was removed"
             );
@@ -161,9 +161,8 @@ impl PostgresMover {
         }
         let sql = format!("SELECT made FROM foreshift.owner WHERE workload = {}", literal(workload.as_str()));
         let made = session.one(doing, &sql).await?.text(0).to_string();
-        let whole = Scope { schema: schema.to_string(), tenant: None };
-        let names: Vec<String> =
-            tables(session, &whole).await?.iter().map(|t| qualified(schema, &t.name)).collect();
+        let whole = Scope::Schema(schema.to_string());
+        let names: Vec<String> = tables(session, &whole).await?.iter().map(Table::on).collect();
         let row = literal(workload.as_str());
         let forget = format!("DELETE FROM foreshift.owner WHERE workload = {row}");
         let keep = format!(
@@ -188,7 +187,7 @@ impl PostgresMover {
     }
 
     /// Makes certain that the other cluster of the job is the owner, at a later generation.
-    async fn other_owns(
+    pub(super) async fn other_owns(
         &self,
         session: &Session,
         job: &Job,
@@ -230,7 +229,7 @@ impl PostgresMover {
     }
 
     /// Every artifact of ours on one cluster.
-    async fn found_at(
+    pub(super) async fn found_at(
         &self,
         session: &Session,
         partition: &PartitionId,

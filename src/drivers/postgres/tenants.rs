@@ -7,7 +7,7 @@ use super::references::references;
 use super::rows_guard::{guarded_sql, refuse_later_triggers};
 use super::scope::{Scope, Tenant};
 use super::session::{Session, literal};
-use super::stage::{Stage, Table, qualified, refuse, structure, tables};
+use super::stage::{Stage, Table, refuse, structure, tables};
 use super::structure::Made;
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::{Job, Permit};
@@ -20,16 +20,22 @@ pub(super) fn mark_sql() -> String {
     format!("{MARK}\n{ROWS}")
 }
 
-/// Refuses where the same tables are moved in the other way: as a whole schema, or by tenants.
+/// Refuses where the same tables are moved in another way: with the database, as a schema, or by tenants.
 pub(super) async fn refuse_other_kind(session: &Session, scope: &Scope) -> Result<(), DriverError> {
     let doing = "looking for other workloads";
-    let schema = literal(&scope.schema);
-    let sql = match &scope.tenant {
-        Some(_) => format!(
-            "SELECT o.workload FROM foreshift.owner o WHERE o.schema_name = {schema} \
+    let schema = literal(scope.marked());
+    let sql = match scope {
+        Scope::Tenant(_) => format!(
+            "SELECT o.workload FROM foreshift.owner o WHERE o.schema_name IN ({schema}, '') \
              AND NOT EXISTS (SELECT FROM foreshift.tenant t WHERE t.workload = o.workload) LIMIT 1"
         ),
-        None => format!("SELECT t.workload FROM foreshift.tenant t WHERE t.schema_name = {schema} LIMIT 1"),
+        Scope::Schema(_) => format!(
+            "SELECT t.workload FROM foreshift.tenant t WHERE t.schema_name = {schema} \
+             UNION ALL SELECT o.workload FROM foreshift.owner o WHERE o.schema_name = '' LIMIT 1"
+        ),
+        Scope::Database(_) => {
+            "SELECT o.workload FROM foreshift.owner o WHERE o.schema_name <> '' LIMIT 1".to_string()
+        }
     };
     match session.ask(doing, &sql).await?.first() {
         None => Ok(()),
@@ -39,7 +45,7 @@ pub(super) async fn refuse_other_kind(session: &Session, scope: &Scope) -> Resul
             format!(
                 "{} was moved as {}, and the same tables cannot be moved as {}, too; if it is moved so no more, \
                  DELETE its rows FROM foreshift.owner and foreshift.tenant on every cluster",
-                scope.schema,
+                scope.words(),
                 line.text(0),
                 scope.label()
             ),
@@ -84,7 +90,9 @@ pub(super) async fn check_rows(
                 DOING,
                 format!(
                     "{}.{}.{} is of the type {kind}; expected smallint, integer, bigint, text, varchar or uuid",
-                    scope.schema, table.name, tenant.column
+                    scope.marked(),
+                    table.name,
+                    tenant.column
                 ),
             );
         }
@@ -101,7 +109,7 @@ pub(super) async fn check_rows(
            LEFT JOIN pg_collation l ON l.oid = a.attcollation \
          WHERE n.nspname = {} AND c.relkind = 'r' AND {} ORDER BY 1",
         literal(&tenant.column),
-        literal(&scope.schema),
+        literal(scope.marked()),
         scope.tables()
     );
     for line in source.ask(DOING, &sql).await? {
@@ -111,7 +119,7 @@ pub(super) async fn check_rows(
             let why = format!(
                 "the replica identity of {0}.{1} does not hold {2}, so who changes a row could not be told \
                  whose it is; make {2} a part of its primary key, or ALTER TABLE {0}.{1} REPLICA IDENTITY FULL",
-                scope.schema,
+                scope.marked(),
                 line.text(0),
                 tenant.column
             );
@@ -120,7 +128,7 @@ pub(super) async fn check_rows(
         if !line.yes(2) {
             let why = format!(
                 "{}.{}.{} has a collation that calls different texts equal",
-                scope.schema,
+                scope.marked(),
                 line.text(0),
                 tenant.column
             );
@@ -129,7 +137,7 @@ pub(super) async fn check_rows(
         if !line.yes(3) {
             let why = format!(
                 "{}.{}.{} is generated, so nobody can tell whose a row is before it is written",
-                scope.schema,
+                scope.marked(),
                 line.text(0),
                 tenant.column
             );
@@ -207,7 +215,7 @@ impl PostgresMover {
     ) -> Result<String, DriverError> {
         let doing = "making room for the rows";
         let here = destination.address.as_str();
-        let Some(tenant) = &stage.scope.tenant else { return Ok(String::new()) };
+        let Some(tenant) = stage.scope.tenant() else { return Ok(String::new()) };
         let mark = self.mark(destination, &job.workload).await?;
         let ours = mark.as_ref().is_some_and(|m| m.made_by == stage.names.copy);
         refuse_claimed(mark.as_ref(), (here, doing), job, permit)?;
@@ -218,8 +226,8 @@ impl PostgresMover {
         if !ours {
             let rows: Vec<&Table> = have.iter().filter(|t| t.ordinary).collect();
             let sql = match mark.is_some() {
-                true => empty(stage, tenant, &rows),
-                false => refuse_rows(stage, tenant, &rows),
+                true => empty(tenant, &rows),
+                false => refuse_rows(tenant, &rows),
             };
             let sql = format!(
                 "SELECT pg_advisory_xact_lock({}); {sql} \
@@ -230,7 +238,7 @@ impl PostgresMover {
                    made_by = excluded.made_by, made = excluded.made, owner_is = excluded.owner_is; {}",
                 tenant.lock(),
                 literal(job.workload.as_str()),
-                literal(&stage.scope.schema),
+                literal(stage.scope.marked()),
                 job.generation.0.saturating_sub(1),
                 permit.epoch().0,
                 literal(&stage.names.copy),
@@ -266,12 +274,13 @@ impl PostgresMover {
         destination: &Session,
         scope: &Scope,
     ) -> Result<(), DriverError> {
-        if structure(source, &scope.schema).await? == structure(destination, &scope.schema).await? {
+        if structure(source, scope).await? == structure(destination, scope).await? {
             return Ok(());
         }
         let why = format!(
             "the tables of {} do not look the same as at {}; make them the same on both",
-            scope.schema, source.address
+            scope.marked(),
+            source.address
         );
         refuse(&destination.address, "comparing the structure", why)
     }
@@ -283,10 +292,10 @@ impl PostgresMover {
         destination: &Session,
         scope: &Scope,
     ) -> Result<(), DriverError> {
-        if scope.tenant.is_none() {
+        if scope.tenant().is_none() {
             return Ok(());
         }
-        let (doing, schema) = ("bringing the sequences", literal(&scope.schema));
+        let (doing, schema) = ("bringing the sequences", literal(scope.marked()));
         let stand = source.one(doing, &format!("SELECT foreshift.sequences({schema})")).await?;
         let sql = format!(
             "SET LOCAL lock_timeout = {}; SELECT foreshift.advance_all({schema}, {})",
@@ -298,23 +307,23 @@ impl PostgresMover {
 }
 
 /// Empties an older copy of ours; no trigger of anybody is fired but the digests'.
-fn empty(stage: &Stage, tenant: &Tenant, rows: &[&Table]) -> String {
+fn empty(tenant: &Tenant, rows: &[&Table]) -> String {
     let mut sql = String::from("SET LOCAL session_replication_role = replica; ");
     for table in rows {
-        let on = qualified(&stage.scope.schema, &table.name);
+        let on = table.on();
         sql.push_str(&format!("DELETE FROM ONLY {on} AS r WHERE {}; ", tenant.condition("r")));
     }
     sql
 }
 
 /// Refuses rows of the tenant that are no copy of ours.
-fn refuse_rows(stage: &Stage, tenant: &Tenant, rows: &[&Table]) -> String {
+fn refuse_rows(tenant: &Tenant, rows: &[&Table]) -> String {
     if rows.is_empty() {
         return String::new();
     }
     let mut sql = String::from("DO $foreshift$ BEGIN ");
     for table in rows {
-        let on = qualified(&stage.scope.schema, &table.name);
+        let on = table.on();
         let why = format!(
             "rows of {} {} are in {on} already and are no copy of ours; move or remove them there",
             tenant.column, tenant.value

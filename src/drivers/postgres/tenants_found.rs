@@ -102,15 +102,15 @@ impl PostgresMover {
 
     /// About how much a workload holds on a cluster.
     pub(super) async fn size(&self, session: &Session, scope: &Scope) -> Result<Bytes, DriverError> {
-        if let Some(tenant) = &scope.tenant {
-            let tables = known(session, &scope.schema, &tenant.column, &tenant.shared).await?;
+        if let Some(tenant) = scope.tenant() {
+            let tables = known(session, &tenant.schema, &tenant.column, &tenant.shared).await?;
             let bytes: f64 = tables.iter().map(|t| t.bytes * t.share(&tenant.value, 1)).sum();
             return Ok(Bytes(bytes as u64));
         }
         let sql = format!(
             "SELECT coalesce(sum(pg_table_size(c.oid)), 0) FROM pg_class c \
-               JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relkind = 'r'",
-            literal(&scope.schema)
+               JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {} AND c.relkind = 'r'",
+            scope.covers("n")
         );
         Ok(Bytes(session.one("measuring", &sql).await?.number(0).max(0) as u64))
     }

@@ -5,7 +5,7 @@ use super::PostgresMover;
 use super::references::references;
 use super::scope::{Scope, Tenant};
 use super::session::{Session, ident, literal, system};
-use super::stage::{Stage, Table, qualified, tables};
+use super::stage::{Stage, Table, tables};
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::{Job, Permit};
 use crate::fleet::WorkloadId;
@@ -29,12 +29,13 @@ impl PostgresMover {
         let lines = session.ask_if_there(doing, &known).await?.unwrap_or_default();
         let Some(line) = lines.first() else { return Ok(false) };
         let tenant = Tenant {
+            schema: line.text(0).to_string(),
             column: line.text(1).to_string(),
             value: line.text(2).to_string(),
             kin: line.text(3).to_string(),
             shared: self.options.tenant.as_ref().map(|t| t.shared.clone()).unwrap_or_default(),
         };
-        let scope = Scope { schema: line.text(0).to_string(), tenant: Some(tenant.clone()) };
+        let scope = Scope::Tenant(tenant.clone());
         let mut tables = tables(session, &scope).await?;
         // A table without the column holds no row of a tenant.
         tables.retain(|t| t.columns.iter().any(|(name, _)| *name == tenant.column));
@@ -48,7 +49,7 @@ impl PostgresMover {
             ),
         };
         let structure = match made {
-            "schema" | "tables" => self.unused(session, &scope, made).await?,
+            "schema" | "tables" => self.unused(session, &tenant.schema, made).await?,
             _ => String::new(),
         };
         let sql = format!(
@@ -67,20 +68,19 @@ impl PostgresMover {
             delete = delete(session, &scope, &tenant, &tables).await?,
         );
         session.ask_long(doing, &sql, self.options.scan_timeout).await?;
-        self.drop_idle_guard(session, &tenant, &scope.schema).await?;
+        self.drop_idle_guard(session, &tenant).await?;
         Ok(true)
     }
 
     /// Drops the tables that were made for a copy, unless another tenant's workload is or was there or a row
     /// is in one of them by now.
-    async fn unused(&self, session: &Session, scope: &Scope, made: &str) -> Result<String, DriverError> {
+    async fn unused(&self, session: &Session, schema: &str, made: &str) -> Result<String, DriverError> {
         let doing = "looking for what the copy made";
-        let schema = &scope.schema;
-        let all = tables(session, &Scope { schema: schema.clone(), tenant: None }).await?;
+        let all = tables(session, &Scope::Schema(schema.to_string())).await?;
         if all.is_empty() {
             return Ok(String::new());
         }
-        let names: Vec<String> = all.iter().map(|t| qualified(schema, &t.name)).collect();
+        let names: Vec<String> = all.iter().map(Table::on).collect();
         let empty: Vec<String> =
             names.iter().map(|name| format!("NOT EXISTS (SELECT FROM {name})")).collect();
         let mut drops = String::new();
@@ -150,11 +150,7 @@ impl PostgresMover {
     pub(super) async fn no_row_left(&self, session: &Session, scope: &Scope) -> Result<bool, DriverError> {
         let doing = "looking for what is left";
         for table in tables(session, scope).await?.iter().filter(|t| t.ordinary) {
-            let sql = format!(
-                "SELECT EXISTS (SELECT FROM ONLY {} AS r{})",
-                qualified(&scope.schema, &table.name),
-                table.only("r")
-            );
+            let sql = format!("SELECT EXISTS (SELECT FROM ONLY {} AS r{})", table.on(), table.only("r"));
             let lines = session.ask_long(doing, &sql, self.options.scan_timeout).await?;
             if lines.last().is_some_and(|line| line.yes(0)) {
                 return Ok(false);
@@ -187,7 +183,7 @@ async fn delete(
         }
     }
     for table in tables.iter().filter(|t| t.ordinary) {
-        let on = qualified(&scope.schema, &table.name);
+        let on = table.on();
         sql.push_str(&format!("DELETE FROM ONLY {on} AS r WHERE {}; ", tenant.condition("r")));
     }
     Ok(sql)

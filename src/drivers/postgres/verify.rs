@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::digest::{self, Sum, key_hash, row_hash};
 use super::scope::Scope;
 use super::session::{Clusters, Session, ident, literal, system};
-use super::stage::{Stage, Table, qualified, structure_sql, tables};
+use super::stage::{Stage, Table, structure_sql, tables};
 use super::stream::{refuse_lost, send_barrier, wait_for_barrier};
 use super::{PostgresMover, done, working};
 use crate::drivers::error::{DriverError, Retry};
@@ -132,11 +132,8 @@ impl PostgresMover {
         let start = Instant::now();
         let sides = Sides::open(&self.clusters, &stage, self.options.scan_timeout).await?;
         let barrier = format!("foreshift.{}", ident(&stage.names.stream));
-        let looks = format!(
-            "SELECT {}; {}",
-            structure_sql(&stage.scope.schema),
-            digest::sums_sql(&stage.names.digest)
-        );
+        let looks =
+            format!("SELECT {}; {}", structure_sql(&stage.scope), digest::sums_sql(&stage.names.digest));
         // The source stands still, so all of it is asked for at once.
         let ours = format!(
             "SELECT mode = 'fenced' AND clock_timestamp() <= until, (SELECT token FROM {barrier}), \
@@ -183,7 +180,7 @@ impl PostgresMover {
             found.different += 1;
             found
                 .differences
-                .push(format!("{}: its tables do not look the same any more", stage.scope.schema));
+                .push(format!("{}: its tables do not look the same any more", stage.scope.words()));
         }
         for (number, table) in tables.iter().enumerate().filter(|(_, t)| t.ordinary) {
             let (a, b) = (ours.get(&number), theirs.get(&number));
@@ -193,16 +190,9 @@ impl PostgresMover {
                 let looked = tokio::time::timeout(LOOK_AT_CUT, differences(&sides, table)).await;
                 match looked {
                     Ok(Ok(rows)) if !rows.is_empty() => {
-                        found
-                            .differences
-                            .extend(rows.iter().take(NAMED).map(|row| named(&sides, table, row)));
+                        found.differences.extend(rows.iter().take(NAMED).map(|row| named(table, row)));
                     }
-                    _ => found.differences.push(format!(
-                        "{}.{}: {}",
-                        sides.scope.schema,
-                        table.name,
-                        both_sums(a, b)
-                    )),
+                    _ => found.differences.push(format!("{}: {}", table.words(), both_sums(a, b))),
                 }
             }
         }
@@ -248,8 +238,7 @@ async fn compare_all(sides: &Sides) -> Result<Found, DriverError> {
     let tables = tables(&sides.owner, &sides.scope).await?;
     let mut found = Found { tables: tables.iter().filter(|t| t.ordinary).count(), ..Found::default() };
     for (number, table) in tables.iter().enumerate().filter(|(_, t)| t.ordinary) {
-        let read =
-            |session| digest::begin(session, &sides.scope.schema, &sides.digest, number, table, sides.scan);
+        let read = |session| digest::begin(session, &sides.digest, number, table, sides.scan);
         let (ours, theirs) = try_join(read(&sides.owner), read(&sides.other)).await?;
         found.rows += ours.rows.max(0) as u64;
         if ours == theirs {
@@ -259,7 +248,7 @@ async fn compare_all(sides: &Sides) -> Result<Found, DriverError> {
         found.busy += busy;
         found.different += different.len() as u64;
         let room = NAMED.saturating_sub(found.differences.len());
-        found.differences.extend(different.iter().take(room).map(|row| named(sides, table, row)));
+        found.differences.extend(different.iter().take(room).map(|row| named(table, row)));
     }
     let dangling = super::references::dangling(&sides.other, &sides.scope, &tables, sides.scan).await?;
     found.different += dangling.len() as u64;
@@ -274,21 +263,21 @@ async fn compare_all(sides: &Sides) -> Result<Found, DriverError> {
 /// The key of a row and why it is named.
 type Row = (Vec<String>, &'static str);
 
-fn named(sides: &Sides, table: &Table, (key, why): &Row) -> String {
+fn named(table: &Table, (key, why): &Row) -> String {
     let key: Vec<String> = table.key.iter().zip(key).map(|(name, value)| format!("{name}={value}")).collect();
-    format!("{}.{} ({}): {why}", sides.scope.schema, table.name, key.join(", "))
+    format!("{} ({}): {why}", table.words(), key.join(", "))
 }
 
 /// Rows that are not equal now, by key; some of them may just be on their way.
 async fn differences(sides: &Sides, table: &Table) -> Result<Vec<Row>, DriverError> {
-    let on = qualified(&sides.scope.schema, &table.name);
+    let on = table.on();
     let bucket = format!("({}) & {}", key_hash(table, "r"), BUCKETS - 1);
     let sums = format!(
         "SELECT {bucket}, count(*), sum({}) FROM ONLY {on} AS r{} GROUP BY 1",
         row_hash(table, "r"),
         table.only("r")
     );
-    let doing = format!("comparing {}.{}", sides.scope.schema, table.name);
+    let doing = format!("comparing {}", table.words());
     let (ours, theirs) = try_join(
         sides.owner.ask_long(&doing, &sums, sides.scan),
         sides.other.ask_long(&doing, &sums, sides.scan),
@@ -344,10 +333,10 @@ async fn hashes(
         "SELECT {}, {} FROM ONLY {} AS r WHERE {condition}{}",
         row_hash(table, "r"),
         key.join(", "),
-        qualified(&sides.scope.schema, &table.name),
+        table.on(),
         table.and_only("r")
     );
-    let doing = format!("comparing {}.{}", sides.scope.schema, table.name);
+    let doing = format!("comparing {}", table.words());
     let lines = session.ask_long(&doing, &sql, sides.scan).await?;
     Ok(lines.iter().map(|line| (line.rest(1), line.text(0).to_string())).collect())
 }
@@ -411,18 +400,17 @@ pub(super) async fn look_at(
     .await?;
     let open = unequal(&ours, &theirs);
     let (different, _) = certain(&sides, table, open).await?;
-    Ok((keys.len() as u64, different.iter().map(|row| named(&sides, table, row)).collect()))
+    Ok((keys.len() as u64, different.iter().map(|row| named(table, row)).collect()))
 }
 
 /// Keys of some rows of a table, from anywhere in it.
 pub(super) async fn some_keys(
     session: &Session,
-    schema: &str,
     table: &Table,
     most: usize,
 ) -> Result<Vec<Vec<String>>, DriverError> {
     let key: Vec<String> = table.key.iter().map(|c| format!("r.{}::text", ident(c))).collect();
-    let (on, only) = (qualified(schema, &table.name), table.only("r"));
+    let (on, only) = (table.on(), table.only("r"));
     let pages = format!(
         "SELECT greatest(pg_relation_size({}) / current_setting('block_size')::int, 1)",
         literal(&on)

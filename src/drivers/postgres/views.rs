@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::PostgresMover;
-use super::session::{Clusters, Session, literal};
+use super::scope::Scope;
+use super::session::{Clusters, Session};
 use super::stage::{Stage, qualified};
 use super::verify::Running;
 use crate::drivers::error::DriverError;
@@ -16,35 +17,32 @@ use crate::fleet::Span;
 /// How long a call waits for the views before it says that it goes on.
 const PATIENCE: Duration = Duration::from_millis(800);
 
-/// The materialised views of a schema that are filled, or are not, in the order in which they were made: one
-/// that reads another was made after it.
-async fn views(session: &Session, schema: &str, filled: bool) -> Result<Vec<String>, DriverError> {
+/// The materialised views of a workload that are filled, or are not, as SQL names them and in the order in which
+/// they were made: one that reads another was made after it.
+async fn views(session: &Session, scope: &Scope, filled: bool) -> Result<Vec<String>, DriverError> {
     let sql = format!(
-        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = {} AND c.relkind = 'm' AND c.relispopulated = {filled} ORDER BY c.oid",
-        literal(schema)
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE {} AND c.relkind = 'm' AND c.relispopulated = {filled} ORDER BY c.oid",
+        scope.covers("n")
     );
     let lines = session.ask("reading the materialised views", &sql).await?;
-    Ok(lines.iter().map(|line| line.text(0).to_string()).collect())
+    Ok(lines.iter().map(|line| qualified(line.text(0), line.text(1))).collect())
 }
 
 /// Statements that empty every materialised view of an old copy; nobody reads them there.
-pub(super) async fn emptied(session: &Session, schema: &str) -> Result<String, DriverError> {
-    let empty =
-        |view: &String| format!("REFRESH MATERIALIZED VIEW {} WITH NO DATA; ", qualified(schema, view));
-    Ok(views(session, schema, true).await?.iter().rev().map(empty).collect())
+pub(super) async fn emptied(session: &Session, scope: &Scope) -> Result<String, DriverError> {
+    let empty = |view: &String| format!("REFRESH MATERIALIZED VIEW {view} WITH NO DATA; ");
+    Ok(views(session, scope, true).await?.iter().rev().map(empty).collect())
 }
 
 async fn fill(
     clusters: Arc<Clusters>,
     address: String,
-    schema: String,
     wanted: Vec<String>,
     scan: Span,
 ) -> Result<(), DriverError> {
     let session = clusters.session(&address).await?;
-    for view in wanted {
-        let on = qualified(&schema, &view);
+    for on in wanted {
         let doing = format!("filling the materialised view {on}");
         session.ask_long(&doing, &format!("REFRESH MATERIALIZED VIEW {on}"), scan).await?;
     }
@@ -61,7 +59,7 @@ impl PostgresMover {
         source: &Session,
         destination: &Session,
     ) -> Result<Option<String>, DriverError> {
-        let schema = stage.scope.schema.as_str();
+        let scope = &stage.scope;
         let start = Instant::now();
         loop {
             if self.with_work(job, |w| w.views.as_ref().is_some_and(|r| !r.is_finished())) {
@@ -74,17 +72,17 @@ impl PostgresMover {
             if let Some(ended) = self.with_work(job, |w| w.views.take()) {
                 ended.result("filling the materialised views", &stage.destination).await?;
             }
-            let empty = views(destination, schema, false).await?;
+            let empty = views(destination, scope, false).await?;
             if empty.is_empty() {
                 return Ok(None);
             }
-            let filled = views(source, schema, true).await?;
+            let filled = views(source, scope, true).await?;
             let wanted: Vec<String> = empty.into_iter().filter(|view| filled.contains(view)).collect();
             if wanted.is_empty() {
                 return Ok(None);
             }
             let (clusters, scan) = (self.clusters.clone(), self.options.scan_timeout);
-            let filling = fill(clusters, stage.destination.clone(), schema.to_string(), wanted, scan);
+            let filling = fill(clusters, stage.destination.clone(), wanted, scan);
             self.with_work(job, |w| w.views = Some(Running::spawn(filling)));
         }
     }
