@@ -37,7 +37,7 @@ use foreshift::fleet::Phase;
 use foreshift::fleet::rng::Random;
 use foreshift::migrate::runner::moments;
 use kill_ground::{Ended, Ground, Scenario, Site, Stroke};
-use kill_postgres::{PostgresGround, TenantGround};
+use kill_postgres::{DatabaseGround, PostgresGround, TenantGround};
 use kill_redis::{RedisGround, SlotsGround};
 use mortal::{Blow, Person, Place};
 use trouble::Trouble;
@@ -139,6 +139,12 @@ async fn a_share_of_all_moments_on_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_of_all_moments_on_postgres() {
     let Some(ground) = PostgresGround::start().await else { return };
+    share(&mut Site::new(ground)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_all_moments_with_databases() {
+    let Some(ground) = DatabaseGround::start().await else { return };
     share(&mut Site::new(ground)).await;
 }
 
@@ -272,6 +278,13 @@ async fn killed_at_every_moment_on_redis() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_every_moment_on_postgres() {
     let Some(ground) = PostgresGround::start().await else { return };
+    all(&mut Site::new(ground), Blow::Kill, &kill_postgres::UNREACHABLE_ON_POSTGRES).await;
+}
+
+#[ignore = "the release gate: every moment, about half an hour"]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_every_moment_with_databases() {
+    let Some(ground) = DatabaseGround::start().await else { return };
     all(&mut Site::new(ground), Blow::Kill, &kill_postgres::UNREACHABLE_ON_POSTGRES).await;
 }
 

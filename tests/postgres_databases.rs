@@ -161,7 +161,7 @@ async fn an_undo_drops_the_database_that_was_made_and_what_was_left_half_made_is
     let copy = the_copy(&mover, &job);
     // An engine that died while it made the database.
     clusters.all[1].sql_in("postgres", &format!("CREATE DATABASE {}", copy.name));
-    assert_eq!(mover.leaks().await.unwrap(), [copy.clone()]);
+    assert_eq!(mover.leaks().await.unwrap(), std::slice::from_ref(&copy));
     assert!(matches!(mover.probe(&job, &Action::Prepare).await, Probe::NotStarted));
     let status = mover.status(&job).await.unwrap();
     assert!(status.source_alive && status.destination_alive, "{status:?}");

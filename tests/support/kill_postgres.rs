@@ -1,4 +1,4 @@
-//! PostgreSQL clusters on which engines are killed: a schema moves, or a tenant's rows.
+//! PostgreSQL clusters on which engines are killed: a schema moves, or a whole database, or a tenant's rows.
 
 // Every test file is a crate of its own and uses a part of this.
 #![allow(dead_code, unreachable_pub)]
@@ -46,6 +46,9 @@ fn cluster<'a>(clusters: &'a Clusters, address: &str) -> &'a Cluster {
 async fn owners(clusters: &Clusters, workload: &str, there: &str) -> Option<Vec<String>> {
     let mut owners = Vec::new();
     for cluster in &clusters.all {
+        if !cluster.has(postgres::DATABASE).await {
+            continue;
+        }
         let known = cluster.text("SELECT to_regclass('foreshift.owner') IS NOT NULL").await == "t";
         let mode = match known {
             true => {
@@ -129,6 +132,68 @@ impl Ground for PostgresGround {
 
     async fn left(&self) -> Vec<String> {
         self.clusters.left().await
+    }
+}
+
+/// Two PostgreSQL clusters between which a whole database goes to and fro.
+pub struct DatabaseGround(PostgresGround);
+
+impl DatabaseGround {
+    /// Starts it; `None` where there is no PostgreSQL.
+    pub async fn start() -> Option<Self> {
+        let ground = PostgresGround::start().await?;
+        ground.clusters.all[1].sql_in("postgres", &format!("DROP DATABASE {}", postgres::DATABASE));
+        Some(Self(ground))
+    }
+}
+
+impl Ground for DatabaseGround {
+    type Client = postgres::Writer;
+
+    fn system(&self) -> System {
+        System::Database {
+            clusters: self.0.clusters.addresses(),
+            database: postgres::DATABASE.into(),
+            password: PASSWORD.into(),
+        }
+    }
+
+    async fn owner(&self) -> Result<String, String> {
+        let there = "SELECT to_regclass('orders.log') IS NOT NULL";
+        owner(&self.0.clusters, &format!("shop-{}", postgres::DATABASE), there).await
+    }
+
+    async fn other(&mut self, round: u64, owner: &str) -> String {
+        self.0.other(round, owner).await
+    }
+
+    fn write(&self, owner: &str) -> Self::Client {
+        self.0.write(owner)
+    }
+
+    async fn written(&self, client: Self::Client) -> Written {
+        self.0.written(client).await
+    }
+
+    async fn count(&self, owner: &str) -> u64 {
+        self.0.count(owner).await
+    }
+
+    async fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        for cluster in &self.0.clusters.all {
+            let sql = "SELECT 'slot ' || slot_name FROM pg_replication_slots \
+                UNION ALL SELECT 'subscription ' || subname FROM pg_subscription \
+                UNION ALL SELECT 'database ' || datname FROM pg_database WHERE datname LIKE 'fs\\_%'";
+            let home = postgres::connect(cluster.address, "postgres").await.expect("a connection");
+            let rows = postgres::rows(&home, sql).await.expect("rows");
+            left.extend(rows.into_iter().map(|row| format!("{} {}", cluster.address, row.join(" "))));
+        }
+        match self.system().mover().leaks().await {
+            Ok(leaks) => left.extend(leaks.iter().map(|l| format!("{l:?}"))),
+            Err(error) => left.push(error.to_string()),
+        }
+        left
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use foreshift::drivers::Mover;
-use foreshift::drivers::postgres::{PostgresMover, PostgresOptions, TenantOptions};
+use foreshift::drivers::postgres::{DatabasesMover, PostgresMover, PostgresOptions, TenantOptions};
 use foreshift::drivers::redis::{RedisMover, RedisOptions, RedisSlotMover};
 use foreshift::fleet::{
     Bytes, Clock, MigrationId, Phase, ProposalId, Revision, Share, Span, SteadyClock, WorkloadId,
@@ -44,6 +44,15 @@ pub enum System {
     },
     /// The schema `orders` of a set called `shop`.
     Postgres {
+        /// All clusters.
+        clusters: Vec<String>,
+        /// The database.
+        database: String,
+        /// The superuser's.
+        password: String,
+    },
+    /// A whole database of a set called `shop`.
+    Database {
         /// All clusters.
         clusters: Vec<String>,
         /// The database.
@@ -82,6 +91,12 @@ impl System {
                 options.password = Some(password.clone());
                 Arc::new(PostgresMover::new(options))
             }
+            System::Database { clusters, database, password } => {
+                let mut options = PostgresOptions::new("shop", clusters, "postgres");
+                options.databases = vec![database.clone()];
+                options.password = Some(password.clone());
+                Arc::new(DatabasesMover::new(options))
+            }
             System::Slots { seeds, range } => {
                 let options = RedisOptions::new("cart", seeds);
                 Arc::new(RedisSlotMover::new(options, std::slice::from_ref(range)).expect("a range"))
@@ -105,6 +120,7 @@ impl System {
         WorkloadId::from(match self {
             System::Redis { .. } => "cart-0".to_string(),
             System::Postgres { .. } => "shop-orders".to_string(),
+            System::Database { database, .. } => format!("shop-{database}"),
             System::Slots { range, .. } => format!("cart-{range}"),
             System::Tenants { tenant, .. } => format!("shop-shop.{tenant}"),
         })

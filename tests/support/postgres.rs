@@ -194,6 +194,13 @@ impl Cluster {
         self.server.as_ref().map(Server::log).unwrap_or_default()
     }
 
+    /// Whether it has a database of that name.
+    pub async fn has(&self, database: &str) -> bool {
+        let client = connect(self.address, "postgres").await.expect("a connection");
+        let sql = format!("SELECT 1 FROM pg_database WHERE datname = '{database}'");
+        !rows(&client, &sql).await.expect("rows").is_empty()
+    }
+
     /// A new connection.
     pub async fn connect(&self) -> Result<Client, tokio_postgres::Error> {
         connect(self.address, DATABASE).await
