@@ -443,7 +443,8 @@ fn seen(state: State) -> Seen {
     progress.judgement = None;
     progress.looks = 0;
     progress.due = NOW;
-    let hash = blake3::hash(&serde_json::to_vec(&progress).expect("plain data serialises"));
+    let all = (&progress, &progress.ledger);
+    let hash = blake3::hash(&serde_json::to_vec(&all).expect("plain data serialises"));
     Seen(Arc::new(progress), hash)
 }
 

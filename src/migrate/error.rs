@@ -28,7 +28,7 @@ pub enum MigrateError {
     Unreadable {
         /// The migration.
         migration: MigrationId,
-        /// Plan or state.
+        /// Plan, state or ledger.
         what: &'static str,
         /// What is wrong.
         detail: String,

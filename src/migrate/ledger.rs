@@ -2,12 +2,16 @@
 //! it exists, and stays until it is known to be gone. The idea is Citus' `pg_dist_cleanup`
 //! (`shard_cleaner.c`): after any crash the ledger says what may be lying about.
 
+use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::state::Side;
 use crate::drivers::{Artifact, CleanupPolicy};
+use crate::state::stored;
 
 /// An artifact that an action will make, known before the action is asked for.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -33,16 +37,74 @@ pub struct Line {
     pub done: bool,
 }
 
-/// The ledger of one migration.
+/// The ledger of one migration. It changes seldom, so the store has it under a key of its own, written in
+/// the transaction that changes it; the state names how much it holds, so that one that was lost is found.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Ledger {
     /// All artifacts that an action may make.
     pub foreseen: Arc<Vec<Foreseen>>,
     /// Those that may exist, in the order in which they were made.
     pub lines: Arc<Vec<Line>>,
+    /// What a state that was read names, until the ledger itself is read.
+    #[serde(skip)]
+    named: Option<Holds>,
+}
+
+/// How much a ledger holds: artifacts foreseen, lines, and lines whose artifact is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Holds(usize, usize, usize);
+
+impl fmt::Display for Holds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} artifacts foreseen, {} lines, {} of them done", self.0, self.1, self.2)
+    }
 }
 
 impl Ledger {
+    /// How much it holds.
+    pub fn holds(&self) -> Holds {
+        Holds(self.foreseen.len(), self.lines.len(), self.lines.iter().filter(|l| l.done).count())
+    }
+
+    /// Whether nothing was ever entered or foreseen.
+    pub fn is_empty(&self) -> bool {
+        self.foreseen.is_empty() && self.lines.is_empty()
+    }
+
+    /// Whether it was not changed since it was cloned from `other`. What was changed and changed back counts
+    /// as changed.
+    pub fn is_still(&self, other: &Ledger) -> bool {
+        Arc::ptr_eq(&self.foreseen, &other.foreseen) && Arc::ptr_eq(&self.lines, &other.lines)
+            || self.is_empty() && other.is_empty()
+    }
+
+    /// The bytes of it that are stored.
+    pub fn bytes(&self) -> Vec<u8> {
+        stored(self, 1024).expect("plain data serialises")
+    }
+
+    /// Takes what is stored under the ledger's own key into the place of what the state named. Tells whether
+    /// there was anything: states of earlier versions hold the ledger itself.
+    ///
+    /// # Errors
+    /// In words, where it is not what the state names.
+    pub fn take(&mut self, stored: Option<&[u8]>) -> Result<bool, String> {
+        let Some(bytes) = stored else {
+            return match self.named {
+                Some(named) => Err(format!("expected {named}, there is none")),
+                None => Ok(false),
+            };
+        };
+        let named = self.named.unwrap_or_else(|| self.holds());
+        let ledger: Ledger = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        if ledger.holds() != named {
+            return Err(format!("expected {named}, got {}", ledger.holds()));
+        }
+        *self = ledger;
+        Ok(true)
+    }
+
     /// Enters what the action `step` of `side` will make; returns what was not there yet.
     pub fn enter(&mut self, step: &str, side: Side) -> Vec<Line> {
         let mut fresh = Vec::new();
@@ -87,4 +149,33 @@ impl Ledger {
             line.done = true;
         }
     }
+}
+
+/// What the state names of its ledger.
+pub(super) fn name<S: Serializer>(ledger: &Ledger, serializer: S) -> Result<S::Ok, S::Error> {
+    ledger.holds().serialize(serializer)
+}
+
+/// Reads it; of a state of an earlier version the ledger itself.
+pub(super) fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ledger, D::Error> {
+    struct Either;
+
+    impl<'de> Visitor<'de> for Either {
+        type Value = Ledger;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("how much the ledger holds, or the ledger")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Ledger, A::Error> {
+            let named = Some(Holds::deserialize(SeqAccessDeserializer::new(access))?);
+            Ok(Ledger { named, ..Ledger::default() })
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Ledger, A::Error> {
+            Ledger::deserialize(MapAccessDeserializer::new(access))
+        }
+    }
+
+    deserializer.deserialize_any(Either)
 }

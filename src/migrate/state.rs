@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::Head;
 use super::judge::Judgement;
-use super::ledger::Ledger;
+use super::ledger::{self, Ledger};
 use super::plan::Plan;
 use crate::drivers::Action;
 use crate::fleet::{Epoch, Phase, Share, Timestamp};
@@ -233,14 +233,29 @@ pub struct Touched {
     pub fence: bool,
 }
 
-/// Everything that changes; written to the store with every step.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn first() -> u32 {
+    1
+}
+
+fn is_first(attempt: &u32) -> bool {
+    *attempt == 1
+}
+
+/// Everything that changes; written to the store with every step. What stands as it stood when the plan was
+/// approved is left out there, and the ledger, which changes seldom, has a key of its own.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Progress {
     /// Where it is.
     pub phase: Phase,
     /// Since.
     pub since: Timestamp,
     /// The present wait ends at the latest then.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub deadline: Option<Timestamp>,
     /// The epoch of the engine that wrote this.
     pub epoch: Epoch,
@@ -249,66 +264,95 @@ pub struct Progress {
     /// Not before.
     pub due: Timestamp,
     /// Actions of this phase that are still to be done; the front one first.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub queue: VecDeque<Act>,
     /// Why it waits, for people; empty while it runs.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub waiting: String,
     /// Failed tries of the front action.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub tries: u32,
     /// Probes of it that answered unknown.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub probes: u32,
     /// Which attempt this is, from 1.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
     pub attempt: u32,
     /// Cuts tried in this attempt.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cuts: u32,
     /// Comparisons that failed in this attempt.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mismatches: u32,
     /// The cut was given up and the source is being let go.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unfencing: bool,
     /// It waits for leave to cut.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub at_gate: bool,
     /// Source and destination were found equal in this attempt.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub verified: bool,
     /// Both sides were found equal at the cut then, and the owner may change on the strength of it;
     /// `None` = nothing to go by, or the change is under way.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub compared: Option<Timestamp>,
     /// The way back.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub reverse: Reverse,
     /// Index of the canary step.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub canary: u32,
     /// The step or soak is judged on samples since.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub watched_since: Option<Timestamp>,
     /// How often the judge has looked.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub looks: u32,
     /// What the judge said last.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub judgement: Option<Arc<Judgement>>,
     /// Looks in a row with the lag within its bound.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub lag_ok: u32,
     /// Looks in a row that found the source dead.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub dead: u32,
     /// Part of a rollback after the cut.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub back: BackStage,
     /// Why it stands, in HOLD.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub hold: Option<Hold>,
     /// What a person wants as soon as it is safe.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub wish: Option<Wish>,
     /// What has been asked for at least once.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub touched: Touched,
     /// What was made.
+    #[serde(default, skip_serializing_if = "Ledger::is_empty", serialize_with = "ledger::name")]
+    #[serde(deserialize_with = "ledger::named")]
     pub ledger: Ledger,
-    /// What was seen: step name and words, in order.
+    /// What was seen since it was read from the store: step name and words, in order. The journal has it all.
+    #[serde(default, skip_serializing)]
     pub evidence: Arc<Vec<(Arc<str>, Arc<str>)>>,
     /// Why it is being undone or ended.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub cause: String,
     /// What follows the rollback.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub again: Again,
     /// Tokens, lock and generation are held.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub admitted: bool,
     /// The owner record was changed by this migration and not changed back.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub switched: bool,
     /// First admitted.
     pub started: Timestamp,
     /// Ended.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ended: Option<Timestamp>,
     /// End of the journal's chain.
     pub journal: Head,
@@ -375,7 +419,7 @@ impl State {
 impl Progress {
     /// The bytes of it that are stored.
     pub fn bytes(&self) -> Vec<u8> {
-        stored(self, 2048).expect("plain data serialises")
+        stored(self, 768).expect("plain data serialises")
     }
 
     fn fresh(phase: Phase, epoch: Epoch, now: Timestamp) -> Self {

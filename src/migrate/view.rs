@@ -8,11 +8,14 @@ use crate::drivers::JobStatus;
 use crate::fleet::{Phase, Share, Span, Timestamp};
 use crate::protocol::{MigrationView, StepState, StepView};
 
+/// What the journal says: the lines of the log, newest first, and what was seen of a step by its name.
+pub type Said<'a> = (Vec<(Timestamp, String)>, &'a dyn Fn(&str) -> Option<&'a str>);
+
 /// The view of a migration as of `now`.
 pub fn view(
     state: &State,
     status: Option<&JobStatus>,
-    log: Vec<(Timestamp, String)>,
+    (log, seen): Said<'_>,
     now: Timestamp,
 ) -> MigrationView {
     let plan = &state.plan;
@@ -33,7 +36,7 @@ pub fn view(
         deadline: state.deadline,
         left: left(state, status, now),
         progress,
-        steps: steps(state, status),
+        steps: steps(state, status, seen),
         canary: (state.standing() == Phase::Canary).then_some((state.canary, canary_steps)),
         canary_carries: plan.canary_carries().to_string(),
         judge: state.judgement.as_ref().map(|j| j.lines.clone()).unwrap_or_default(),
@@ -58,7 +61,11 @@ const LINE: [Phase; 11] = [
     Phase::Retiring,
 ];
 
-fn steps(state: &State, status: Option<&JobStatus>) -> Vec<StepView> {
+fn steps<'a>(
+    state: &State,
+    status: Option<&JobStatus>,
+    journal: &dyn Fn(&str) -> Option<&'a str>,
+) -> Vec<StepView> {
     let at = reached(state);
     let undoing = matches!(state.standing(), Phase::RollingBackPre | Phase::RollingBackPost);
     let mut line: Vec<StepView> = LINE
@@ -66,7 +73,7 @@ fn steps(state: &State, status: Option<&JobStatus>) -> Vec<StepView> {
         .map(|phase| StepView {
             name: name(state, *phase),
             state: step_state(state, *phase, at, undoing),
-            evidence: evidence(state, status, *phase),
+            evidence: evidence(state, status, *phase, journal),
         })
         .collect();
     let word = match state.standing() {
@@ -123,9 +130,16 @@ fn name(state: &State, phase: Phase) -> String {
     }
 }
 
-fn evidence(state: &State, status: Option<&JobStatus>, phase: Phase) -> String {
+fn evidence<'a>(
+    state: &State,
+    status: Option<&JobStatus>,
+    phase: Phase,
+    journal: &dyn Fn(&str) -> Option<&'a str>,
+) -> String {
     let seen = |step: &str| {
-        state.evidence.iter().rev().find(|(name, _)| **name == *step).map(|(_, words)| words.to_string())
+        let newest = state.evidence.iter().rev().find(|(name, _)| **name == *step);
+        let newest = newest.map(|(_, words)| words.to_string());
+        newest.or_else(|| journal(&step.replace(' ', "_")).map(str::to_string))
     };
     let running = state.standing() == phase;
     match (phase, status) {

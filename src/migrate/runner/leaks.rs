@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use super::Runner;
 use crate::drivers::{Answer, Artifact, DriverError};
+use crate::migrate::ledger::Ledger;
 use crate::migrate::state::Progress;
-use crate::state::StoreError;
+use crate::state::{Entry, StoreError};
 
 /// What one class of systems holds.
 #[derive(Clone, PartialEq, Debug)]
@@ -71,19 +72,38 @@ impl Runner {
         let mut known = BTreeSet::new();
         for entry in self.context.list("/running/").await? {
             let Some(id) = entry.key.strip_prefix("/running/") else { continue };
-            let key = format!("/migrations/{id}/state");
-            let state = self.context.get(&key).await?;
-            let progress = state.and_then(|e| serde_json::from_slice::<Progress>(&e.value).ok());
-            let Some(progress) = progress else {
+            let Some(ledger) = self.ledger(id).await? else {
                 return Err(StoreError::Corrupt {
                     place: self.context.place(),
-                    key,
-                    detail: "expected the state of a running migration; its artifacts cannot be told".into(),
+                    key: format!("/migrations/{id}/state"),
+                    detail:
+                        "expected the state and the ledger of a running migration; its artifacts cannot be \
+                             told"
+                            .into(),
                 });
             };
-            known.extend(progress.ledger.lines.iter().map(|l| l.artifact.clone()));
-            known.extend(progress.ledger.foreseen.iter().map(|f| f.artifact.clone()));
+            known.extend(ledger.lines.iter().map(|l| l.artifact.clone()));
+            known.extend(ledger.foreseen.iter().map(|f| f.artifact.clone()));
         }
         Ok(known)
+    }
+
+    /// The ledger of a migration as the store has it; `None` where that cannot be read. It is read until
+    /// state and ledger were read as of one moment: the ledger does not change without the state.
+    async fn ledger(&self, id: &str) -> Result<Option<Ledger>, StoreError> {
+        let prefix = format!("/migrations/{id}/");
+        let mut state = self.context.get(&format!("{prefix}state")).await?;
+        loop {
+            let ledger = self.context.get(&format!("{prefix}ledger")).await?;
+            let again = self.context.get(&format!("{prefix}state")).await?;
+            if state != again {
+                state = again;
+                continue;
+            }
+            let read = |state: &Entry| serde_json::from_slice::<Progress>(&state.value).ok();
+            let Some(mut progress) = state.as_ref().and_then(read) else { return Ok(None) };
+            let taken = progress.ledger.take(ledger.as_ref().map(|e| e.value.as_slice()));
+            return Ok(taken.is_ok().then_some(progress.ledger));
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::OnceLock;
 
 use crate::fleet::Timestamp;
-use crate::migrate::journal::Record;
+use crate::migrate::journal::{Note, Record, Verdict};
 use crate::state::Entry;
 
 /// Lines that are kept.
@@ -20,6 +20,20 @@ pub(super) struct Log {
     old: Vec<Entry>,
     /// `old` in words, newest first, once somebody looked.
     read: OnceLock<Vec<(Timestamp, String)>>,
+    /// What was seen of steps in records before `old`: name and words, in order.
+    before: Vec<(String, String)>,
+    /// The same in `old`, once somebody looked.
+    seen: OnceLock<Vec<(String, String)>>,
+}
+
+/// What a record says was seen of a step that was done.
+fn seen(entry: &Entry) -> Option<(String, String)> {
+    match serde_json::from_slice::<Record>(&entry.value).ok()?.note {
+        Note::Outcome { step, result: Verdict::Applied, evidence, .. } if !evidence.is_empty() => {
+            Some((step, evidence))
+        }
+        _ => None,
+    }
 }
 
 impl Log {
@@ -27,8 +41,15 @@ impl Log {
     pub(super) fn of_store(mut records: Vec<Entry>) -> Self {
         // Two records of three are shown, or more; the rest of an old journal is not kept.
         let surplus = records.len().saturating_sub(LINES * 4);
-        records.drain(..surplus);
-        Self { old: records, ..Self::default() }
+        let before = records.drain(..surplus).filter_map(|entry| seen(&entry)).collect();
+        Self { old: records, before, ..Self::default() }
+    }
+
+    /// What was seen of a step when it was last done before the migration was read from the store.
+    pub(super) fn seen(&self, step: &str) -> Option<&str> {
+        let old = self.seen.get_or_init(|| self.old.iter().filter_map(seen).collect());
+        let mut newest = old.iter().rev().chain(self.before.iter().rev());
+        newest.find(|(name, _)| name == step).map(|(_, words)| words.as_str())
     }
 
     /// Takes in what became durable, oldest first.

@@ -11,6 +11,7 @@ use crate::fleet::{MigrationId, Phase, Revision, Timestamp};
 use crate::migrate::effect::Alert;
 use crate::migrate::event::OperatorCommand;
 use crate::migrate::journal::{self, Record, Stamp};
+use crate::migrate::ledger::Ledger;
 use crate::migrate::limits::Token;
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::state::{State, Todo};
@@ -22,6 +23,8 @@ pub(super) struct Machine {
     pub(super) state: Arc<State>,
     /// The revision of its state in the store.
     pub(super) revision: Revision,
+    /// The ledger as the store has it under its key.
+    pub(super) kept: Ledger,
     /// What was decided and is not yet known to be durable.
     pub(super) unsaved: Option<Box<Unsaved>>,
     /// The store is not asked before then.
@@ -41,7 +44,9 @@ pub(super) struct Unsaved {
     compares: Vec<Compare>,
     /// Everything that is put; empty once it was sent, and made again if it has to be sent again.
     ops: Vec<Op>,
-    /// What is put beside state and records.
+    /// The ledger is put, too: it was changed.
+    enters: bool,
+    /// What is put beside state, ledger and records.
     beside: Vec<Op>,
     records: Vec<Record>,
     alerts: Vec<Alert>,
@@ -77,6 +82,11 @@ pub(super) fn state_key(migration: MigrationId) -> String {
     key("/migrations/", migration, "/state")
 }
 
+/// The key of a migration's ledger.
+pub(super) fn ledger_key(migration: MigrationId) -> String {
+    key("/migrations/", migration, "/ledger")
+}
+
 /// The key of a migration's plan.
 pub(super) fn plan_key(migration: MigrationId) -> String {
     key("/migrations/", migration, "/plan")
@@ -97,6 +107,7 @@ impl Machine {
         Self {
             state: Arc::new(state),
             revision,
+            kept: Ledger::default(),
             unsaved: None,
             retry_at: Timestamp(i64::MIN),
             status: None,
@@ -229,6 +240,7 @@ impl Machine {
         }
         self.fresh.extend(unsaved.records.into_iter().filter(Record::is_shown));
         self.revision = revision;
+        self.kept = unsaved.state.ledger.clone();
         self.state = Arc::new(unsaved.state);
         self.alerts.extend(unsaved.alerts);
         if unsaved.ask.is_some() {
@@ -278,7 +290,7 @@ impl Unsaved {
         let mut head = std::mem::take(&mut state.progress.journal);
         let chained = journal::chain(&mut head, notes, &stamp);
         state.progress.journal = head;
-        let mut ops = Vec::with_capacity(chained.len() + 3 + with.ops.len());
+        let mut ops = Vec::with_capacity(chained.len() + 4 + with.ops.len());
         let mut records = Vec::with_capacity(chained.len());
         for (op, record) in chained {
             ops.push(op);
@@ -290,7 +302,8 @@ impl Unsaved {
             beside.push(Op::Put(ended_key(id), Phase::word(state.phase).as_bytes().to_vec()));
         }
         beside.extend(with.ops);
-        ops.push(Op::Put(state_key(id), state.progress.bytes()));
+        let enters = !state.ledger.is_still(&machine.kept);
+        push_state(&mut ops, &state, enters);
         ops.extend(beside.iter().cloned());
         let mut compares = Vec::with_capacity(2 + with.compares.len());
         if context.options.planted != super::context::Planted::NoEpoch {
@@ -302,6 +315,7 @@ impl Unsaved {
             state,
             compares,
             ops,
+            enters,
             beside,
             records,
             alerts,
@@ -316,8 +330,17 @@ impl Unsaved {
     fn make_ops(&self, id: MigrationId) -> Vec<Op> {
         let mut ops: Vec<Op> =
             self.records.iter().map(|r| Op::Put(journal::record_key(id, r.seq), r.bytes())).collect();
-        ops.push(Op::Put(state_key(id), self.state.progress.bytes()));
+        push_state(&mut ops, &self.state, self.enters);
         ops.extend(self.beside.iter().cloned());
         ops
+    }
+}
+
+/// The puts of a state, and of its ledger where that was changed.
+fn push_state(ops: &mut Vec<Op>, state: &State, enters: bool) {
+    let id = state.plan.id;
+    ops.push(Op::Put(state_key(id), state.progress.bytes()));
+    if enters {
+        ops.push(Op::Put(ledger_key(id), state.ledger.bytes()));
     }
 }

@@ -276,7 +276,12 @@ impl Runner {
     pub fn views(&self) -> Vec<MigrationView> {
         let now = self.context.now();
         let show = |id: &MigrationId, slot: &Slot| {
-            let mut view = view::view(&slot.state, slot.status.as_ref(), slot.log.lines(), now);
+            let mut view = view::view(
+                &slot.state,
+                slot.status.as_ref(),
+                (slot.log.lines(), &|step| slot.log.seen(step)),
+                now,
+            );
             if let Some(before) = self.waits_for_turn(slot) {
                 view.waiting = format!("waits for its turn after {before}");
             } else if self.stopped.is_some() && !slot.state.phase.is_end() {

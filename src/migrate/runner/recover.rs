@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::drive::apply;
 use super::log::Log;
-use super::machine::{Machine, plan_key, state_key};
+use super::machine::{Machine, ledger_key, plan_key, state_key};
 use super::{ENDED, Runner, STOPPED_KEY, Slot};
 use crate::fleet::{MigrationId, Timestamp};
 use crate::migrate::error::MigrateError;
@@ -82,16 +82,25 @@ impl Runner {
             entry.ok_or_else(|| unreadable(what, "there is none".to_string()))
         };
         let plan = get("plan", self.context.get(&plan_key(id)).await?)?;
+        let state = get("state", self.context.get(&state_key(id)).await?)?;
+        let prefix = journal::prefix(id);
+        let mut records = self.context.list(&prefix).await?;
+        // Records stand before everything else.
+        let is_record = |e: &Entry| e.key[prefix.len()..].starts_with("journal/");
+        let beside = records.split_off(records.partition_point(is_record));
+        let ledger = beside.iter().find(|e| e.key == ledger_key(id)).map(|e| e.value.as_slice());
         let plan: Plan =
             serde_json::from_slice(&plan.value).map_err(|e| unreadable("plan", e.to_string()))?;
-        let entry = get("state", self.context.get(&state_key(id)).await?)?;
-        let progress: Progress =
-            serde_json::from_slice(&entry.value).map_err(|e| unreadable("state", e.to_string()))?;
-        let records = self.context.list(&format!("/migrations/{id}/journal/")).await?;
+        let mut progress: Progress =
+            serde_json::from_slice(&state.value).map_err(|e| unreadable("state", e.to_string()))?;
+        let apart = progress.ledger.take(ledger).map_err(|detail| unreadable("ledger", detail))?;
         if chain == Chain::Checked {
             journal::check(id, &records, Some(&progress.journal))?;
         }
-        let machine = Machine::new(State { plan: Arc::new(plan), progress }, entry.modified);
+        let mut machine = Machine::new(State { plan: Arc::new(plan), progress }, state.modified);
+        if apart {
+            machine.kept = machine.state.ledger.clone();
+        }
         Ok((machine, Log::of_store(records)))
     }
 

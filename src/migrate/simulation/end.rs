@@ -49,17 +49,24 @@ impl Run {
         let entries = block_on(self.store.list("/migrations/")).map_err(|e| e.to_string())?;
         let mut journals: BTreeMap<MigrationId, Vec<crate::state::Entry>> = BTreeMap::new();
         let mut states: BTreeMap<MigrationId, Progress> = BTreeMap::new();
+        let mut ledgers: BTreeMap<MigrationId, Vec<u8>> = BTreeMap::new();
         for entry in entries {
             let Some((id, rest)) = super::checks::migration_of(&entry.key) else { continue };
-            if rest == "state" {
-                let progress = serde_json::from_slice(&entry.value).map_err(|e| e.to_string())?;
-                states.insert(id, progress);
-            } else if rest != "plan" {
-                journals.entry(id).or_default().push(entry);
+            match rest {
+                "state" => {
+                    let progress = serde_json::from_slice(&entry.value).map_err(|e| e.to_string())?;
+                    states.insert(id, progress);
+                }
+                "ledger" => {
+                    ledgers.insert(id, entry.value);
+                }
+                "plan" => {}
+                _ => journals.entry(id).or_default().push(entry),
             }
         }
-        for (id, progress) in &states {
+        for (id, progress) in &mut states {
             let records = journals.remove(id).unwrap_or_default();
+            progress.ledger.take(ledgers.get(id).map(Vec::as_slice))?;
             journal::check(*id, &records, Some(&progress.journal)).map_err(|e| e.to_string())?;
         }
         let mut outside = self.outside();
