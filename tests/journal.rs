@@ -51,15 +51,18 @@ impl Mover for Ready {
     fn describe(&self, _: &Job) -> Vec<String> {
         Vec::new()
     }
-    fn artifacts(&self, _: &Job, _: &Action) -> Vec<Artifact> {
-        Vec::new()
+    fn artifacts(&self, job: &Job, action: &Action) -> Vec<Artifact> {
+        let name = || format!("fs_{}", job.key(action.name()));
+        let part = || Artifact { kind: "part".into(), name: name(), partition: job.destination.clone() };
+        (*action == Action::Prepare).then(part).into_iter().collect()
     }
     async fn perform(&self, job: &Job, action: &Action, _: &Permit) -> Result<Answer, DriverError> {
         self.done.lock().unwrap().push(job.key(&format!("{action:?}")));
         if self.is_mute(action) {
             return Err(DriverError::new(Retry::Unknown, "ready", "answering", "nobody hears it"));
         }
-        Ok(Answer::Done(Evidence { equal: Some(true), ..Evidence::default() }))
+        let summary = format!("{} of 7 parts", action.name());
+        Ok(Answer::Done(Evidence { summary, equal: Some(true), ..Evidence::default() }))
     }
     async fn probe(&self, job: &Job, action: &Action) -> Probe {
         if self.is_mute(action) {
@@ -155,12 +158,17 @@ fn proposal() -> Proposal {
     }
 }
 
-async fn engine(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
+/// An engine that leads and has not looked into its store yet.
+async fn leader(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
     let epoch = Single::new(Arc::clone(store)).campaign("engine").await.unwrap();
     let movers = BTreeMap::from([("ready".to_string(), Arc::clone(mover) as Arc<dyn Mover>)]);
     let options = Options { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Options::default() };
     let authority = Authority::of(Mode::Advise).unwrap();
-    let mut runner = Runner::new(Arc::clone(store), epoch, movers, BTreeMap::new(), options, &authority);
+    Runner::new(Arc::clone(store), epoch, movers, BTreeMap::new(), options, &authority)
+}
+
+async fn engine(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
+    let mut runner = leader(store, mover, clock).await;
     runner.recover(clock.now()).await.unwrap();
     runner.observe(World {
         at: clock.now(),
@@ -268,6 +276,103 @@ async fn a_wish_to_undo_that_waits_is_taken_once_and_what_it_waits_for_goes_on()
     let (_, said) = journal(&path, What::Show { migration: Some(id), json: false });
     let wishes = said.lines().filter(|line| line.contains("roll back by operator")).count();
     assert_eq!(wishes, 1, "{said}");
+}
+
+/// Ticks until the migration is in `phase` or behind it.
+async fn until(runner: &mut Runner, clock: &ManualClock, phase: Phase) {
+    for _ in 0..2_000 {
+        if runner.state("M-1".parse().unwrap()).unwrap().phase >= phase {
+            return;
+        }
+        clock.advance(Span::millis(250));
+        runner.tick(clock.now()).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_millis(5), runner.ready()).await.ok();
+    }
+    panic!("it stands: {:?}", runner.views());
+}
+
+/// A migration that was left in COPYING or behind it by an engine that ended.
+async fn left_behind(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
+    let mut runner = engine(store, mover, clock).await;
+    let (proposal, approval) = approved(clock);
+    runner.submit(&proposal, &approval, clock.now()).await.unwrap();
+    until(&mut runner, clock, Phase::Copying).await;
+    runner
+}
+
+async fn put(store: &Arc<dyn Store>, ops: Vec<Op>) {
+    store.txn(Txn { compares: Vec::new(), ops }).await.unwrap();
+}
+
+const STATE: &str = "/migrations/M-1/state";
+const LEDGER: &str = "/migrations/M-1/ledger";
+
+#[tokio::test]
+async fn a_restart_shows_what_was_seen_before_it_and_a_lost_ledger_is_not_taken_for_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&dir.path().join("state.redb")).unwrap());
+    let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
+    let before = left_behind(&store, &mover, &clock).await;
+    let ledger = before.state("M-1".parse().unwrap()).unwrap().ledger.clone();
+    assert_eq!((ledger.foreseen.is_empty(), ledger.lines.len()), (false, 1));
+    assert_eq!(before.views()[0].steps[0].evidence, "prepare of 7 parts");
+    drop(before);
+
+    let after = engine(&store, &mover, &clock).await;
+    assert_eq!(after.views()[0].steps[0].evidence, "prepare of 7 parts");
+    let read = &after.state("M-1".parse().unwrap()).unwrap().ledger;
+    assert_eq!((&read.foreseen, &read.lines), (&ledger.foreseen, &ledger.lines));
+    drop(after);
+
+    let kept = store.get(LEDGER).await.unwrap().unwrap().value;
+    let empty = br#"{"foreseen":[],"lines":[]}"#.to_vec();
+    for lost in [Op::Delete(LEDGER.to_string()), Op::Put(LEDGER.to_string(), empty)] {
+        put(&store, vec![lost]).await;
+        let refused =
+            leader(&store, &mover, &clock).await.recover(clock.now()).await.unwrap_err().to_string();
+        assert!(refused.contains("M-1: its ledger in the store cannot be read"), "{refused}");
+        assert!(refused.contains("1 lines") && refused.contains("restore the store"), "{refused}");
+    }
+    put(&store, vec![Op::Put(LEDGER.to_string(), kept)]).await;
+    let mut again = engine(&store, &mover, &clock).await;
+    until(&mut again, &clock, Phase::Done).await;
+    assert_eq!(again.state("M-1".parse().unwrap()).unwrap().phase, Phase::Done);
+}
+
+#[tokio::test]
+async fn a_state_that_an_earlier_version_wrote_whole_is_carried_on_and_an_unknown_field_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&path).unwrap());
+    let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
+    drop(left_behind(&store, &mover, &clock).await);
+
+    let bytes = store.get(STATE).await.unwrap().unwrap().value;
+    let mut state: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap();
+    state.insert("swiched".to_string(), true.into());
+    put(&store, vec![Op::Put(STATE.to_string(), serde_json::to_vec(&state).unwrap())]).await;
+    let refused = leader(&store, &mover, &clock).await.recover(clock.now()).await.unwrap_err().to_string();
+    assert!(refused.contains("its state in the store cannot be read: unknown field `swiched`"), "{refused}");
+    state.remove("swiched");
+
+    let ledger = store.get(LEDGER).await.unwrap().unwrap().value;
+    state.insert("ledger".to_string(), serde_json::from_slice(&ledger).unwrap());
+    state.insert("evidence".to_string(), serde_json::json!([["prepare", "made of old"]]));
+    for (field, value) in [("tries", serde_json::json!(0)), ("wish", serde_json::json!(null))] {
+        state.insert(field.to_string(), value);
+    }
+    let whole = Op::Put(STATE.to_string(), serde_json::to_vec(&state).unwrap());
+    put(&store, vec![whole, Op::Delete(LEDGER.to_string())]).await;
+    let mut runner = engine(&store, &mover, &clock).await;
+    assert_eq!(runner.views()[0].steps[0].evidence, "made of old");
+    // The first thing that it writes parts them.
+    let parted = store.get(LEDGER).await.unwrap().unwrap().value;
+    assert_eq!(String::from_utf8_lossy(&parted), String::from_utf8_lossy(&ledger));
+    until(&mut runner, &clock, Phase::Done).await;
+    assert_eq!(runner.state("M-1".parse().unwrap()).unwrap().phase, Phase::Done);
+    drop((runner, store));
+    let (well, said) = journal(&path, What::Verify { migration: None });
+    assert!(well && said.contains("0 broken"), "{said}");
 }
 
 /// The figure of the contract: 20,000 journaled transitions a second with many writers.
