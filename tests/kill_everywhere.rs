@@ -67,7 +67,7 @@ const PERSONS: [Person; 16] = [
 
 /// What goes otherwise than usual in more of its runs, and who does what then: what hardly ever comes to pass on a
 /// machine that is well.
-const TROUBLES: [(Person, Trouble); 8] = [
+const TROUBLES: [(Person, Trouble); 9] = [
     (Person::Away, Trouble { no_canary: true, ..Trouble::NONE }),
     (Person::Away, Trouble { old_proof: true, ..Trouble::NONE }),
     (Person::Away, Trouble { lost_answers: true, ..Trouble::NONE }),
@@ -76,6 +76,7 @@ const TROUBLES: [(Person, Trouble); 8] = [
     (Person::Undoes(Phase::Redirecting), Trouble { unheard: true, ..Trouble::NONE }),
     (Person::Undoes(Phase::Soaking), Trouble { lost_answers: true, ..Trouble::NONE }),
     (Person::Undoes(Phase::Soaking), Trouble { differs_back: true, lost_answers: true, ..Trouble::NONE }),
+    (Person::Undoes(Phase::Soaking), Trouble { refused_commit: true, ..Trouble::NONE }),
 ];
 
 /// All of the gate's runs.

@@ -141,7 +141,9 @@ impl<G: Ground> Site<G> {
         let to = self.ground.other(self.rounds, &from).await;
         let before = self.ground.count(&from).await;
         let client = self.ground.write(&from);
-        let _ = std::fs::remove_file(self.folder.path().join("differed"));
+        for once in ["differed", "differed.there", "differed.back"] {
+            let _ = std::fs::remove_file(self.folder.path().join(once));
+        }
         let played = self.play(scenario, strokes, (&from, &to)).await;
         let written = self.ground.written(client).await;
         let doing = format!("round {}, {scenario}, {strokes:?}, {from} → {to}", self.rounds);

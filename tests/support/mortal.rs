@@ -427,7 +427,7 @@ fn attend(
     let stands = state.hold.as_ref().is_some_and(|h| match h.reason {
         HoldReason::Operator => true,
         // It could not be switched back, and the person wants it back all the same.
-        HoldReason::Failed => errand.trouble.differs_back,
+        HoldReason::Failed => errand.trouble.differs_back || errand.trouble.refused_commit,
         _ => false,
     });
     if stands && paused.is_none_or(|at| at.elapsed() > Duration::from_millis(100)) {

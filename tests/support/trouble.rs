@@ -1,5 +1,5 @@
 //! A real driver with trouble on the way to it: what is asked does not arrive, or is done and its answer is lost; a
-//! comparison finds a difference that is gone the next time. The systems behind it are what they are.
+//! comparison finds a difference that is gone the next time; a commit is refused once. The systems behind it are what they are.
 
 // Every test file is a crate of its own and uses a part of this.
 #![allow(dead_code, unreachable_pub)]
@@ -32,6 +32,8 @@ pub struct Trouble {
     pub lost_answers: bool,
     /// The first comparison at the cut back finds a difference.
     pub differs_back: bool,
+    /// A system that votes refuses the first commit, there and back.
+    pub refused_commit: bool,
 }
 
 impl Trouble {
@@ -42,6 +44,7 @@ impl Trouble {
         unheard: false,
         lost_answers: false,
         differs_back: false,
+        refused_commit: false,
     };
 
     /// `usual`, or what is not.
@@ -52,6 +55,7 @@ impl Trouble {
             (self.unheard, "unheard calls"),
             (self.lost_answers, "lost answers"),
             (self.differs_back, "differs at the cut back"),
+            (self.refused_commit, "a refused commit"),
         ];
         let words: Vec<&str> = named.into_iter().filter_map(|(is, word)| is.then_some(word)).collect();
         if words.is_empty() { "usual".into() } else { words.join(", ") }
@@ -66,7 +70,7 @@ pub struct Troubled {
     home: String,
     /// What did not arrive and whose answers were lost, by action and direction.
     lost: Mutex<HashSet<(&'static str, String)>>,
-    /// There once a difference was found: engines that follow find none.
+    /// There once a difference was found, or a commit refused: engines that follow find none.
     differed: PathBuf,
 }
 
@@ -138,9 +142,14 @@ impl Mover for Troubled {
         if self.trouble.unheard && self.is_first("unheard", job, action) {
             return Err(self.error(Retry::Retryable, action, "it was not heard"));
         }
+        let back = job.source.as_str() != self.home;
+        let refused = self.differed.with_extension(if back { "back" } else { "there" });
+        if self.trouble.refused_commit && *action == Action::Commit && !refused.exists() {
+            std::fs::write(&refused, "").expect("a file");
+            return Err(self.error(Retry::Permanent, action, "the system refuses it, as the test wants"));
+        }
         let mut answer = self.inner.perform(job, action, permit).await?;
         let Answer::Done(evidence) = &mut answer else { return Ok(answer) };
-        let back = job.source.as_str() != self.home;
         if self.trouble.differs_back && back && *action == Action::VerifyAtCut && !self.differed.exists() {
             std::fs::write(&self.differed, "").expect("a file");
             evidence.equal = Some(false);
