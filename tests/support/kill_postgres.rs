@@ -87,6 +87,14 @@ fn other(clusters: &Clusters, owner: &str) -> String {
     clusters.addresses().into_iter().find(|a| a != owner).expect("another one")
 }
 
+/// What the driver itself finds that a migration left, or why it cannot look.
+async fn leaks(system: System) -> Vec<String> {
+    match system.mover().leaks().await {
+        Ok(leaks) => leaks.iter().map(|l| format!("{l:?}")).collect(),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
 impl Ground for PostgresGround {
     type Client = postgres::Writer;
 
@@ -189,10 +197,7 @@ impl Ground for DatabaseGround {
             let rows = postgres::rows(&home, sql).await.expect("rows");
             left.extend(rows.into_iter().map(|row| format!("{} {}", cluster.address, row.join(" "))));
         }
-        match self.system().mover().leaks().await {
-            Ok(leaks) => left.extend(leaks.iter().map(|l| format!("{l:?}"))),
-            Err(error) => left.push(error.to_string()),
-        }
+        left.extend(leaks(self.system()).await);
         left
     }
 }
@@ -297,10 +302,7 @@ impl Ground for TenantGround {
 
     async fn left(&self) -> Vec<String> {
         let mut left = self.clusters.left().await;
-        match self.system().mover().leaks().await {
-            Ok(leaks) => left.extend(leaks.iter().map(|l| format!("{l:?}"))),
-            Err(error) => left.push(error.to_string()),
-        }
+        left.extend(leaks(self.system()).await);
         left
     }
 }

@@ -262,7 +262,7 @@ pub struct Driver {
 const EVERY_DATABASE: &str = "*";
 
 impl Driver {
-    /// Whether a whole database of that name is a workload.
+    /// Whether a whole database of that name may be a workload.
     pub fn moves_database(&self, name: &str) -> bool {
         !name.is_empty() && self.databases.iter().any(|d| d == name || d == EVERY_DATABASE)
     }

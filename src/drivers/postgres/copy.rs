@@ -166,8 +166,10 @@ impl PostgresMover {
     pub(super) fn commands(&self, job: &Job) -> Vec<String> {
         let Ok(stage) = self.stage(job) else { return Vec::new() };
         let Stage { names, scope, source, destination, lock } = &stage;
-        let guarded = scope.marked();
-        let guarded = if guarded.is_empty() { "every schema" } else { guarded };
+        let guarded = match scope {
+            Scope::Database(_) => "every schema",
+            Scope::Schema(_) | Scope::Tenant(_) => scope.marked(),
+        };
         let (publishes, sequences) = match scope.tenant() {
             None => ("insert, update, delete, truncate", "setval of every sequence"),
             Some(_) => ("insert, update, delete", "every sequence to where the source's stands, never back"),

@@ -7,7 +7,7 @@ use futures::future::join_all;
 
 use super::PostgresMover;
 use super::scope::Scope;
-use super::session::literal;
+use super::session::{Line, literal};
 use crate::drivers::error::DriverError;
 use crate::fleet::topology::{Capacity, Host, UNKNOWN_PLACE};
 use crate::fleet::{
@@ -32,6 +32,30 @@ pub(super) struct Seen {
     pub(super) reads: i64,
     pub(super) generation: u64,
     pub(super) mode: String,
+}
+
+/// Bytes, tables, writes and reads of the tables of some schemas.
+const SUMS: &str = "coalesce(sum(pg_total_relation_size(c.oid)), 0), count(*), \
+    coalesce(sum(s.n_tup_ins + s.n_tup_upd + s.n_tup_del), 0), \
+    coalesce(sum(s.seq_scan + coalesce(s.idx_scan, 0)), 0)";
+/// Their tables, schema by schema.
+const OF_TABLES: &str = "FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r' \
+    LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid";
+
+impl Seen {
+    /// What no mark is known of, from [`SUMS`].
+    fn unmarked(schema: String, address: &str, line: &Line) -> Self {
+        Self {
+            schema,
+            address: address.to_string(),
+            size: line.number(0).max(0) as u64,
+            tables: line.number(1),
+            writes: line.number(2),
+            reads: line.number(3),
+            generation: 0,
+            mode: "writable".into(),
+        }
+    }
 }
 
 impl PostgresMover {
@@ -104,28 +128,11 @@ impl PostgresMover {
             format!("n.nspname IN ({})", names.join(", "))
         };
         let sql = format!(
-            "SELECT n.nspname, coalesce(sum(pg_total_relation_size(c.oid)), 0), count(*), \
-               coalesce(sum(s.n_tup_ins + s.n_tup_upd + s.n_tup_del), 0), \
-               coalesce(sum(s.seq_scan + coalesce(s.idx_scan, 0)), 0) \
-             FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r' \
-               LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid \
-             WHERE {wanted} GROUP BY n.nspname ORDER BY 1"
+            "SELECT {SUMS}, n.nspname {OF_TABLES} WHERE {wanted} GROUP BY n.nspname ORDER BY n.nspname"
         );
-        let mut seen: Vec<Seen> = session
-            .ask(doing, &sql)
-            .await?
-            .iter()
-            .map(|line| Seen {
-                schema: line.text(0).to_string(),
-                address: address.to_string(),
-                size: line.number(1).max(0) as u64,
-                tables: line.number(2),
-                writes: line.number(3),
-                reads: line.number(4),
-                generation: 0,
-                mode: "writable".into(),
-            })
-            .collect();
+        let lines = session.ask(doing, &sql).await?;
+        let mut seen: Vec<Seen> =
+            lines.iter().map(|line| Seen::unmarked(line.text(4).to_string(), address, line)).collect();
         if session.one(doing, "SELECT to_regclass('foreshift.owner') IS NOT NULL").await?.yes(0) {
             let sql = "SELECT schema_name, workload, generation, mode FROM foreshift.owner";
             for line in session.ask(doing, sql).await? {
@@ -147,25 +154,8 @@ impl PostgresMover {
         // A cluster may hold hundreds: no connection stays in each.
         session.throw_away();
         let scope = Scope::Database(self.options.database.clone());
-        let sql = format!(
-            "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0), count(*), \
-               coalesce(sum(s.n_tup_ins + s.n_tup_upd + s.n_tup_del), 0), \
-               coalesce(sum(s.seq_scan + coalesce(s.idx_scan, 0)), 0) \
-             FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relkind = 'r' \
-               LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid WHERE {}",
-            scope.covers("n")
-        );
-        let line = session.one(doing, &sql).await?;
-        let mut seen = Seen {
-            schema: scope.label(),
-            address: address.to_string(),
-            size: line.number(0).max(0) as u64,
-            tables: line.number(1),
-            writes: line.number(2),
-            reads: line.number(3),
-            generation: 0,
-            mode: "writable".into(),
-        };
+        let sql = format!("SELECT {SUMS} {OF_TABLES} WHERE {}", scope.covers("n"));
+        let mut seen = Seen::unmarked(scope.label(), address, &session.one(doing, &sql).await?);
         if let Some(mark) = self.mark(&session, &self.workload_of(&seen.schema)).await? {
             (seen.generation, seen.mode) = (mark.generation, mark.mode);
         }

@@ -119,7 +119,19 @@ pub struct PostgresOptions {
     pub pg_dump: Option<PathBuf>,
 }
 
+/// A name among `databases` that stands for every one but the servers' own.
+const EVERY_DATABASE: &str = "*";
+
+/// The databases that every server has, which are workloads only where they are named.
+const OF_SERVERS: [&str; 3] = ["postgres", "template0", "template1"];
+
 impl PostgresOptions {
+    /// Whether a whole database of that name is a workload, if it is there.
+    pub(super) fn moves_database(&self, name: &str) -> bool {
+        let has = |what: &str| self.databases.iter().any(|d| d == what);
+        has(name) || (!OF_SERVERS.contains(&name) && has(EVERY_DATABASE))
+    }
+
     /// Defaults for the set of that name on these clusters, in `database`.
     pub fn new(
         name: impl Into<String>,

@@ -12,6 +12,14 @@ pub(super) fn applied(summary: &str) -> Probe {
     Probe::Applied { evidence: Evidence { summary: summary.into(), ..Evidence::default() } }
 }
 
+/// What a look that failed says of the action.
+pub(super) fn unseen(error: DriverError) -> Probe {
+    match error.retry {
+        Retry::Permanent => Probe::Failed { reason: error.detail },
+        _ => Probe::Unknown { reason: error.to_string() },
+    }
+}
+
 fn is(yes: bool, summary: &str) -> Probe {
     if yes { applied(summary) } else { Probe::NotStarted }
 }
@@ -31,8 +39,7 @@ impl PostgresMover {
         };
         match looked.await {
             Ok(probe) => probe,
-            Err(DriverError { retry: Retry::Permanent, detail, .. }) => Probe::Failed { reason: detail },
-            Err(error) => Probe::Unknown { reason: error.to_string() },
+            Err(error) => unseen(error),
         }
     }
 

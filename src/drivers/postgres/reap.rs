@@ -3,14 +3,14 @@
 
 use super::scope::Scope;
 use super::session::{Session, literal};
-use super::stage::refuse;
+use super::stage::{Mark, refuse};
 use super::sweep::{COPY, DIGEST, PAUSED, gone, no_such_kind, remove_of_stream};
 use super::{PostgresMover, digest};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{Answer, Artifact, Permit};
 use crate::fleet::WorkloadId;
 
-const DOING: &str = "removing it by name alone";
+pub(super) const DOING: &str = "removing it by name alone";
 
 impl PostgresMover {
     /// Takes one artifact away; where it is gone nothing is done.
@@ -65,30 +65,51 @@ impl PostgresMover {
 
     /// A copy, only where it is certain that another cluster owns the workload.
     async fn reap_copy(&self, session: &Session, name: &str) -> Result<(), DriverError> {
-        let sql = format!(
-            "SELECT workload, schema_name, mode, generation FROM foreshift.owner WHERE made_by = {}",
-            literal(name)
-        );
-        let lines = session.ask_if_there(DOING, &sql).await?.unwrap_or_default();
-        let Some(line) = lines.first() else { return Ok(()) };
-        let (workload, schema) = (WorkloadId::from(line.text(0)), line.text(1).to_string());
-        let generation: u64 = line.text(3).parse().unwrap_or(u64::MAX);
-        if line.text(2) != "standby" {
-            let why =
-                format!("{workload} is {} here: it may be its only place; nothing was removed", line.text(2));
-            return refuse(&session.address, DOING, why);
-        }
+        let Some(copy) = copy_named(session, name).await? else { return Ok(()) };
         for address in self.options.clusters.iter().filter(|a| **a != session.address) {
             let other = self.session(address).await?;
-            let owns = self
-                .mark(&other, &workload)
-                .await?
-                .is_some_and(|m| m.mode == "writable" && m.generation >= generation);
-            if owns {
-                return self.drop_copy(session, &workload, &schema).await;
+            if copy.is_owned_by(self.mark(&other, &copy.workload).await?) {
+                return self.drop_copy(session, &copy.workload, &copy.schema).await;
             }
         }
-        let why = format!("no other cluster says that it owns {workload} now; nothing was removed");
-        refuse(&session.address, DOING, why)
+        copy.orphaned(&session.address)
+    }
+}
+
+/// A copy that no journal knows.
+pub(super) struct FoundCopy {
+    pub(super) workload: WorkloadId,
+    /// As its mark names it; empty = all of the database.
+    schema: String,
+    generation: u64,
+}
+
+/// The copy whose mark bears a name of ours; `None` where there is none, and refused where it is no mere copy.
+pub(super) async fn copy_named(session: &Session, name: &str) -> Result<Option<FoundCopy>, DriverError> {
+    let sql = format!(
+        "SELECT workload, schema_name, mode, generation FROM foreshift.owner WHERE made_by = {}",
+        literal(name)
+    );
+    let lines = session.ask_if_there(DOING, &sql).await?.unwrap_or_default();
+    let Some(line) = lines.first() else { return Ok(None) };
+    let (workload, mode) = (WorkloadId::from(line.text(0)), line.text(2));
+    if mode != "standby" {
+        let why = format!("{workload} is {mode} here: it may be its only place; nothing was removed");
+        return refuse(&session.address, DOING, why);
+    }
+    let generation = line.text(3).parse().unwrap_or(u64::MAX);
+    Ok(Some(FoundCopy { workload, schema: line.text(1).to_string(), generation }))
+}
+
+impl FoundCopy {
+    /// Whether another cluster's mark says that the workload is there now.
+    pub(super) fn is_owned_by(&self, mark: Option<Mark>) -> bool {
+        mark.is_some_and(|mark| mark.mode == "writable" && mark.generation >= self.generation)
+    }
+
+    /// Refuses, where no other cluster owns the workload.
+    pub(super) fn orphaned(&self, address: &str) -> Result<(), DriverError> {
+        let why = format!("no other cluster says that it owns {} now; nothing was removed", self.workload);
+        refuse(address, DOING, why)
     }
 }

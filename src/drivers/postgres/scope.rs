@@ -74,11 +74,15 @@ impl Scope {
 
     /// Whether a schema is in it, as a condition on the `pg_namespace` row of that alias.
     pub(super) fn covers(&self, row: &str) -> String {
-        match self.marked() {
-            "" => format!(
-                "({row}.nspname !~ '^pg_' AND {row}.nspname NOT IN ('information_schema', 'foreshift'))"
-            ),
-            schema => format!("{row}.nspname = {}", literal(schema)),
+        match self {
+            Self::Database(_) => {
+                format!(
+                    "({row}.nspname !~ '^pg_' AND {row}.nspname NOT IN ('information_schema', 'foreshift'))"
+                )
+            }
+            Self::Schema(schema) | Self::Tenant(Tenant { schema, .. }) => {
+                format!("{row}.nspname = {}", literal(schema))
+            }
         }
     }
 

@@ -130,6 +130,18 @@ impl PostgresMover {
         WorkloadId::new(format!("{}-{label}", self.options.name))
     }
 
+    /// The label that a workload of this driver is called by.
+    pub(super) fn label_of<'a>(&self, workload: &'a WorkloadId) -> Option<&'a str> {
+        workload.as_str().strip_prefix(self.options.name.as_str())?.strip_prefix('-')
+    }
+
+    /// Refuses a workload that is called otherwise than `<name>-<expected>`.
+    pub(super) fn no_workload<T>(&self, expected: &str, workload: &WorkloadId) -> Result<T, DriverError> {
+        let name = &self.options.name;
+        let why = format!("expected {name}-{expected}, got {workload}");
+        Err(DriverError::new(Retry::Permanent, format!("postgres {name}"), "finding the workload", why))
+    }
+
     pub(super) fn address_of(&self, partition: &PartitionId) -> Result<String, DriverError> {
         let found = self.options.clusters.iter().find(|a| &self.partition_of(a) == partition);
         found.cloned().ok_or_else(|| {
@@ -146,26 +158,14 @@ impl PostgresMover {
 
     /// Finds the clusters of a job; nobody is asked anything.
     pub(super) fn stage(&self, job: &Job) -> Result<Stage, DriverError> {
-        let scope = job
-            .workload
-            .as_str()
-            .strip_prefix(self.options.name.as_str())
-            .and_then(|rest| rest.strip_prefix('-'))
-            .and_then(|label| Scope::of(&self.options, label))
-            .ok_or_else(|| {
-                DriverError::new(
-                    Retry::Permanent,
-                    format!("postgres {}", self.options.name),
-                    "finding the workload",
-                    match &self.options.tenant {
-                        None => format!("expected {}-SCHEMA, got {}", self.options.name, job.workload),
-                        Some(t) => format!(
-                            "expected {}-{}.TENANT, of a tenant that the configuration names, got {}",
-                            self.options.name, t.schema, job.workload
-                        ),
-                    },
-                )
-            })?;
+        let known = self.label_of(&job.workload).and_then(|label| Scope::of(&self.options, label));
+        let Some(scope) = known else {
+            let expected = match &self.options.tenant {
+                None => "SCHEMA".to_string(),
+                Some(t) => format!("{}.TENANT, of a tenant that the configuration names", t.schema),
+            };
+            return self.no_workload(&expected, &job.workload);
+        };
         Ok(Stage {
             names: Names::of(job),
             scope,

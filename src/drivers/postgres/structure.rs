@@ -7,6 +7,7 @@ use tokio::process::Command;
 
 use super::PostgresMover;
 use super::rows_guard::ROWS_GUARD;
+use super::scope::{Scope, Tenant};
 use super::session::{Session, ident, literal, system};
 use super::stage::{Stage, refuse};
 use crate::drivers::error::{DriverError, Retry};
@@ -74,9 +75,11 @@ impl PostgresMover {
             .args(["--schema-only", "--no-subscriptions", "--no-password"])
             .args(["--host", host.trim_start_matches('[').trim_end_matches(']'), "--port", port])
             .args(["--username", &self.options.username, "--dbname", &self.options.database])
-            .args(match stage.scope.marked() {
-                "" => ["--exclude-schema".to_string(), "foreshift".to_string()],
-                schema => ["--no-publications".to_string(), format!("--schema={}", ident(schema))],
+            .args(match &stage.scope {
+                Scope::Database(_) => ["--exclude-schema".to_string(), "foreshift".to_string()],
+                Scope::Schema(schema) | Scope::Tenant(Tenant { schema, .. }) => {
+                    ["--no-publications".to_string(), format!("--schema={}", ident(schema))]
+                }
             })
             .env("PGCONNECT_TIMEOUT", "5")
             .stdin(Stdio::null())

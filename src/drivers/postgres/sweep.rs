@@ -17,17 +17,35 @@ pub(super) const SLOT: &str = "replication_slot";
 pub(super) const SUBSCRIPTION: &str = "subscription";
 /// A database of a PgBouncer whose clients wait.
 pub(super) const PAUSED: &str = "paused_pool";
+/// What the names of all that we make begin with, as SQL's regular expression.
+pub(super) const OURS: &str = "^fs_[0-9a-f]{16}";
 /// Ending a subscription may have to wait for its publisher.
 pub(super) const UNSUBSCRIBE: Span = Span::seconds(8);
+
+/// An artifact of that kind and name at a partition.
+pub(super) fn at(kind: &str, name: &str, partition: &PartitionId) -> Artifact {
+    Artifact { kind: kind.into(), name: name.into(), partition: partition.clone() }
+}
+
+/// What was found, in order and once each, or why nothing was: what a cluster that is down holds cannot be said, and
+/// the others' is.
+pub(super) fn all_found(
+    mut found: Vec<Artifact>,
+    failed: Option<DriverError>,
+) -> Result<Vec<Artifact>, DriverError> {
+    match failed {
+        Some(error) if found.is_empty() => Err(error),
+        _ => {
+            found.sort();
+            found.dedup();
+            Ok(found)
+        }
+    }
+}
 
 /// What an action makes, in the order in which it is made; it goes the other way round.
 pub(super) fn artifacts(job: &Job, action: &Action) -> Vec<Artifact> {
     let names = Names::of(job);
-    let at = |kind: &str, name: &str, partition: &PartitionId| Artifact {
-        kind: kind.into(),
-        name: name.into(),
-        partition: partition.clone(),
-    };
     match action {
         Action::Prepare => vec![
             at(COPY, &names.copy, &job.destination),
@@ -235,8 +253,7 @@ impl PostgresMover {
         partition: &PartitionId,
     ) -> Result<Vec<Artifact>, DriverError> {
         let doing = "looking for artifacts of ours";
-        // Names are fs_ and sixteen hexadecimal digits, some with something behind it.
-        let ours = "'^fs_[0-9a-f]{16}'";
+        let ours = literal(OURS);
         let sql = format!(
             "SELECT '{SUBSCRIPTION}', subname FROM pg_subscription WHERE subname ~ {ours} \
                AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) \
@@ -259,14 +276,7 @@ impl PostgresMover {
             let copies = format!("SELECT '{COPY}', made_by FROM foreshift.owner WHERE made_by ~ {ours}");
             lines.extend(session.ask(doing, &copies).await?);
         }
-        Ok(lines
-            .iter()
-            .map(|line| Artifact {
-                kind: line.text(0).to_string(),
-                name: line.text(1).to_string(),
-                partition: partition.clone(),
-            })
-            .collect())
+        Ok(lines.iter().map(|line| at(line.text(0), line.text(1), partition)).collect())
     }
 
     /// Every artifact of ours on every cluster that answers.
@@ -282,14 +292,6 @@ impl PostgresMover {
                 Err(error) => failed = Some(error),
             }
         }
-        // What a cluster that is down holds cannot be said; the others are.
-        match failed {
-            Some(error) if found.is_empty() => Err(error),
-            _ => {
-                found.sort();
-                found.dedup();
-                Ok(found)
-            }
-        }
+        all_found(found, failed)
     }
 }

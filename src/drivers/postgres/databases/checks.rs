@@ -1,7 +1,9 @@
 //! What belongs to a database and goes over no stream: it is refused before anything is made, and by name.
 
 use super::super::PostgresMover;
+use super::super::session::literal;
 use super::super::stage::{Stage, refuse};
+use super::super::sweep::OURS;
 use crate::drivers::error::DriverError;
 
 /// Refuses a database that holds what would stay behind.
@@ -11,7 +13,7 @@ pub(super) async fn refuse_what_stays_behind(
 ) -> Result<(), DriverError> {
     let doing = "checking the database";
     let source = inside.session(&stage.source).await?;
-    let ours = "'^fs_[0-9a-f]{16}'";
+    let ours = literal(OURS);
     let here = "(SELECT oid FROM pg_database WHERE datname = current_database())";
     let sql = format!(
         "SELECT 'the large object ' || m.oid || ' stands in no table and is not moved; keep its bytes in a column \

@@ -7,15 +7,14 @@ use futures::future::join_all;
 
 use super::super::PostgresMover;
 use super::super::discover::Seen;
+use super::super::reap::{DOING, copy_named};
 use super::super::session::literal;
 use super::super::stage::refuse;
-use super::super::sweep::{COPY, PAUSED};
-use super::{DatabasesMover, copy_at, done};
+use super::super::sweep::{COPY, OURS, PAUSED, all_found, at};
+use super::{DatabasesMover, done};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{Answer, Artifact, Permit};
-use crate::fleet::{Topology, WorkloadId};
-
-const DOING: &str = "removing it by name alone";
+use crate::fleet::{PartitionId, Topology};
 
 impl DatabasesMover {
     /// What stands where now: a cluster is a partition, a database a workload.
@@ -36,50 +35,55 @@ impl DatabasesMover {
 
     /// The workloads' databases at a cluster, by name.
     async fn databases_at(&self, address: &str) -> Result<Vec<String>, DriverError> {
-        let sql = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate \
-            AND datname !~ '^fs_[0-9a-f]{16}' ORDER BY 1";
-        let lines = self.home.session(address).await?.ask("looking at the databases", sql).await?;
+        let sql = format!(
+            "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname !~ {} ORDER BY 1",
+            literal(OURS)
+        );
+        let lines = self.home.session(address).await?.ask("looking at the databases", &sql).await?;
         let names = lines.iter().map(|line| line.text(0).to_string());
-        Ok(names.filter(|name| self.is_wanted(name)).collect())
+        Ok(names.filter(|name| self.options().moves_database(name)).collect())
     }
 
     /// Every artifact of ours on every cluster that answers.
     pub(super) async fn scan(&self) -> Result<Vec<Artifact>, DriverError> {
         let (mut found, mut failed) = (Vec::new(), None);
-        let mut led: BTreeSet<String> =
-            self.options().bouncers.iter().map(|bouncer| bouncer.schema.clone()).collect();
         for address in &self.options().clusters {
             match self.found_at(address).await {
                 Ok(some) => found.extend(some),
                 Err(error) => failed = Some(error),
             }
         }
-        while let Some(database) = led.pop_first() {
-            let (paused, error) = self.inside(&database).paused_pools().await;
+        let led: BTreeSet<&str> = self.options().bouncers.iter().map(|b| b.schema.as_str()).collect();
+        for database in led {
+            let (paused, error) = self.inside(database).paused_pools().await;
             found.extend(paused);
             failed = failed.or(error);
         }
-        match failed {
-            Some(error) if found.is_empty() => Err(error),
-            _ => {
-                found.sort();
-                found.dedup();
-                Ok(found)
-            }
-        }
+        all_found(found, failed)
     }
 
     async fn found_at(&self, address: &str) -> Result<Vec<Artifact>, DriverError> {
         let partition = self.home.partition_of(address);
-        let sql = "SELECT datname FROM pg_database WHERE datname ~ '^fs_[0-9a-f]{16}$' ORDER BY 1";
-        let lines = self.home.session(address).await?.ask("looking for databases of ours", sql).await?;
-        let mut found: Vec<Artifact> = lines.iter().map(|line| copy_at(line.text(0), &partition)).collect();
+        let sql = format!("SELECT datname FROM pg_database WHERE datname ~ {} ORDER BY 1", literal(OURS));
+        let lines = self.home.session(address).await?.ask("looking for databases of ours", &sql).await?;
+        let whole = lines.iter().map(|line| at(COPY, line.text(0), &partition));
+        let mut found: Vec<Artifact> = whole.filter(Artifact::is_ours).collect();
         for database in self.databases_at(address).await? {
-            let session = self.inside(&database).session(address).await?;
-            found.extend(self.inside(&database).found_at(&session, &partition).await?);
-            session.throw_away();
+            found.extend(self.found_inside(&self.inside(&database), address, &partition).await?);
         }
         Ok(found)
+    }
+
+    /// What is found inside one database; no connection stays there.
+    async fn found_inside(
+        &self,
+        inside: &PostgresMover,
+        address: &str,
+        partition: &PartitionId,
+    ) -> Result<Vec<Artifact>, DriverError> {
+        let session = inside.session(address).await?;
+        session.throw_away();
+        inside.found_at(&session, partition).await
     }
 
     /// Takes one artifact away that no journal knows; where it is gone nothing is done.
@@ -100,11 +104,7 @@ impl DatabasesMover {
         }
         for database in self.databases_at(&address).await? {
             let inside = self.inside(&database);
-            let session = inside.session(&address).await?;
-            let found = inside.found_at(&session, &artifact.partition).await?;
-            session.throw_away();
-            drop(session);
-            if !found.contains(artifact) {
+            if !self.found_inside(&inside, &address, &artifact.partition).await?.contains(artifact) {
                 continue;
             }
             if artifact.kind != COPY {
@@ -124,29 +124,16 @@ impl DatabasesMover {
         name: &str,
     ) -> Result<(), DriverError> {
         let session = inside.session(address).await?;
-        let sql = format!("SELECT workload FROM foreshift.owner WHERE made_by = {}", literal(name));
-        let lines = session.ask_if_there(DOING, &sql).await?.unwrap_or_default();
-        let Some(line) = lines.first() else { return Ok(()) };
-        let workload = WorkloadId::from(line.text(0));
-        let Some(mark) = inside.mark(&session, &workload).await? else { return Ok(()) };
         session.throw_away();
+        let Some(copy) = copy_named(&session, name).await? else { return Ok(()) };
         drop(session);
-        if mark.mode != "standby" {
-            let why =
-                format!("{workload} is {} here: it may be its only place; nothing was removed", mark.mode);
-            return refuse(address, DOING, why);
-        }
         for other in self.options().clusters.iter().filter(|other| *other != address) {
-            if !self.is_there(other, database).await? {
-                continue;
-            }
-            let session = inside.session(other).await?;
-            let owner = inside.mark(&session, &workload).await?;
-            if owner.is_some_and(|m| m.mode == "writable" && m.generation >= mark.generation) {
-                return self.give_up(address, database, &workload, name).await;
+            if self.is_there(other, database).await?
+                && copy.is_owned_by(self.mark(inside, other, &copy.workload).await?)
+            {
+                return self.give_up(address, database, &copy.workload, name).await;
             }
         }
-        let why = format!("no other cluster says that it owns {workload} now; nothing was removed");
-        refuse(address, DOING, why)
+        copy.orphaned(address)
     }
 }

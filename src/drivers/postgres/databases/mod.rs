@@ -14,19 +14,16 @@ use async_trait::async_trait;
 
 use super::options::{AfterMove, PostgresOptions};
 use super::prepare::{check_cluster, check_tables, refuse_claimed};
-use super::probe::applied;
+use super::probe::{applied, unseen};
 use super::session::literal;
 use super::stage::{Mark, refuse, tables};
 use super::sweep::{COPY, PAUSED};
 use super::{PostgresMover, done, stream, sweep};
-use crate::drivers::error::{DriverError, Retry};
+use crate::drivers::error::DriverError;
 use crate::drivers::mover::{
     Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, Job, JobStatus, Mover, Permit, Probe,
 };
-use crate::fleet::{PartitionId, Timestamp, Topology};
-
-/// A name that stands for every database but the server's own.
-const EVERY: &str = "*";
+use crate::fleet::{Timestamp, Topology, WorkloadId};
 
 /// The driver of the whole databases of one set of clusters.
 #[derive(Clone)]
@@ -62,42 +59,25 @@ impl DatabasesMover {
         }
     }
 
-    /// Whether a database is a workload, if it is there.
-    fn is_wanted(&self, database: &str) -> bool {
-        let named = self.options().databases.iter().any(|name| name == database);
-        let servers = ["postgres", "template0", "template1"].contains(&database);
-        named || (!servers && self.options().databases.iter().any(|name| name == EVERY))
-    }
-
     /// The database of a job, and the driver inside it.
     fn of(&self, job: &Job) -> Result<(String, PostgresMover), DriverError> {
-        let name = self.options().name.as_str();
-        let label = job.workload.as_str().strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
-        match label.filter(|label| self.is_wanted(label)) {
+        match self.home.label_of(&job.workload).filter(|label| self.options().moves_database(label)) {
             Some(label) => Ok((label.to_string(), self.inside(label))),
-            None => Err(DriverError::new(
-                Retry::Permanent,
-                format!("postgres {name}"),
-                "finding the workload",
-                format!(
-                    "expected {name}-DATABASE, of one that the configuration names, got {}",
-                    job.workload
-                ),
-            )),
+            None => self.home.no_workload("DATABASE, of one that the configuration names", &job.workload),
         }
     }
 
-    /// The job's mark in its database at a cluster; no connection stays there, for it keeps a database from being
+    /// A workload's mark in its database at a cluster; no connection stays there, for it keeps a database from being
     /// renamed or dropped.
     async fn mark(
         &self,
         inside: &PostgresMover,
         address: &str,
-        job: &Job,
+        workload: &WorkloadId,
     ) -> Result<Option<Mark>, DriverError> {
         let session = inside.session(address).await?;
         session.throw_away();
-        inside.mark(&session, &job.workload).await
+        inside.mark(&session, workload).await
     }
 
     /// Makes the copy's database where it is not there yet, then what every copy needs.
@@ -106,7 +86,7 @@ impl DatabasesMover {
         let stage = inside.stage(job)?;
         if self.is_there(&stage.destination, &database).await? {
             let doing = "making the database";
-            match self.mark(&inside, &stage.destination, job).await? {
+            match self.mark(&inside, &stage.destination, &job.workload).await? {
                 Some(mark) if mark.made_by == stage.names.copy || mark.open_at(job.generation) => {
                     return inside.prepare(job, permit).await;
                 }
@@ -156,7 +136,7 @@ impl DatabasesMover {
         }
         // Who reads from its slots, and who applies to its tables, has to end first.
         inside.stop_replication(job).await?;
-        let mark = self.mark(&inside, source, job).await?;
+        let mark = self.mark(&inside, source, &job.workload).await?;
         refuse_claimed(mark.as_ref(), (source, doing), job, permit)?;
         let session = inside.session(source).await?;
         stream::unsubscribe(&session, &stage.names.back, sweep::UNSUBSCRIBE).await?;
@@ -189,7 +169,7 @@ impl DatabasesMover {
             inside.clusters.leave();
             return answer;
         }
-        let mark = self.mark(&inside, &address, job).await?;
+        let mark = self.mark(&inside, &address, &job.workload).await?;
         let Some(mark) = mark.filter(|mark| mark.made_by == name) else { return Ok(gone()) };
         let stage = inside.stage(job)?;
         if mark.mode != "standby" {
@@ -291,10 +271,7 @@ impl Mover for DatabasesMover {
         match (self.look_without(job, action).await, self.of(job)) {
             (Ok(Some(probe)), _) => probe,
             (Ok(None), Ok((_, inside))) => inside.probe(job, action).await,
-            (Err(error), _) | (_, Err(error)) => match error.retry {
-                Retry::Permanent => Probe::Failed { reason: error.detail },
-                _ => Probe::Unknown { reason: error.to_string() },
-            },
+            (Err(error), _) | (_, Err(error)) => unseen(error),
         }
     }
 
@@ -332,9 +309,4 @@ impl Mover for DatabasesMover {
     async fn reap(&self, artifact: &Artifact, permit: &Permit) -> Result<Answer, DriverError> {
         self.reap_one(artifact, permit).await
     }
-}
-
-/// An artifact that is a database.
-fn copy_at(name: &str, partition: &PartitionId) -> Artifact {
-    Artifact { kind: COPY.into(), name: name.into(), partition: partition.clone() }
 }
