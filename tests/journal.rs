@@ -1,192 +1,19 @@
 //! The journal on disk: a migration that is carried on by one engine after another ends well, its
 //! journal verifies, and what was changed afterwards is found.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "support/ready.rs"]
+mod ready;
+
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
 use foreshift::cli::journal::{JournalArgs, What, run};
-use foreshift::drivers::{
-    Action, Answer, Artifact, CanarySample, Capabilities, DriverError, Evidence, Job, JobStatus, Mover,
-    Permit, Probe, Retry,
-};
-use foreshift::fleet::{
-    Bytes, Clock, Generation, ManualClock, Partition, Phase, ProposalId, Revision, ServingState, Span,
-    Timestamp, Topology, Workload,
-};
-use foreshift::migrate::{Approval, Authority, OperatorCommand, Options, Runner, World};
-use foreshift::plan::Proposal;
-use foreshift::plan::proposal::{CanaryPlan, Move, Outlook, Trigger};
-use foreshift::protocol::{Actor, Mode, Role};
-use foreshift::state::{Leadership, Op, RedbStore, Single, Store, Txn};
-
-/// A system that does everything at once and remembers what was done; while it is mute nobody hears of it what
-/// came of the way back.
-#[derive(Default)]
-struct Ready {
-    done: Mutex<Vec<String>>,
-    mute: AtomicBool,
-}
-
-impl Ready {
-    fn is_mute(&self, action: &Action) -> bool {
-        *action == Action::EnableReverse && self.mute.load(Ordering::SeqCst)
-    }
-}
-
-#[async_trait]
-impl Mover for Ready {
-    fn class(&self) -> &str {
-        "ready"
-    }
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { online: true, digest: true, reverse: true, ..Capabilities::default() }
-    }
-    async fn discover(&self) -> Result<Topology, DriverError> {
-        Ok(topology())
-    }
-    fn describe(&self, _: &Job) -> Vec<String> {
-        Vec::new()
-    }
-    fn artifacts(&self, job: &Job, action: &Action) -> Vec<Artifact> {
-        let name = || format!("fs_{}", job.key(action.name()));
-        let part = || Artifact { kind: "part".into(), name: name(), partition: job.destination.clone() };
-        (*action == Action::Prepare).then(part).into_iter().collect()
-    }
-    async fn perform(&self, job: &Job, action: &Action, _: &Permit) -> Result<Answer, DriverError> {
-        self.done.lock().unwrap().push(job.key(&format!("{action:?}")));
-        if self.is_mute(action) {
-            return Err(DriverError::new(Retry::Unknown, "ready", "answering", "nobody hears it"));
-        }
-        let summary = format!("{} of 7 parts", action.name());
-        Ok(Answer::Done(Evidence { summary, equal: Some(true), ..Evidence::default() }))
-    }
-    async fn probe(&self, job: &Job, action: &Action) -> Probe {
-        if self.is_mute(action) {
-            return Probe::Unknown { reason: "nobody hears it".to_string() };
-        }
-        match self.done.lock().unwrap().contains(&job.key(&format!("{action:?}"))) {
-            true => Probe::Applied { evidence: Evidence { equal: Some(true), ..Evidence::default() } },
-            false => Probe::NotStarted,
-        }
-    }
-    async fn status(&self, _: &Job) -> Result<JobStatus, DriverError> {
-        Ok(JobStatus {
-            copied: Bytes(1),
-            total: Bytes(1),
-            streaming: true,
-            lag: Some(Span::ZERO),
-            source_alive: true,
-            destination_alive: true,
-            owner: None,
-            note: String::new(),
-            broken: None,
-        })
-    }
-    async fn samples(&self, _: &Job, _: Timestamp) -> Result<(CanarySample, CanarySample), DriverError> {
-        let sample = CanarySample { latencies_ms: vec![1.0; 60], requests: 60, ..CanarySample::default() };
-        Ok((sample.clone(), sample))
-    }
-    async fn leaks(&self) -> Result<Vec<Artifact>, DriverError> {
-        Ok(Vec::new())
-    }
-}
-
-fn topology() -> Topology {
-    let partition = |name: &str| Partition {
-        id: name.into(),
-        host: name.into(),
-        class: "ready".to_string(),
-        serving: ServingState::Active,
-        address: String::new(),
-    };
-    let mut topology = Topology {
-        revision: Revision(1),
-        partitions: vec![partition("a"), partition("b")],
-        workloads: vec![Workload {
-            id: "w".into(),
-            application: "shop".into(),
-            class: "ready".to_string(),
-            kind: "oltp".to_string(),
-            partition: "a".into(),
-            replicas: Vec::new(),
-            size: Bytes(1),
-            writes_per_s: 0.0,
-            requests_per_s: 0.0,
-            depends_on: Vec::new(),
-            stateless: false,
-            generation: Generation(1),
-            labels: BTreeMap::new(),
-        }],
-        ..Topology::default()
-    };
-    topology.normalise();
-    topology
-}
-
-fn proposal() -> Proposal {
-    Proposal {
-        id: ProposalId(1),
-        trigger: Trigger::Operator { host: "a".into(), actor: "operator".to_string() },
-        title: "evacuate a".to_string(),
-        moves: vec![Move {
-            workload: "w".into(),
-            class: "ready".to_string(),
-            source: "a".into(),
-            destination: "b".into(),
-            generation: Generation(1),
-            because: "healthy".to_string(),
-            data: Bytes(1),
-            duration: Span::seconds(1),
-            blackout: Span::millis(20),
-            disruption: 1.0,
-            capabilities: Capabilities::default(),
-            in_time: None,
-        }],
-        canary: CanaryPlan::default(),
-        soak: Span::seconds(1),
-        made: Timestamp(1),
-        expires: Timestamp(0) + Span::hours(1),
-        topology: Revision(1),
-        outlook: Outlook::default(),
-        rejected: Vec::new(),
-        risks: Vec::new(),
-        blocked: None,
-    }
-}
-
-/// An engine that leads and has not looked into its store yet.
-async fn leader(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
-    let epoch = Single::new(Arc::clone(store)).campaign("engine").await.unwrap();
-    let movers = BTreeMap::from([("ready".to_string(), Arc::clone(mover) as Arc<dyn Mover>)]);
-    let options = Options { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Options::default() };
-    let authority = Authority::of(Mode::Advise).unwrap();
-    Runner::new(Arc::clone(store), epoch, movers, BTreeMap::new(), options, &authority)
-}
-
-async fn engine(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
-    let mut runner = leader(store, mover, clock).await;
-    runner.recover(clock.now()).await.unwrap();
-    runner.observe(World {
-        at: clock.now(),
-        topology: Arc::new(topology()),
-        failing: Arc::new(BTreeSet::new()),
-        ..World::default()
-    });
-    runner
-}
-
-fn approved(clock: &ManualClock) -> (Proposal, Approval) {
-    let proposal = proposal();
-    let actor = Actor { name: "operator".to_string(), role: Role::Operator };
-    let authority = Authority::of(Mode::Advise).unwrap();
-    let approval =
-        Approval::confirm(&authority, &proposal, &proposal.hash().hex(), &actor, clock.now()).unwrap();
-    (proposal, approval)
-}
+use foreshift::fleet::{Clock, Generation, ManualClock, Phase, Span, Timestamp};
+use foreshift::migrate::{OperatorCommand, Runner};
+use foreshift::state::{Op, RedbStore, Store, Txn};
+use ready::{Ready, approved, engine, leader, until};
 
 /// Moves one workload with a new engine every seven seconds.
 async fn moved(path: &Path) {
@@ -276,19 +103,6 @@ async fn a_wish_to_undo_that_waits_is_taken_once_and_what_it_waits_for_goes_on()
     let (_, said) = journal(&path, What::Show { migration: Some(id), json: false });
     let wishes = said.lines().filter(|line| line.contains("roll back by operator")).count();
     assert_eq!(wishes, 1, "{said}");
-}
-
-/// Ticks until the migration is in `phase` or behind it.
-async fn until(runner: &mut Runner, clock: &ManualClock, phase: Phase) {
-    for _ in 0..2_000 {
-        if runner.state("M-1".parse().unwrap()).unwrap().phase >= phase {
-            return;
-        }
-        clock.advance(Span::millis(250));
-        runner.tick(clock.now()).await.unwrap();
-        tokio::time::timeout(std::time::Duration::from_millis(5), runner.ready()).await.ok();
-    }
-    panic!("it stands: {:?}", runner.views());
 }
 
 /// A migration that was left in COPYING or behind it by an engine that ended.

@@ -84,10 +84,15 @@ fn waits_already(state: &State, command: OperatorCommand) -> bool {
 
 /// It could not be switched back and the destination serves: a person may leave it there.
 fn can_keep(state: &State) -> bool {
-    state.phase == Phase::Hold
-        && state.standing() == Phase::RollingBackPost
-        && state.back == BackStage::Unfencing
-        && state.queue.is_empty()
+    match state.phase {
+        Phase::Hold => {
+            state.standing() == Phase::RollingBackPost
+                && state.back == BackStage::Unfencing
+                && state.queue.is_empty()
+        }
+        Phase::RollingBackPost => states::rolling_back_post::serves_and_waits(state),
+        _ => false,
+    }
 }
 
 /// A person asks. What cannot be done now changes nothing (the runner has refused it with the

@@ -20,11 +20,11 @@ pub struct Policy {
     /// made anew, after the source was let go.
     #[serde(default = "compare_age")]
     pub compare_age: Span,
-    /// Cuts that are tried before the migration is undone.
+    /// Cuts that are tried before the migration is undone, and cuts back before a person is asked.
     pub cut_tries: u32,
     /// Attempts (each undone fully before the next) before another destination is asked for.
     pub attempts: u32,
-    /// Wait before the second attempt; doubled before each further one.
+    /// Wait before the second attempt, and before the second cut back; doubled before each further one.
     pub retry_after: Span,
     /// Tries of one action that certainly was not done, with doubling waits.
     pub act_tries: u32,

@@ -321,6 +321,12 @@ pub struct Progress {
     /// Part of a rollback after the cut.
     #[serde(default, skip_serializing_if = "is_default")]
     pub back: BackStage,
+    /// Cuts back that were given up since a person last looked.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub back_cuts: u32,
+    /// Why the last of them was.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub refused: String,
     /// Why it stands, in HOLD.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hold: Option<Hold>,
@@ -449,6 +455,8 @@ impl Progress {
             lag_ok: 0,
             dead: 0,
             back: BackStage::Fencing,
+            back_cuts: 0,
+            refused: String::new(),
             hold: None,
             wish: None,
             touched: Touched::default(),

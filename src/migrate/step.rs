@@ -83,7 +83,9 @@ pub fn allowed(from: Phase, to: Phase) -> bool {
         P::Soaking => matches!(to, P::Retiring | P::RollingBackPost | P::Hold | P::Stuck),
         P::Retiring => matches!(to, P::Done | P::Hold | P::Stuck),
         P::RollingBackPre => matches!(to, P::Aborted | P::Approved | P::Hold | P::Stuck),
-        P::RollingBackPost => matches!(to, P::RolledBack | P::RollingBackPost | P::Hold | P::Stuck),
+        P::RollingBackPost => {
+            matches!(to, P::RolledBack | P::RollingBackPost | P::Retiring | P::Hold | P::Stuck)
+        }
         P::SourceLost => matches!(to, P::Committing | P::RollingBackPre),
         // A hold or being stuck ends where it stood, or in undoing.
         P::Hold | P::Stuck => {

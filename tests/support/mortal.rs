@@ -426,8 +426,9 @@ fn attend(
     // An engine was killed while it stood still: who asked for that lets it go on.
     let stands = state.hold.as_ref().is_some_and(|h| match h.reason {
         HoldReason::Operator => true,
-        // It could not be switched back, and the person wants it back all the same.
-        HoldReason::Failed => errand.trouble.differs_back || errand.trouble.refused_commit,
+        // The sides differed at the cut back, and the person wants it back all the same. What is merely refused
+        // is tried again by itself.
+        HoldReason::Failed => errand.trouble.differs_back,
         _ => false,
     });
     if stands && paused.is_none_or(|at| at.elapsed() > Duration::from_millis(100)) {

@@ -2,21 +2,30 @@
 //!
 //! Does: proves the way back if that was not done yet; fences the destination, compares; changes the
 //! owner back in one transaction (where the system votes, after it did); opens the source, sends
-//! traffic there, stops the reverse stream, runs the ledger. Deadline: the usual limit; before the
-//! change of the owner the destination is let go and it stands (never flipped blind), after it an
-//! alert while it goes on. Recovery: probe; the owner record decides on which side of the change it
-//! is. Rollback: it is one; resumed after a hold it begins anew, promoted it stays at the destination.
+//! traffic there, stops the reverse stream, runs the ledger. A cut back that is refused is let go (the
+//! destination serves) and tried anew after a while, a few times as the cut itself is, then it stands; two
+//! sides that differ, or an owner record that somebody else changed, are not tried again. Deadline: the fence
+//! budget while writes are held before the change of the owner, then the destination is let go (never flipped
+//! blind); after it an alert while it goes on. Recovery: probe; the owner record decides on which side of the
+//! change it is. Rollback: it is one; resumed after a hold it begins anew, promoted while the destination
+//! serves it stays there.
 
+use super::fencing::SEALED;
 use super::{Rules, keep_trying, late_but_forward, verifying};
 use crate::drivers::{Action, Evidence};
 use crate::fleet::{Generation, PartitionId, Phase, Share, Timestamp};
-use crate::migrate::draft::Draft;
+use crate::migrate::draft::{Draft, doubled};
 use crate::migrate::event::EventKind;
 use crate::migrate::journal::Note;
 use crate::migrate::owner::Owner;
-use crate::migrate::state::{Act, BackStage, Deed, HoldReason, Reverse, Side, Todo};
+use crate::migrate::state::{Act, BackStage, Deed, HoldReason, Reverse, Side, State, Todo};
+use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {
+    limit: |s| {
+        let policy = &s.plan.policy;
+        Some(if holds(s) { policy.fence_budget } else { policy.state_limit })
+    },
     enter,
     exhausted,
     done,
@@ -26,12 +35,21 @@ pub(in crate::migrate) const RULES: Rules = Rules {
         BackStage::Fencing => let_go(d, "took too long"),
         _ => late_but_forward(d),
     },
-    ..Rules::USUAL
 };
 
 /// The generation that the source gets back.
 fn generation(d: &Draft) -> Generation {
     Generation(d.s.plan.generation.0 + 2)
+}
+
+/// Whether writes are held at the destination, and the owner is not being changed yet.
+fn holds(s: &State) -> bool {
+    s.back == BackStage::Fencing && !s.queue.is_empty() && !s.queue.iter().any(fences)
+}
+
+/// Whether it is the fence after which writes are held.
+fn fences(act: &Act) -> bool {
+    matches!(act.deed, Deed::Mover { action: Action::Fence { deadline } } if deadline < SEALED)
 }
 
 fn enter(d: &mut Draft) {
@@ -46,7 +64,7 @@ fn enter(d: &mut Draft) {
     }
     acts.push(Act::back(Action::Fence { deadline: Timestamp(0) }));
     if !capabilities.system_votes {
-        acts.push(Act::back(Action::Fence { deadline: super::fencing::SEALED }));
+        acts.push(Act::back(Action::Fence { deadline: SEALED }));
     }
     if capabilities.digest {
         acts.push(Act::back(Action::VerifyAtCut));
@@ -58,6 +76,7 @@ fn exhausted(d: &mut Draft) {
     match d.s.back {
         BackStage::Fencing => {
             d.s.back = BackStage::Committing;
+            d.set_deadline();
             match d.s.plan.capabilities.system_votes {
                 true => d.plan([Act::back(Action::Commit)]),
                 false => {
@@ -80,21 +99,38 @@ fn exhausted(d: &mut Draft) {
         }
         // The system may have switched back late; its word is the truth.
         BackStage::Unfencing if d.s.plan.capabilities.system_votes => d.s.todo = Todo::Poll,
-        BackStage::Unfencing => stand(d),
+        BackStage::Unfencing => again_or_stand(d),
     }
 }
 
-fn stand(d: &mut Draft) {
-    let cause = d.s.cause.clone();
+/// The destination has been let go: the cut back is tried anew after a while, or a person is asked.
+fn again_or_stand(d: &mut Draft) {
+    let (tries, of, why) = (d.s.back_cuts, d.s.plan.policy.cut_tries, d.s.refused.clone());
     d.s.todo = Todo::Go;
-    d.hold(HoldReason::Failed, format!("could not be switched back: {cause}; the destination serves"));
+    if tries >= of {
+        // Resumed it is tried as often again.
+        d.s.back_cuts = 0;
+        d.hold(HoldReason::Failed, format!("could not be switched back: {why}; the destination serves"));
+        return;
+    }
+    let wait = doubled(d.s.plan.policy.retry_after, tries);
+    let words = format!("could not be switched back ({tries} of {of} tries), the next in {wait}: {why}");
+    d.s.due = d.at + wait;
+    d.s.deadline = Some(d.s.due + d.s.plan.policy.state_limit);
+    d.alert(Severity::Warning, format!("{}: {words}; the destination serves", d.s.plan.id));
+    d.s.waiting = words;
 }
 
 fn done(d: &mut Draft, act: &Act, evidence: &Evidence) {
     let compared = matches!(act.deed, Deed::Mover { action: Action::VerifyAtCut }) && act.side == Side::Back;
     if compared && evidence.equal != Some(true) {
-        let_go(d, &verifying::differences(evidence));
+        let found = verifying::differences(evidence);
+        d.alert(Severity::Critical, format!("{}: the cut back was refused: {found}", d.s.plan.id));
+        let_go_for_good(d, &found);
     } else {
+        if fences(act) {
+            d.set_deadline();
+        }
         if compared {
             d.s.compared = Some(d.at);
         }
@@ -127,7 +163,7 @@ fn on(d: &mut Draft, event: &EventKind) {
                 d.s.todo = Todo::Commit;
                 d.s.due = d.at;
             } else if d.s.back == BackStage::Unfencing && word.as_ref() == Some(&d.s.plan.destination) {
-                stand(d);
+                again_or_stand(d);
             } else if word.as_ref() == Some(&d.s.plan.destination) {
                 d.s.lag_ok += 1;
                 if d.s.lag_ok >= d.s.plan.policy.probe_tries {
@@ -137,8 +173,8 @@ fn on(d: &mut Draft, event: &EventKind) {
                 d.s.waiting = "asks the system who owns it".to_string();
             }
         }
-        // Resumed after the destination had been let go: from the beginning.
-        EventKind::Time if d.s.back == BackStage::Unfencing && d.s.queue.is_empty() => {
+        // After the destination had been let go, by itself or resumed: from the beginning.
+        EventKind::Time if serves_and_waits(&d.s) => {
             d.go(Phase::RollingBackPost, "tries again");
         }
         _ => {}
@@ -155,7 +191,7 @@ fn owner_is(d: &mut Draft, owner: Option<&Owner>) {
     } else if is(&plan.destination, plan.next_generation()) {
         d.s.due = d.at + d.s.plan.policy.poll;
     } else {
-        let_go(d, "the owner record was changed by somebody else");
+        let_go_for_good(d, "the owner record was changed by somebody else");
     }
 }
 
@@ -172,11 +208,23 @@ fn switched_back(d: &mut Draft) {
     d.plan(acts);
 }
 
+/// Whether the destination was let go and serves, and nothing is under way.
+pub(in crate::migrate) fn serves_and_waits(s: &State) -> bool {
+    s.back == BackStage::Unfencing && s.queue.is_empty() && s.todo == Todo::Go
+}
+
+/// As [`let_go`], and no try after it.
+fn let_go_for_good(d: &mut Draft, why: &str) {
+    d.s.back_cuts = d.s.plan.policy.cut_tries;
+    let_go(d, why);
+}
+
 /// The switch back is refused: the destination is let go and goes on serving.
 fn let_go(d: &mut Draft, why: &str) {
     d.drop_pending(why);
     d.decide("gives up the cut back", why);
-    d.s.cause = why.to_string();
+    d.s.back_cuts += 1;
+    d.s.refused = why.to_string();
     d.s.back = BackStage::Unfencing;
     d.set_deadline();
     d.plan([Act::back(Action::Unfence)]);

@@ -1,0 +1,219 @@
+//! A system that answers at once, and an engine that moves its one workload from `a` to `b`, on a clock that the test
+//! holds.
+
+// Every test file is a crate of its own and uses a part of this.
+#![allow(dead_code, unreachable_pub)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use foreshift::drivers::{
+    Action, Answer, Artifact, CanarySample, Capabilities, DriverError, Evidence, Job, JobStatus, Mover,
+    Permit, Probe, Retry,
+};
+use foreshift::fleet::{
+    Bytes, Clock, Generation, ManualClock, Partition, Phase, ProposalId, Revision, ServingState, Span,
+    Timestamp, Topology, Workload,
+};
+use foreshift::migrate::{Approval, Authority, Options, Runner, World};
+use foreshift::plan::Proposal;
+use foreshift::plan::proposal::{CanaryPlan, Move, Outlook, Trigger};
+use foreshift::protocol::{Actor, Mode, Role};
+use foreshift::state::{Leadership, Single, Store};
+
+/// A system that does everything at once and remembers what was done.
+#[derive(Default)]
+pub struct Ready {
+    done: Mutex<Vec<String>>,
+    /// Nobody hears what came of the way back.
+    pub mute: AtomicBool,
+    /// What it answers instead, where it says something.
+    pub says: Mutex<Option<Says>>,
+    /// Each action that was asked for, with the partition that it was to be done at first.
+    pub asked: Mutex<Vec<(&'static str, String)>>,
+}
+
+/// What a system answers to an action instead of doing it at once.
+pub type Says = Box<dyn FnMut(&Job, &Action) -> Option<Result<Answer, DriverError>> + Send>;
+
+impl Ready {
+    fn is_mute(&self, action: &Action) -> bool {
+        *action == Action::EnableReverse && self.mute.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Mover for Ready {
+    fn class(&self) -> &str {
+        "ready"
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { online: true, digest: true, reverse: true, ..Capabilities::default() }
+    }
+    async fn discover(&self) -> Result<Topology, DriverError> {
+        Ok(topology())
+    }
+    fn describe(&self, _: &Job) -> Vec<String> {
+        Vec::new()
+    }
+    fn artifacts(&self, job: &Job, action: &Action) -> Vec<Artifact> {
+        let name = || format!("fs_{}", job.key(action.name()));
+        let part = || Artifact { kind: "part".into(), name: name(), partition: job.destination.clone() };
+        (*action == Action::Prepare).then(part).into_iter().collect()
+    }
+    async fn perform(&self, job: &Job, action: &Action, _: &Permit) -> Result<Answer, DriverError> {
+        self.asked.lock().unwrap().push((action.name(), job.source.to_string()));
+        if let Some(says) = self.says.lock().unwrap().as_mut()
+            && let Some(answer) = says(job, action)
+        {
+            return answer;
+        }
+        self.done.lock().unwrap().push(job.key(&format!("{action:?}")));
+        if self.is_mute(action) {
+            return Err(DriverError::new(Retry::Unknown, "ready", "answering", "nobody hears it"));
+        }
+        let summary = format!("{} of 7 parts", action.name());
+        Ok(Answer::Done(Evidence { summary, equal: Some(true), ..Evidence::default() }))
+    }
+    async fn probe(&self, job: &Job, action: &Action) -> Probe {
+        if self.is_mute(action) {
+            return Probe::Unknown { reason: "nobody hears it".to_string() };
+        }
+        match self.done.lock().unwrap().contains(&job.key(&format!("{action:?}"))) {
+            true => Probe::Applied { evidence: Evidence { equal: Some(true), ..Evidence::default() } },
+            false => Probe::NotStarted,
+        }
+    }
+    async fn status(&self, _: &Job) -> Result<JobStatus, DriverError> {
+        Ok(JobStatus {
+            copied: Bytes(1),
+            total: Bytes(1),
+            streaming: true,
+            lag: Some(Span::ZERO),
+            source_alive: true,
+            destination_alive: true,
+            owner: None,
+            note: String::new(),
+            broken: None,
+        })
+    }
+    async fn samples(&self, _: &Job, _: Timestamp) -> Result<(CanarySample, CanarySample), DriverError> {
+        let sample = CanarySample { latencies_ms: vec![1.0; 60], requests: 60, ..CanarySample::default() };
+        Ok((sample.clone(), sample))
+    }
+    async fn leaks(&self) -> Result<Vec<Artifact>, DriverError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Two partitions and the workload, which is at `a`.
+pub fn topology() -> Topology {
+    let partition = |name: &str| Partition {
+        id: name.into(),
+        host: name.into(),
+        class: "ready".to_string(),
+        serving: ServingState::Active,
+        address: String::new(),
+    };
+    let mut topology = Topology {
+        revision: Revision(1),
+        partitions: vec![partition("a"), partition("b")],
+        workloads: vec![Workload {
+            id: "w".into(),
+            application: "shop".into(),
+            class: "ready".to_string(),
+            kind: "oltp".to_string(),
+            partition: "a".into(),
+            replicas: Vec::new(),
+            size: Bytes(1),
+            writes_per_s: 0.0,
+            requests_per_s: 0.0,
+            depends_on: Vec::new(),
+            stateless: false,
+            generation: Generation(1),
+            labels: BTreeMap::new(),
+        }],
+        ..Topology::default()
+    };
+    topology.normalise();
+    topology
+}
+
+/// The move.
+pub fn proposal() -> Proposal {
+    Proposal {
+        id: ProposalId(1),
+        trigger: Trigger::Operator { host: "a".into(), actor: "operator".to_string() },
+        title: "evacuate a".to_string(),
+        moves: vec![Move {
+            workload: "w".into(),
+            class: "ready".to_string(),
+            source: "a".into(),
+            destination: "b".into(),
+            generation: Generation(1),
+            because: "healthy".to_string(),
+            data: Bytes(1),
+            duration: Span::seconds(1),
+            blackout: Span::millis(20),
+            disruption: 1.0,
+            capabilities: Capabilities::default(),
+            in_time: None,
+        }],
+        canary: CanaryPlan::default(),
+        soak: Span::seconds(1),
+        made: Timestamp(1),
+        expires: Timestamp(0) + Span::hours(1),
+        topology: Revision(1),
+        outlook: Outlook::default(),
+        rejected: Vec::new(),
+        risks: Vec::new(),
+        blocked: None,
+    }
+}
+
+/// An engine that leads and has not looked into its store yet.
+pub async fn leader(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
+    let epoch = Single::new(Arc::clone(store)).campaign("engine").await.unwrap();
+    let movers = BTreeMap::from([("ready".to_string(), Arc::clone(mover) as Arc<dyn Mover>)]);
+    let options = Options { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Options::default() };
+    let authority = Authority::of(Mode::Advise).unwrap();
+    Runner::new(Arc::clone(store), epoch, movers, BTreeMap::new(), options, &authority)
+}
+
+/// An engine that leads and has looked.
+pub async fn engine(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
+    let mut runner = leader(store, mover, clock).await;
+    runner.recover(clock.now()).await.unwrap();
+    runner.observe(World {
+        at: clock.now(),
+        topology: Arc::new(topology()),
+        failing: Arc::new(BTreeSet::new()),
+        ..World::default()
+    });
+    runner
+}
+
+/// The move and its approval.
+pub fn approved(clock: &ManualClock) -> (Proposal, Approval) {
+    let proposal = proposal();
+    let actor = Actor { name: "operator".to_string(), role: Role::Operator };
+    let authority = Authority::of(Mode::Advise).unwrap();
+    let approval =
+        Approval::confirm(&authority, &proposal, &proposal.hash().hex(), &actor, clock.now()).unwrap();
+    (proposal, approval)
+}
+
+/// Ticks until the migration is in `phase` or behind it.
+pub async fn until(runner: &mut Runner, clock: &ManualClock, phase: Phase) {
+    for _ in 0..2_000 {
+        if runner.state("M-1".parse().unwrap()).unwrap().phase >= phase {
+            return;
+        }
+        clock.advance(Span::millis(250));
+        runner.tick(clock.now()).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_millis(5), runner.ready()).await.ok();
+    }
+    panic!("it stands: {:?}", runner.views());
+}

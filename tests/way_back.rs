@@ -1,0 +1,183 @@
+//! The way back after the cut, when it does not go smoothly: it is tried again by itself, writes are never held
+//! longer than a cut may hold them, and what a person wants while it waits is done.
+
+#[path = "support/ready.rs"]
+mod ready;
+
+use std::sync::Arc;
+
+use foreshift::drivers::{Action, Answer, DriverError, Evidence, Job, Retry};
+use foreshift::fleet::{Clock, ManualClock, MigrationId, Phase, Span, Timestamp};
+use foreshift::migrate::{OperatorCommand, Runner};
+use foreshift::state::{RedbStore, Store};
+use ready::{Ready, Says, approved, engine, until};
+
+const ID: MigrationId = MigrationId(1);
+
+/// A migration that is SOAKING and was asked to go back, on a system that says this from then on.
+struct Back {
+    runner: Runner,
+    mover: Arc<Ready>,
+    clock: Arc<ManualClock>,
+    store: Arc<dyn Store>,
+    told: Vec<String>,
+    _folder: tempfile::TempDir,
+}
+
+async fn back(says: Says) -> Back {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&folder.path().join("state.redb")).unwrap());
+    let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
+    let mut runner = engine(&store, &mover, &clock).await;
+    let (proposal, approval) = approved(&clock);
+    runner.submit(&proposal, &approval, clock.now()).await.unwrap();
+    until(&mut runner, &clock, Phase::Soaking).await;
+    *mover.says.lock().unwrap() = Some(says);
+    mover.asked.lock().unwrap().clear();
+    runner.command(ID, OperatorCommand::RollBack, "operator").unwrap();
+    Back { runner, mover, clock, store, told: Vec::new(), _folder: folder }
+}
+
+impl Back {
+    /// Ticks until that holds.
+    async fn until(&mut self, what: &str, holds: impl Fn(&Runner) -> bool) {
+        for _ in 0..2_000 {
+            if holds(&self.runner) {
+                return;
+            }
+            self.clock.advance(Span::millis(250));
+            self.runner.tick(self.clock.now()).await.unwrap();
+            tokio::time::timeout(std::time::Duration::from_millis(5), self.runner.ready()).await.ok();
+            self.told.extend(self.runner.take_alerts().into_iter().map(|(_, alert)| alert.text));
+        }
+        panic!("never {what}: {:?}", self.runner.views());
+    }
+
+    async fn until_in(&mut self, phase: Phase) {
+        self.until(phase.word(), |runner| is_in(runner, phase)).await;
+    }
+
+    /// How often that was asked of the side that gives the workload back.
+    fn asked(&self, action: &str) -> usize {
+        let asked = self.mover.asked.lock().unwrap();
+        asked.iter().filter(|(name, source)| *name == action && source == "b").count()
+    }
+
+    async fn owner(&self) -> String {
+        self.runner.owners().await.unwrap().values().next().unwrap().owner.to_string()
+    }
+}
+
+fn is_in(runner: &Runner, phase: Phase) -> bool {
+    runner.state(ID).unwrap().phase == phase
+}
+
+fn waits(runner: &Runner) -> bool {
+    runner.state(ID).unwrap().waiting.contains("the next in")
+}
+
+/// Refuses so many cuts back.
+fn refuses(mut times: u32) -> Says {
+    Box::new(move |job: &Job, action: &Action| {
+        if *action != Action::VerifyAtCut || job.source.as_str() != "b" || times == 0 {
+            return None;
+        }
+        times -= 1;
+        Some(Err(DriverError::new(
+            Retry::Permanent,
+            "ready",
+            "comparing",
+            "it is elsewhere with its thoughts",
+        )))
+    })
+}
+
+#[tokio::test]
+async fn a_cut_back_that_is_refused_is_tried_again_by_itself_while_the_destination_serves() {
+    let mut back = back(refuses(2)).await;
+    back.until("waits for its second try", waits).await;
+    let first = back.clock.now();
+    assert_eq!((back.asked("unfence"), back.owner().await.as_str()), (1, "b"));
+    let view = &back.runner.views()[0];
+    assert!(
+        view.waiting.contains("1 of 3 tries") && view.waiting.contains("its thoughts"),
+        "{}",
+        view.waiting
+    );
+    back.until("tries again", |runner| !waits(runner)).await;
+    assert!(back.clock.now() - first >= Span::seconds(29), "it waits before it tries again");
+    back.until_in(Phase::RolledBack).await;
+    assert_eq!((back.asked("unfence"), back.owner().await.as_str()), (2, "a"));
+    let state = back.runner.state(ID).unwrap();
+    assert!(
+        state.cause.contains("asked for by operator"),
+        "why it was undone is not forgotten: {}",
+        state.cause
+    );
+    let told = back.told.iter().filter(|text| text.contains("could not be switched back")).count();
+    assert_eq!(told, 2, "{:?}", back.told);
+}
+
+#[tokio::test]
+async fn after_three_refusals_a_person_is_asked_and_has_three_more_tries() {
+    let mut back = back(refuses(4)).await;
+    back.until_in(Phase::Hold).await;
+    assert_eq!((back.asked("unfence"), back.owner().await.as_str()), (3, "b"));
+    assert!(back.told.last().unwrap().contains("stands in"), "{:?}", back.told);
+    back.runner.command(ID, OperatorCommand::Resume, "operator").unwrap();
+    back.until_in(Phase::RolledBack).await;
+    assert_eq!((back.asked("unfence"), back.owner().await.as_str()), (4, "a"));
+}
+
+#[tokio::test]
+async fn two_sides_that_differ_are_not_cut_back_again_before_a_person_has_looked() {
+    let mut back = back(Box::new(|job, action| {
+        let differs = *action == Action::VerifyAtCut && job.source.as_str() == "b";
+        differs.then(|| Ok(Answer::Done(Evidence { equal: Some(false), ..Evidence::default() })))
+    }))
+    .await;
+    back.until_in(Phase::Hold).await;
+    assert_eq!((back.asked("unfence"), back.asked("verify_at_cut")), (1, 1));
+    assert!(back.told.iter().any(|text| text.contains("the cut back was refused")), "{:?}", back.told);
+    back.runner.command(ID, OperatorCommand::Promote, "operator").unwrap();
+    back.until_in(Phase::Done).await;
+    assert_eq!(back.owner().await, "b");
+}
+
+#[tokio::test]
+async fn between_two_tries_a_person_may_leave_it_where_it_serves() {
+    let mut back = back(refuses(9)).await;
+    back.until("waits for its second try", waits).await;
+    let before = back.runner.state(ID).unwrap().clone();
+    assert_eq!(before.phase, Phase::RollingBackPost);
+    assert!(back.runner.views()[0].can.promote.is_none(), "{:?}", back.runner.views()[0].can);
+    back.runner.command(ID, OperatorCommand::Promote, "operator").unwrap();
+    back.until_in(Phase::Done).await;
+    assert_eq!((back.asked("unfence"), back.owner().await.as_str()), (1, "b"));
+}
+
+#[tokio::test]
+async fn the_next_engine_tries_again_where_one_died_between_two_tries() {
+    let mut back = back(refuses(1)).await;
+    back.until("waits for its second try", waits).await;
+    back.runner = engine(&back.store, &back.mover, &back.clock).await;
+    back.until_in(Phase::RolledBack).await;
+    assert_eq!((back.asked("unfence"), back.owner().await.as_str()), (1, "a"));
+}
+
+#[tokio::test]
+async fn a_comparison_that_does_not_end_holds_writes_no_longer_than_a_cut_may() {
+    let mut back = back(Box::new(|job, action| {
+        let slow = *action == Action::VerifyAtCut && job.source.as_str() == "b";
+        slow.then(|| Ok(Answer::Working { waiting_for: "the comparison".to_string() }))
+    }))
+    .await;
+    back.until("holds writes", |runner| {
+        runner.state(ID).unwrap().queue.front().is_some_and(|act| act.name().contains("verify_at_cut"))
+    })
+    .await;
+    let held = back.clock.now();
+    back.until("lets go", |runner| runner.state(ID).unwrap().refused.contains("took too long")).await;
+    let took = back.clock.now() - held;
+    assert!(took <= Span::millis(2_500), "two seconds are allowed, writes were held for {took}");
+}
