@@ -79,6 +79,38 @@ async fn a_pull_since_the_watermark_gives_what_is_new_and_what_came_late_and_not
 }
 
 #[tokio::test]
+async fn some_partitions_alone_are_read_beside_the_pulls_and_a_pull_gives_what_it_would_have_given() {
+    let Some(server) = Influx1::start().await else { return };
+    server.query("", "CREATE DATABASE telegraf").await;
+    let start = SystemClock.now().0 / 10_000 * 10 - 1000;
+    let at = |second: i64| Timestamp((start + second) * 1000);
+    server.write("telegraf", telegraf::lines(4, start, start + 300)).await;
+    let parts: String = ["p1", "p2"]
+        .iter()
+        .map(|part| format!("mem,host=o'brien,partition={part} used_percent=7 {}\n", at(20).0))
+        .collect();
+    server.write("telegraf", parts).await;
+    let source = source(&server, "telegraf");
+    let names = ["web-2".into(), "web-1".into(), "o'brien/p2".into(), "gone".into()];
+
+    let mut few = Ingested::default();
+    let report = source.pull_of(&names, at(0), at(300), &mut few).await.unwrap().unwrap();
+    assert_eq!(few.partitions(), ["o'brien/p2", "web-1", "web-2"]);
+    let mut all = Ingested::default();
+    source.pull(at(0), at(300), &mut all).await.unwrap();
+    assert_eq!(all.partitions().len(), 6, "what was read beside it is not taken for read");
+    for metric in ["cpu.busy", "net.throughput", "disk.write_latency"] {
+        assert_eq!(few.of("web-2", metric), all.of("web-2", metric), "{metric}");
+        assert!(!few.of("web-2", metric).is_empty(), "{metric}");
+    }
+    let given: usize = few.points();
+    assert_eq!(report.points, given as u64);
+    let nothing = source.pull_of(&names, at(0), at(0), &mut few).await.unwrap();
+    assert_eq!(nothing, Some(Default::default()));
+    assert_eq!(few.points(), given);
+}
+
+#[tokio::test]
 async fn counter_resets_and_gaps_are_gaps_not_numbers() {
     let Some(server) = Influx1::start().await else { return };
     server.query("", "CREATE DATABASE telegraf").await;

@@ -28,6 +28,8 @@ const WHOLE_BATCH: usize = 25;
 const WHOLE_FLEET: usize = 200;
 /// One read.
 const PART: Span = Span::days(1);
+/// What held too little is not read again before.
+const AGAIN: Span = Span::hours(6);
 /// The newest part of the history is kept out: what is beginning now is not to be learnt.
 const HELD_OUT: Span = Span::minutes(10);
 
@@ -63,6 +65,8 @@ pub struct Desk {
     kept_networks: Option<NetworkShelf>,
     networks: Arc<Mutex<Networks>>,
     forecasters: Arc<Mutex<Forecasters>>,
+    /// Whose history was too short when it was read, and when that was.
+    short: Arc<Mutex<HashMap<PartitionId, Timestamp>>>,
 }
 
 impl Desk {
@@ -99,7 +103,9 @@ pub fn pair(forecasts: &ForecastOptions) -> (Pupil, Desk) {
     let gathered = Arc::new(Mutex::new(Forecasters::new(forecasts)));
     let networks = Arc::default();
     let (shelf, kept_networks) = (None, None);
-    let desk = Desk { asks, lessons: give, models, shelf, kept_networks, networks, forecasters: gathered };
+    let short = Arc::default();
+    let desk =
+        Desk { asks, lessons: give, models, shelf, kept_networks, networks, forecasters: gathered, short };
     (Pupil { asked, lessons, forecasters }, desk)
 }
 
@@ -121,7 +127,7 @@ pub struct TeachOptions {
 /// What one round did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Round {
-    /// Partitions that were due.
+    /// Partitions that were due, and whose history was not too short a few hours ago.
     pub due: usize,
     /// Detectors that were handed over.
     pub taught: usize,
@@ -143,7 +149,8 @@ pub async fn round(
     if desk.asks.send(answer).await.is_err() {
         return Ok(Round::default());
     }
-    let Ok(due) = due.await else { return Ok(Round::default()) };
+    let Ok(mut due) = due.await else { return Ok(Round::default()) };
+    desk.leave_short(&mut due, now);
     let mut done = Round { due: due.len(), ..Round::default() };
     let by_partition = match due.first() {
         Some(one) => reads_partitions(source, one, now).await?,
@@ -156,7 +163,10 @@ pub async fn round(
     for batch in due.chunks(if by_partition { BATCH } else { WHOLE_BATCH }) {
         let windows = read(source, batch, options, now).await?;
         for one in batch {
-            let Some(ix) = windows.partition(&one.partition) else { continue };
+            let Some(ix) = windows.partition(&one.partition) else {
+                desk.note_short(one, now);
+                continue;
+            };
             let name = (&one.partition, one.application.as_str());
             desk.forecasters.lock().unwrap_or_else(PoisonError::into_inner).gather(
                 &windows,
@@ -166,7 +176,10 @@ pub async fn round(
                 now,
             );
             let taught = desk.fitted(&windows, ix, one, now);
-            let Some(taught) = taught else { continue };
+            let Some(taught) = taught else {
+                desk.note_short(one, now);
+                continue;
+            };
             if let Some(shelf) = &desk.shelf {
                 warn_of(one.partition.as_str(), shelf.keep(&one.partition, &taught));
             }
@@ -213,6 +226,21 @@ async fn read(
 }
 
 impl Desk {
+    fn short(&self) -> std::sync::MutexGuard<'_, HashMap<PartitionId, Timestamp>> {
+        self.short.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves out whose history was too short a while ago.
+    fn leave_short(&self, due: &mut Vec<Due>, now: Timestamp) {
+        let mut short = self.short();
+        short.retain(|_, read| (Span::ZERO..AGAIN).contains(&(now - *read)));
+        due.retain(|one| !short.contains_key(&one.partition));
+    }
+
+    fn note_short(&self, one: &Due, now: Timestamp) {
+        self.short().insert(one.partition.clone(), now);
+    }
+
     /// The detector of what was read, where that is days.
     fn fitted(&self, windows: &Windows, partition: PartitionIx, due: &Due, now: Timestamp) -> Option<Taught> {
         let len = windows.config().len;
@@ -336,6 +364,13 @@ mod tests {
         };
         let (done, ()) = tokio::join!(round(&store, &desk, &options, NOW), asked);
         assert_eq!(done.unwrap(), Round { due: 2, taught: 1, left: 0 });
+        for (later, read) in [(Span::hours(1), 0), (Span::hours(7), 1)] {
+            let young = brain.lessons_due(Span::days(1)).into_iter().filter(|due| due.partition == young);
+            let young = young.collect();
+            let asked = async { pupil.asked.recv().await.unwrap().send(young).unwrap() };
+            let (done, ()) = tokio::join!(round(&store, &desk, &options, NOW + later), asked);
+            assert_eq!(done.unwrap().due, read, "a short history is read again after six hours: {later}");
+        }
         let (partition, taught) = pupil.lessons.recv().await.unwrap();
         assert_eq!(partition, old);
         assert_eq!(taught.metrics.len(), 2, "metrics without a value are none of its");

@@ -28,6 +28,11 @@ impl Ingested {
         self.of(partition, metric).iter().max_by_key(|(at, _)| *at).map(|(_, value)| *value)
     }
 
+    /// How many samples came.
+    pub fn points(&self) -> usize {
+        self.samples.values().map(Vec::len).sum()
+    }
+
     /// The partitions that have samples.
     pub fn partitions(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.samples.keys().map(|(partition, _)| partition.as_str()).collect();

@@ -10,14 +10,21 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::csv::{CsvError, Parser, Row, Rows};
-use super::gather::{Gather, Range};
+use super::gather::{Among, Gather, Range};
 use super::mapping::{Kind, Rule};
 use super::transport::{Server, network};
 use crate::fleet::Timestamp;
 use crate::telemetry::source::{PullReport, SourceError};
 
-/// The query for one measurement of the whole fleet, a value a step.
-pub(super) fn query(bucket: &str, rule: &Rule, kind: Kind, keep: &[&str], range: Range) -> String {
+/// The query for one measurement of the whole fleet or of some hosts, a value a step.
+pub(super) fn query(
+    bucket: &str,
+    rule: &Rule,
+    kind: Kind,
+    keep: &[&str],
+    among: &Among,
+    range: Range,
+) -> String {
     let mut filter = format!("r._measurement == {}", text(&rule.measurement));
     let fields = rule.field_keys(kind);
     if !fields.is_empty() {
@@ -26,6 +33,10 @@ pub(super) fn query(bucket: &str, rule: &Rule, kind: Kind, keep: &[&str], range:
     }
     for (tag, value) in &rule.only {
         filter.push_str(&format!(" and r[{}] == {}", text(tag), text(value)));
+    }
+    if !among.hosts.is_empty() {
+        let any = among.hosts.iter().map(|host| format!("r[{}] == {}", text(among.tag), text(host.as_str())));
+        filter.push_str(&format!(" and ({})", any.collect::<Vec<_>>().join(" or ")));
     }
     let (function, rest) = match kind {
         Kind::Gauge => ("mean", ""),
@@ -220,17 +231,19 @@ mod tests {
         )
         .unwrap();
         let keep = ["host", "rack"];
-        insta::assert_snapshot!(query("tele\"graf", rule("cpu"), Kind::Gauge, &keep, range), @r#"
+        let all = Among { tag: "host", hosts: &[] };
+        let some = Among { tag: "host", hosts: &["a".into(), "b\"c".into()] };
+        insta::assert_snapshot!(query("tele\"graf", rule("cpu"), Kind::Gauge, &keep, &all, range), @r#"
         from(bucket: "tele\"graf")
           |> range(start: 2023-11-14T22:13:20Z, stop: 2023-11-14T22:14:20Z)
           |> filter(fn: (r) => r._measurement == "cpu" and (r._field == "usage_idle" or r._field == "usage_iowait") and r["cpu"] == "cpu-total")
           |> aggregateWindow(every: 10000ms, fn: mean, createEmpty: false, timeSrc: "_start")
           |> keep(columns: ["_time", "_value", "_field", "host", "rack"])
         "#);
-        insta::assert_snapshot!(query("telegraf", rule("net"), Kind::Counter, &keep, range), @r#"
+        insta::assert_snapshot!(query("telegraf", rule("net"), Kind::Counter, &keep, &some, range), @r#"
         from(bucket: "telegraf")
           |> range(start: 2023-11-14T22:13:00Z, stop: 2023-11-14T22:14:20Z)
-          |> filter(fn: (r) => r._measurement == "net" and (r._field == "bytes_recv" or r._field == "bytes_sent"))
+          |> filter(fn: (r) => r._measurement == "net" and (r._field == "bytes_recv" or r._field == "bytes_sent") and (r["host"] == "a" or r["host"] == "b\"c"))
           |> aggregateWindow(every: 10000ms, fn: last, createEmpty: false, timeSrc: "_start")
           |> derivative(unit: 1s, nonNegative: true)
           |> keep(columns: ["_time", "_value", "_field", "host", "rack"])

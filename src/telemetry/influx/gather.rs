@@ -46,6 +46,15 @@ impl Tags {
     }
 }
 
+/// Whose series are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Among<'a> {
+    /// The tag with the host's name.
+    pub(super) tag: &'a str,
+    /// Of these hosts alone; none = of the whole fleet.
+    pub(super) hosts: &'a [HostId],
+}
+
 /// What is known of the fleet from pulls before: names and how far each series was read.
 #[derive(Default)]
 pub(super) struct Known {

@@ -9,7 +9,7 @@ use memchr::memchr;
 use reqwest::{Method, RequestBuilder};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::gather::{Gather, Range};
+use super::gather::{Among, Gather, Range};
 use super::mapping::{Kind, Rule};
 use super::transport::{Server, network};
 use crate::fleet::Timestamp;
@@ -18,8 +18,8 @@ use crate::telemetry::source::{PullReport, SourceError};
 /// Longest chunk that is waited for.
 const LONGEST_CHUNK: usize = 64 << 20;
 
-/// The query for one measurement of the whole fleet, a value a step.
-pub(super) fn query(rule: &Rule, kind: Kind, keep: &[&str], range: Range) -> String {
+/// The query for one measurement of the whole fleet or of some hosts, a value a step.
+pub(super) fn query(rule: &Rule, kind: Kind, keep: &[&str], among: &Among, range: Range) -> String {
     let fields = rule.field_keys(kind);
     let select: Vec<String> = match kind {
         Kind::Gauge if fields.is_empty() => vec!["mean(*)".to_string()],
@@ -32,8 +32,12 @@ pub(super) fn query(rule: &Rule, kind: Kind, keep: &[&str], range: Range) -> Str
         Kind::Gauge => range.start,
         Kind::Counter => range.start - range.every - range.every,
     };
-    let only: String =
+    let mut only: String =
         rule.only.iter().map(|(tag, value)| format!(" AND {} = {}", name(tag), text(value))).collect();
+    if !among.hosts.is_empty() {
+        let any = among.hosts.iter().map(|host| format!("{} = {}", name(among.tag), text(host.as_str())));
+        only.push_str(&format!(" AND ({})", any.collect::<Vec<_>>().join(" OR ")));
+    }
     let tags: String = keep.iter().map(|tag| format!(", {}", name(tag))).collect();
     format!(
         "SELECT {select} FROM {measurement} WHERE time >= {start}ms AND time < {stop}ms{only} \
@@ -279,8 +283,10 @@ mod tests {
             Span::ZERO,
         )
         .unwrap();
-        insta::assert_snapshot!(query(rule("cpu"), Kind::Gauge, &["host", "rack"], range), @r#"SELECT mean("usage_idle") AS "usage_idle", mean("usage_iowait") AS "usage_iowait" FROM "cpu" WHERE time >= 1700000000000ms AND time < 1700000060000ms AND "cpu" = 'cpu-total' GROUP BY time(10000ms), "host", "rack" fill(none)"#);
-        insta::assert_snapshot!(query(rule("net"), Kind::Counter, &["host"], range), @r#"SELECT non_negative_derivative(last("bytes_recv"), 1s) AS "bytes_recv", non_negative_derivative(last("bytes_sent"), 1s) AS "bytes_sent" FROM "net" WHERE time >= 1699999980000ms AND time < 1700000060000ms GROUP BY time(10000ms), "host" fill(none)"#);
+        let all = Among { tag: "host", hosts: &[] };
+        let some = Among { tag: "host", hosts: &["a".into(), "b'c".into()] };
+        insta::assert_snapshot!(query(rule("cpu"), Kind::Gauge, &["host", "rack"], &all, range), @r#"SELECT mean("usage_idle") AS "usage_idle", mean("usage_iowait") AS "usage_iowait" FROM "cpu" WHERE time >= 1700000000000ms AND time < 1700000060000ms AND "cpu" = 'cpu-total' GROUP BY time(10000ms), "host", "rack" fill(none)"#);
+        insta::assert_snapshot!(query(rule("net"), Kind::Counter, &["host"], &some, range), @r#"SELECT non_negative_derivative(last("bytes_recv"), 1s) AS "bytes_recv", non_negative_derivative(last("bytes_sent"), 1s) AS "bytes_sent" FROM "net" WHERE time >= 1699999980000ms AND time < 1700000060000ms AND ("host" = 'a' OR "host" = 'b\'c') GROUP BY time(10000ms), "host" fill(none)"#);
     }
 
     #[test]

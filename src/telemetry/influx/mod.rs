@@ -3,6 +3,7 @@
 //! incremental since a watermark.
 
 mod csv;
+mod few;
 mod flux;
 mod gather;
 mod influxql;

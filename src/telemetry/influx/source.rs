@@ -1,5 +1,6 @@
 //! Reading: the pull of the whole fleet, one query a measurement, and what `check` says.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -7,13 +8,14 @@ use influxdb2::models::{Buckets, HealthCheck};
 use reqwest::Method;
 use tokio::sync::Mutex;
 
+use super::few::Few;
 use super::flux::{self, FluxRows, Survey};
-use super::gather::{Gather, Known, Range};
+use super::gather::{Among, Gather, Known, Range};
 use super::influxql;
 use super::mapping::{Kind, Rule, with_users};
 use super::transport::{Failure, Server};
 use super::{InfluxOptions, Place, ReadOptions};
-use crate::fleet::{Clock, Span, SystemClock, Timestamp};
+use crate::fleet::{Clock, HostId, PartitionId, Span, SystemClock, Timestamp};
 use crate::telemetry::source::{Ingest, PullReport, Source, SourceError};
 
 /// History that baselines and training want.
@@ -54,21 +56,45 @@ impl InfluxSource {
         self.known.lock().await.partitions()
     }
 
+    /// Every measurement of some hosts, or of the whole fleet where none is named.
+    async fn pull_all(
+        &self,
+        hosts: &[HostId],
+        range: Range,
+        known: &mut Known,
+        into: &mut dyn Ingest,
+    ) -> Result<PullReport, SourceError> {
+        let mut total = PullReport::default();
+        for rule in &self.rules {
+            let kinds = [(Kind::Gauge, rule.has_gauges()), (Kind::Counter, rule.has_counters())];
+            for (kind, _) in kinds.into_iter().filter(|(_, wanted)| *wanted) {
+                let one = self.pull_one(rule, kind, hosts, range, known, into).await?;
+                total.points += one.points;
+                total.rejected += one.rejected;
+                total.bytes += one.bytes;
+                total.newest = total.newest.max(one.newest);
+            }
+        }
+        Ok(total)
+    }
+
     /// One measurement's gauges or counters.
     async fn pull_one(
         &self,
         rule: &Rule,
         kind: Kind,
+        hosts: &[HostId],
         range: Range,
         known: &mut Known,
         into: &mut dyn Ingest,
     ) -> Result<PullReport, SourceError> {
+        let among = Among { tag: &self.read.tags.host, hosts };
         let keep = self.read.tags.all(rule.instance.as_deref());
         let gather = Gather::new(rule, kind, &self.read.tags, range, known, into);
         let name = self.name();
         match &self.place {
             Place::Bucket { org, bucket } => {
-                let query = flux::query(bucket, rule, kind, &keep, range);
+                let query = flux::query(bucket, rule, kind, &keep, &among, range);
                 let mut rows = FluxRows::new(gather);
                 let read =
                     flux::run(&self.server, &name, flux::request(&self.server, org, &query), &mut rows);
@@ -76,7 +102,7 @@ impl InfluxSource {
                 Ok(PullReport { bytes: read.bytes, rejected: read.rejected, ..rows.gather.finish() })
             }
             Place::Database { database, retention_policy } => {
-                let statement = influxql::query(rule, kind, &keep, range);
+                let statement = influxql::query(rule, kind, &keep, &among, range);
                 let request =
                     influxql::request(&self.server, Method::GET, database, retention_policy, &statement);
                 let (mut gather, mut rejected) = (gather, 0);
@@ -174,18 +200,24 @@ impl Source for InfluxSource {
             return Ok(PullReport::default());
         };
         let mut known = self.known.lock().await;
-        let mut total = PullReport::default();
-        for rule in &self.rules {
-            let kinds = [(Kind::Gauge, rule.has_gauges()), (Kind::Counter, rule.has_counters())];
-            for (kind, _) in kinds.into_iter().filter(|(_, wanted)| *wanted) {
-                let one = self.pull_one(rule, kind, range, &mut known, into).await?;
-                total.points += one.points;
-                total.rejected += one.rejected;
-                total.bytes += one.bytes;
-                total.newest = total.newest.max(one.newest);
-            }
-        }
-        Ok(total)
+        self.pull_all(&[], range, &mut known, into).await
+    }
+
+    /// Their hosts alone are asked for; the pulls' watermark and what they have given stay as they are.
+    async fn pull_of(
+        &self,
+        partitions: &[PartitionId],
+        since: Timestamp,
+        until: Timestamp,
+        into: &mut dyn Ingest,
+    ) -> Result<Option<PullReport>, SourceError> {
+        let hosts: BTreeSet<HostId> = partitions.iter().map(PartitionId::host).collect();
+        let hosts: Vec<HostId> = hosts.into_iter().collect();
+        let range = Range::new(since, until, self.read.every, Span::ZERO).filter(|_| !hosts.is_empty());
+        let Some(range) = range else { return Ok(Some(PullReport::default())) };
+        let mut few = Few::new(partitions, since, into);
+        let report = self.pull_all(&hosts, range, &mut Known::default(), &mut few).await?;
+        Ok(Some(PullReport { points: few.given, ..report }))
     }
 
     async fn check(&self) -> Result<String, SourceError> {
