@@ -4,7 +4,9 @@
 //!
 //! Leaf by leaf: a leaf's part for a feature depends on the row only through which of the features on
 //! its path would lead there. What each such pattern gives is worked out once (Yang 2021, "Fast
-//! TreeSHAP", version 2), for leaves with so many features on their path as that takes little memory.
+//! TreeSHAP", version 2), for leaves with so many features on their path as that takes little memory; for
+//! the others the sum over all subsets is an integral of a polynomial, which Gauss and Legendre's rule gives
+//! exactly (the weights of Shapley are Beta integrals; compare Yu et al. 2022, "Linear TreeSHAP").
 
 use std::sync::OnceLock;
 
@@ -17,8 +19,17 @@ const IN_A_TABLE: usize = 6;
 #[derive(Clone, Debug)]
 pub struct Explainer {
     expected: f64,
-    /// The leaves of each tree, worked out when the first row is explained.
-    leaves: OnceLock<Vec<Vec<Leaf>>>,
+    /// Worked out when the first row is explained.
+    worked: OnceLock<Worked>,
+}
+
+/// What is worked out once.
+#[derive(Clone, Debug)]
+struct Worked {
+    /// The leaves of each tree.
+    leaves: Vec<Vec<Leaf>>,
+    /// By half the number of features, rounded up: how the integral is taken.
+    rules: Vec<Rule>,
 }
 
 /// One leaf, and the way to it.
@@ -29,10 +40,39 @@ struct Leaf {
     features: Box<[u32]>,
     /// Of each of them, the share of covers that flows this way where the feature is unknown.
     shares: Box<[f64]>,
-    /// Nodes on the way: number, place of its feature in `features`, whether the way goes left.
-    way: Box<[(u32, u32, bool)]>,
+    /// What has to hold of the tree's inner nodes where a feature leads here.
+    turns: Box<[Turns]>,
     /// Parts of the features, by the pattern of those that lead here; empty where there are too many.
     table: Box<[f64]>,
+}
+
+/// The turns of one feature on the way to a leaf, at up to 64 inner nodes of its tree.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    /// Place of the feature in the leaf's.
+    place: u32,
+    /// Which 64 inner nodes.
+    word: u32,
+    /// Those of them that ask the feature on the way.
+    nodes: u64,
+    /// Where it has to go left of them.
+    left: u64,
+}
+
+/// Points and weights on `[0, 1]`, [`LANES`] together; what fills the last ones up weighs nothing.
+type Rule = Vec<([f64; LANES], [f64; LANES])>;
+
+/// Points of an integral that are gone through at once.
+const LANES: usize = 4;
+
+/// Scratch space of one row.
+#[derive(Default)]
+struct Scratch {
+    /// Whether each inner node sends the row left, a bit each.
+    left: Vec<u64>,
+    leads: Vec<bool>,
+    parts: Vec<f64>,
+    before: Vec<[f64; LANES]>,
 }
 
 impl Explainer {
@@ -40,7 +80,7 @@ impl Explainer {
     pub fn new(forest: &Forest) -> Self {
         let expected =
             f64::from(forest.base) + forest.trees.iter().map(|tree| expected(tree, 0)).sum::<f64>();
-        Self { expected, leaves: OnceLock::new() }
+        Self { expected, worked: OnceLock::new() }
     }
 
     /// What the forest says on average over the rows it was grown on.
@@ -51,100 +91,184 @@ impl Explainer {
     /// Adds the Shapley value of each feature of `row` to `out` (as wide as the row). They sum to
     /// the margin less [`Explainer::expected`]. `forest` is the one that it was made for.
     pub fn explain(&self, forest: &Forest, row: &[f32], out: &mut [f64]) {
-        let leaves = self.leaves.get_or_init(|| forest.trees.iter().map(leaves_of).collect());
-        let (mut left, mut leads, mut parts) = (Vec::new(), Vec::new(), Vec::new());
-        for (tree, leaves) in forest.trees.iter().zip(leaves) {
-            left.clear();
-            left.extend(tree.nodes.iter().map(|n| !n.is_leaf() && n.goes_left(row[n.feature as usize])));
+        let worked = self.worked.get_or_init(|| Worked::of(forest));
+        let mut scratch = Scratch::default();
+        for (tree, leaves) in forest.trees.iter().zip(&worked.leaves) {
+            scratch.turn(tree, row);
             for leaf in leaves {
-                leads.clear();
-                leads.resize(leaf.features.len(), true);
-                for &(node, place, goes_left) in &leaf.way {
-                    leads[place as usize] &= left[node as usize] == goes_left;
-                }
-                let parts = if leaf.table.is_empty() {
-                    parts.clear();
-                    leaf.parts(&leads, &mut parts);
-                    &parts[..]
+                let count = leaf.features.len();
+                if leaf.table.is_empty() {
+                    scratch.leads.clear();
+                    scratch.leads.resize(count, true);
+                    for turns in &leaf.turns {
+                        scratch.leads[turns.place as usize] &= turns.hold(&scratch.left);
+                    }
+                    leaf.parts(&worked.rules, &mut scratch);
+                    for (&feature, part) in leaf.features.iter().zip(&scratch.parts) {
+                        out[feature as usize] += part;
+                    }
                 } else {
-                    let pattern = leads.iter().rev().fold(0, |bits, &leads| bits << 1 | usize::from(leads));
-                    &leaf.table[pattern * leads.len()..][..leads.len()]
-                };
-                for (&feature, part) in leaf.features.iter().zip(parts) {
-                    out[feature as usize] += part;
+                    let mut pattern = (1usize << count) - 1;
+                    for turns in &leaf.turns {
+                        pattern &= !(usize::from(!turns.hold(&scratch.left)) << turns.place);
+                    }
+                    for (&feature, part) in leaf.features.iter().zip(&leaf.table[pattern * count..]) {
+                        out[feature as usize] += part;
+                    }
                 }
             }
         }
     }
 }
 
+impl Turns {
+    #[inline]
+    fn hold(&self, left: &[u64]) -> bool {
+        (left[self.word as usize] ^ self.left) & self.nodes == 0
+    }
+}
+
+impl Scratch {
+    /// Notes where the inner nodes of a tree send a row, in their order.
+    fn turn(&mut self, tree: &Tree, row: &[f32]) {
+        self.left.clear();
+        let (mut word, mut bits) = (0, 0);
+        for node in tree.nodes.iter().filter(|node| !node.is_leaf()) {
+            word |= u64::from(node.goes_left(row[node.feature as usize])) << bits;
+            bits += 1;
+            if bits == u64::BITS {
+                self.left.push(std::mem::take(&mut word));
+                bits = 0;
+            }
+        }
+        self.left.push(word);
+    }
+}
+
+impl Worked {
+    fn of(forest: &Forest) -> Self {
+        let mut leaves: Vec<Vec<Leaf>> = forest.trees.iter().map(leaves_of).collect();
+        let most = leaves.iter().flatten().map(|leaf| leaf.features.len()).max().unwrap_or(0);
+        let rules: Vec<Rule> = (0..=most.div_ceil(2)).map(gauss_legendre).collect();
+        leaves.iter_mut().flatten().for_each(|leaf| leaf.tabulate(&rules));
+        Self { leaves, rules }
+    }
+}
+
 impl Leaf {
-    /// Adds the part of each feature to `out`, where `leads` says which of them lead here.
+    /// The part of each feature, where `scratch.leads` says which of them lead here.
     ///
     /// With all subsets of the other features weighted as in Shapley's definition, a leaf is worth
     /// `value × Π share` over the unknown features where all known ones lead to it, else nothing. The
-    /// subsets of each size are summed as the coefficients of `Π (share + leads × t)`.
-    fn parts(&self, leads: &[bool], out: &mut Vec<f64>) {
+    /// weight of subsets of one size is `∫ u^size (1 − u)^(count − 1 − size) du` over `[0, 1]`, so that they
+    /// sum to the integral of `Π (share (1 − u) + leads × u)`, of degree `count − 1` in `u`.
+    fn parts(&self, rules: &[Rule], scratch: &mut Scratch) {
+        let Scratch { leads, parts, before, .. } = scratch;
         let count = leads.len();
-        let mut sums = vec![0.0; count];
-        for of in 0..count {
-            sums.fill(0.0);
-            sums[0] = 1.0;
-            for (seen, other) in (0..count).filter(|&i| i != of).enumerate() {
-                for size in (0..=seen + 1).rev() {
-                    let with = if leads[other] && size > 0 { sums[size - 1] } else { 0.0 };
-                    let without = if size <= seen { sums[size] * self.shares[other] } else { 0.0 };
-                    sums[size] = with + without;
+        parts.clear();
+        parts.resize(count, 0.0);
+        before.resize(count.max(before.len()), [0.0; LANES]);
+        let features = || self.shares.iter().zip(leads.iter());
+        for (points, weights) in &rules[count.div_ceil(2)] {
+            let factor = |(share, leads): (&f64, &bool), product: &mut [f64; LANES]| {
+                let known = f64::from(u8::from(*leads));
+                for (product, u) in product.iter_mut().zip(points) {
+                    *product *= share * (1.0 - u) + known * u;
                 }
+            };
+            let mut product = *weights;
+            for (before, feature) in before.iter_mut().zip(features()) {
+                *before = product;
+                factor(feature, &mut product);
             }
-            // size! (count − 1 − size)! / count!, from one size to the next.
-            let (mut weight, mut sum) = (1.0 / count as f64, 0.0);
-            for (size, subsets) in sums.iter().enumerate() {
-                sum += weight * subsets;
-                weight *= (size + 1) as f64 / (count - 1 - size).max(1) as f64;
+            let mut product = [1.0; LANES];
+            for ((part, before), feature) in parts.iter_mut().zip(&before[..count]).zip(features()).rev() {
+                *part += before.iter().zip(&product).map(|(b, p)| b * p).sum::<f64>();
+                factor(feature, &mut product);
             }
-            out.push(self.value * (f64::from(u8::from(leads[of])) - self.shares[of]) * sum);
+        }
+        for (part, (share, leads)) in parts.iter_mut().zip(features()) {
+            *part *= self.value * (f64::from(u8::from(*leads)) - share);
         }
     }
 
-    fn tabulate(&mut self) {
+    fn tabulate(&mut self, rules: &[Rule]) {
         let count = self.features.len();
         if count > IN_A_TABLE {
             return;
         }
         let mut table = Vec::with_capacity(count << count);
+        let mut scratch = Scratch::default();
         for pattern in 0..1usize << count {
-            let leads: Vec<bool> = (0..count).map(|i| pattern >> i & 1 == 1).collect();
-            self.parts(&leads, &mut table);
+            scratch.leads.clear();
+            scratch.leads.extend((0..count).map(|i| pattern >> i & 1 == 1));
+            self.parts(rules, &mut scratch);
+            table.extend_from_slice(&scratch.parts);
         }
         self.table = table.into();
     }
 }
 
+/// Points and weights of Gauss and Legendre's rule on `[0, 1]`: exact for polynomials up to degree
+/// `2 × points − 1`. Newton's method on the Legendre polynomial from the usual first guess.
+fn gauss_legendre(points: usize) -> Rule {
+    let n = points as f64;
+    let point = |k: usize| {
+        let mut x = (std::f64::consts::PI * (k as f64 + 0.75) / (n + 0.5)).cos();
+        let mut slope = 1.0;
+        for _ in 0..100 {
+            let (mut p, mut last) = (1.0, 0.0);
+            for j in 0..points {
+                let j = j as f64;
+                (p, last) = (((2.0 * j + 1.0) * x * p - j * last) / (j + 1.0), p);
+            }
+            slope = n * (x * p - last) / (x * x - 1.0);
+            let step = p / slope;
+            x -= step;
+            if step.abs() < 1e-16 {
+                break;
+            }
+        }
+        ((1.0 + x) / 2.0, 1.0 / ((1.0 - x * x) * slope * slope))
+    };
+    let points: Vec<(f64, f64)> = (0..points).map(point).collect();
+    let lane = |some: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| {
+        std::array::from_fn(|k| some.get(k).map_or(0.0, of))
+    };
+    points.chunks(LANES).map(|some| (lane(some, |p| p.0), lane(some, |p| p.1))).collect()
+}
+
 fn leaves_of(tree: &Tree) -> Vec<Leaf> {
+    let mut inner = 0;
+    let number = |node: &super::Node| {
+        inner += u32::from(!node.is_leaf());
+        inner
+    };
+    // The number of each inner node among them, from 1.
+    let numbers: Vec<u32> = tree.nodes.iter().map(number).collect();
     let mut leaves = Vec::new();
-    walk(tree, 0, &mut Vec::new(), &mut leaves);
+    walk(tree, &numbers, 0, &mut Vec::new(), &mut leaves);
     leaves
 }
 
 /// Nodes on the way to a node: number, whether the way goes left, the share that flows this way.
 type Way = Vec<(u32, bool, f64)>;
 
-fn walk(tree: &Tree, at: u32, way: &mut Way, leaves: &mut Vec<Leaf>) {
+fn walk(tree: &Tree, numbers: &[u32], at: u32, way: &mut Way, leaves: &mut Vec<Leaf>) {
     let node = &tree.nodes[at as usize];
     if node.is_leaf() {
-        return leaves.push(leaf(tree, f64::from(node.value), way));
+        return leaves.push(leaf(tree, numbers, f64::from(node.value), way));
     }
     for (child, goes_left) in [(node.left, true), (node.right, false)] {
         let (share, _) = shares(tree, at as usize, child as usize);
         way.push((at, goes_left, share));
-        walk(tree, child, way, leaves);
+        walk(tree, numbers, child, way, leaves);
         way.pop();
     }
 }
 
-fn leaf(tree: &Tree, value: f64, way: &Way) -> Leaf {
-    let (mut features, mut shares, mut steps) = (Vec::<u32>::new(), Vec::new(), Vec::new());
+fn leaf(tree: &Tree, numbers: &[u32], value: f64, way: &Way) -> Leaf {
+    let (mut features, mut shares, mut turns) = (Vec::<u32>::new(), Vec::new(), Vec::<Turns>::new());
     for &(node, goes_left, share) in way {
         let feature = tree.nodes[node as usize].feature;
         let place = features.iter().position(|f| *f == feature).unwrap_or_else(|| {
@@ -153,17 +277,22 @@ fn leaf(tree: &Tree, value: f64, way: &Way) -> Leaf {
             features.len() - 1
         });
         shares[place] *= share;
-        steps.push((node, place as u32, goes_left));
+        let number = numbers[node as usize] - 1;
+        let (place, word, bit) = (place as u32, number / u64::BITS, number % u64::BITS);
+        let known = turns.iter().position(|t| (t.place, t.word) == (place, word)).unwrap_or_else(|| {
+            turns.push(Turns { place, word, nodes: 0, left: 0 });
+            turns.len() - 1
+        });
+        turns[known].nodes |= 1 << bit;
+        turns[known].left |= u64::from(goes_left) << bit;
     }
-    let mut leaf = Leaf {
+    Leaf {
         value,
         features: features.into(),
         shares: shares.into(),
-        way: steps.into(),
+        turns: turns.into(),
         table: Box::default(),
-    };
-    leaf.tabulate();
-    leaf
+    }
 }
 
 fn expected(tree: &Tree, at: usize) -> f64 {
@@ -190,7 +319,7 @@ mod tests {
     use super::*;
     use crate::fleet::rng::Random;
     use crate::predict::models::matrix::FeatureMatrix;
-    use crate::predict::models::trees::{Growth, grow};
+    use crate::predict::models::trees::{Growth, Node, grow};
 
     fn forest(width: usize, seed: u64) -> (Forest, FeatureMatrix) {
         let mut random = Random::new(seed);
@@ -238,6 +367,54 @@ mod tests {
                             * (value_of(tree, 0, row, set | 1 << feature) - value_of(tree, 0, row, set));
                     }
                 }
+                assert!((got - want).abs() < 1e-9, "row {r} feature {feature}: {got} and {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn trees_of_many_nodes_and_long_ways_are_explained_as_by_definition() {
+        let (small, rows) = forest(11, 5);
+        let mut random = Random::new(6);
+        // A chain that asks for every feature, twice over: 130 inner nodes, the last leaf has all on its way.
+        let mut nodes = Vec::new();
+        for n in 0..130u32 {
+            let (feature, threshold) = (n % 11, -3.0 + 0.01 * random.normal() as f32);
+            let next = if n == 129 { 260 } else { 2 * n + 2 };
+            let cover = 400.0 - n as f32;
+            let inner = Node {
+                feature,
+                threshold,
+                left: 2 * n + 1,
+                right: next,
+                missing_left: false,
+                value: 0.0,
+                cover,
+            };
+            nodes.extend([inner, Node::leaf(random.normal() as f32, 1.0)]);
+        }
+        nodes.push(Node::leaf(4.0, 270.0));
+        let mut trees = small.trees;
+        trees.push(Tree { nodes });
+        let forest = Forest { trees, ..small };
+        let explainer = Explainer::new(&forest);
+        let weight = |size: u32| (1..=size).map(|k| f64::from(k) / f64::from(11 - size + k)).product::<f64>();
+        for r in [3, 17] {
+            let row = rows.row(r);
+            let mut got = vec![0.0; 11];
+            explainer.explain(&forest, row, &mut got);
+            let value = |set: u32| forest.trees.iter().map(|tree| value_of(tree, 0, row, set)).sum::<f64>();
+            let values: Vec<f64> = (0..1 << 11).map(value).collect();
+            for (feature, got) in got.iter().enumerate() {
+                let without = (0..1usize << 11).filter(|set| set >> feature & 1 == 0);
+                // size! (10 − size)! / 11!, which is 1 / (11 × C(10, size)).
+                let want: f64 = without
+                    .map(|set| {
+                        let size = set.count_ones();
+                        let share = weight(size) / f64::from(11 - size);
+                        share * (values[set | 1 << feature] - values[set])
+                    })
+                    .sum();
                 assert!((got - want).abs() < 1e-9, "row {r} feature {feature}: {got} and {want}");
             }
         }
