@@ -2,12 +2,12 @@
 //! for the same calls, and faults where a test asks for them. It keeps nothing when the process
 //! ends, so no engine runs on it outside a simulation.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
 
 use super::history::History;
+use super::shelf::Shelf;
 use super::store::{Change, Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};
 use crate::fleet::Revision;
 
@@ -49,7 +49,7 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct Inner {
-    entries: BTreeMap<String, Entry>,
+    entries: Shelf,
     revision: u64,
     history: History,
 }
@@ -77,16 +77,9 @@ impl MemoryStore {
         inner.revision = next.0;
         for op in txn.ops {
             match op {
-                Op::Put(key, value) => match inner.entries.get_mut(&key) {
-                    Some(entry) => {
-                        entry.value = value;
-                        entry.modified = next;
-                    }
-                    None => {
-                        let entry = Entry { key: key.clone(), value, created: next, modified: next };
-                        inner.entries.insert(key, entry);
-                    }
-                },
+                Op::Put(key, value) => {
+                    inner.entries.put(&key, value, next);
+                }
                 Op::Delete(key) => {
                     inner.entries.remove(&key);
                 }
@@ -113,11 +106,8 @@ impl MemoryStore {
 impl Inner {
     /// The first compare that does not hold.
     fn conflict(&self, compares: &[Compare]) -> Option<TxnOutcome> {
-        compares.iter().find_map(|compare| {
-            let found = self.entries.get(compare.key());
-            (!compare.holds(found))
-                .then(|| TxnOutcome::Conflict { compare: compare.clone(), found: found.cloned() })
-        })
+        let compare = compares.iter().find(|compare| !self.entries.holds(compare))?;
+        Some(TxnOutcome::Conflict { compare: compare.clone(), found: self.entries.get(compare.key()) })
     }
 
     fn apply(&mut self, txn: Txn) -> (TxnOutcome, Vec<Change>) {
@@ -129,13 +119,12 @@ impl Inner {
         for op in txn.ops {
             match op {
                 Op::Put(key, value) => {
-                    let created = self.entries.get(&key).map_or(next, |e| e.created);
+                    let created = self.entries.put(&key, value.clone(), next);
                     let entry = Entry { key: key.clone(), value, created, modified: next };
-                    self.entries.insert(key.clone(), entry.clone());
                     changes.push(Change { key, entry: Some(entry), revision: next });
                 }
                 Op::Delete(key) => {
-                    if self.entries.remove(&key).is_some() {
+                    if self.entries.remove(&key) {
                         changes.push(Change { key, entry: None, revision: next });
                     }
                 }
@@ -159,18 +148,11 @@ impl Store for MemoryStore {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
-        self.read(|inner| inner.entries.get(key).cloned())
+        self.read(|inner| inner.entries.get(key))
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
-        self.read(|inner| {
-            inner
-                .entries
-                .range(prefix.to_string()..)
-                .take_while(|(key, _)| key.starts_with(prefix))
-                .map(|(_, entry)| entry.clone())
-                .collect()
-        })
+        self.read(|inner| inner.entries.list(prefix))
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {

@@ -6,6 +6,7 @@ mod history;
 pub mod leadership;
 pub mod memory;
 pub mod redb;
+mod shelf;
 pub mod store;
 mod stored;
 

@@ -48,11 +48,16 @@ impl Compare {
 
     /// Whether it holds for the entry of its key.
     pub fn holds(&self, found: Option<&Entry>) -> bool {
+        self.holds_of(found.map(|entry| (entry.created, entry.modified, entry.value.as_slice())))
+    }
+
+    /// The same for what an entry holds: when it was made and last changed, and its value.
+    pub(super) fn holds_of(&self, found: Option<(Revision, Revision, &[u8])>) -> bool {
         match (self, found) {
             (Compare::Absent(_), found) => found.is_none(),
-            (Compare::Modified(_, revision), Some(entry)) => entry.modified == *revision,
-            (Compare::Created(_, revision), Some(entry)) => entry.created == *revision,
-            (Compare::Value(_, value), Some(entry)) => entry.value == *value,
+            (Compare::Modified(_, revision), Some((_, modified, _))) => modified == *revision,
+            (Compare::Created(_, revision), Some((created, ..))) => created == *revision,
+            (Compare::Value(_, value), Some((.., found))) => found == value,
             (_, None) => false,
         }
     }
