@@ -1,6 +1,7 @@
 //! The revisioned key-value port and what is built on it: leadership, claims, the journal's
 //! storage.
 
+mod batch;
 pub mod claims;
 mod history;
 pub mod leadership;

@@ -11,13 +11,14 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use redb::{
-    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError, Table,
+    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError,
     TableDefinition, TableError,
 };
 use tokio::sync::oneshot;
 
+use super::batch::Batch;
 use super::history::History;
-use super::store::{Change, Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};
+use super::store::{Change, Entry, Store, StoreError, Txn, TxnOutcome, Watch};
 use crate::fleet::Revision;
 
 const ENTRIES: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("entries");
@@ -131,7 +132,7 @@ fn guarded<D>(path: &Path, open: impl FnOnce() -> Result<D, DatabaseError>) -> R
     }
 }
 
-fn unavailable(path: &Path, detail: String) -> StoreError {
+pub(super) fn unavailable(path: &Path, detail: String) -> StoreError {
     StoreError::Unavailable { place: path.display().to_string(), detail }
 }
 
@@ -218,15 +219,14 @@ impl Shared {
         let write = self.database.begin_write().map_err(|e| refused(&e))?;
         let mut revision = self.revision.load(Ordering::Acquire);
         let mut outcomes = Vec::with_capacity(txns.len());
-        let mut changes = Vec::new();
+        let changes;
         {
-            let mut entries = write.open_table(ENTRIES).map_err(|e| refused(&e))?;
+            let entries = write.open_table(ENTRIES).map_err(|e| refused(&e))?;
+            let mut batch = Batch::new(entries, revision, &self.place);
             for txn in txns {
-                outcomes.push(
-                    apply(&mut entries, txn, &mut revision, &mut changes, &self.place)
-                        .map_err(|e| refused(&e))?,
-                );
+                outcomes.push(batch.apply(txn).map_err(|e| refused(&e))?);
             }
+            (revision, changes) = batch.end();
             if !changes.is_empty() {
                 let mut meta = write.open_table(META).map_err(|e| refused(&e))?;
                 meta.insert("revision", revision).map_err(|e| refused(&e))?;
@@ -257,50 +257,7 @@ impl Shared {
     }
 }
 
-/// Checks the compares and makes the changes of one transaction inside the batch.
-fn apply(
-    entries: &mut Table<'_, &'static str, &'static [u8]>,
-    txn: Txn,
-    revision: &mut u64,
-    changes: &mut Vec<Change>,
-    place: &Path,
-) -> Result<TxnOutcome, StoreError> {
-    for compare in txn.compares {
-        if !holds(entries, &compare, place)? {
-            let found = entry(entries, compare.key(), place)?;
-            return Ok(TxnOutcome::Conflict { compare, found });
-        }
-    }
-    let next = Revision(*revision + 1);
-    let before = changes.len();
-    for op in txn.ops {
-        match op {
-            Op::Put(key, value) => {
-                let created = revisions(entries, &key, place)?.map_or(next, |(created, _)| created);
-                let entry = Entry { key: key.clone(), value, created, modified: next };
-                let mut room = entries
-                    .insert_reserve(key.as_str(), REVISIONS + entry.value.len())
-                    .map_err(|e| unavailable(place, e.to_string()))?;
-                encode(&entry, room.as_mut());
-                drop(room);
-                changes.push(Change { key, entry: Some(entry), revision: next });
-            }
-            Op::Delete(key) => {
-                let was = entries.remove(key.as_str()).map_err(|e| unavailable(place, e.to_string()))?;
-                if was.is_some() {
-                    drop(was);
-                    changes.push(Change { key, entry: None, revision: next });
-                }
-            }
-        }
-    }
-    if changes.len() > before {
-        *revision = next.0;
-    }
-    Ok(TxnOutcome::Committed(Revision(*revision)))
-}
-
-fn entry(
+pub(super) fn entry(
     entries: &impl ReadableTable<&'static str, &'static [u8]>,
     key: &str,
     place: &Path,
@@ -327,40 +284,11 @@ fn list(
     Ok(found)
 }
 
-/// Whether a compare holds. Of values nothing is copied.
-fn holds(
-    entries: &impl ReadableTable<&'static str, &'static [u8]>,
-    compare: &Compare,
-    place: &Path,
-) -> Result<bool, StoreError> {
-    let found = || revisions(entries, compare.key(), place);
-    Ok(match compare {
-        Compare::Absent(_) => found()?.is_none(),
-        Compare::Modified(_, revision) => found()?.is_some_and(|(_, modified)| modified == *revision),
-        Compare::Created(_, revision) => found()?.is_some_and(|(created, _)| created == *revision),
-        Compare::Value(key, _) => compare.holds(entry(entries, key, place)?.as_ref()),
-    })
-}
-
-/// When the entry of a key was made and last changed.
-fn revisions(
-    entries: &impl ReadableTable<&'static str, &'static [u8]>,
-    key: &str,
-    place: &Path,
-) -> Result<Option<(Revision, Revision)>, StoreError> {
-    match entries.get(key).map_err(|e| unavailable(place, e.to_string()))? {
-        Some(bytes) => {
-            split(key, bytes.value(), place).map(|(created, modified, _)| Some((created, modified)))
-        }
-        None => Ok(None),
-    }
-}
-
 /// Bytes of the two revisions before a value.
-const REVISIONS: usize = 16;
+pub(super) const REVISIONS: usize = 16;
 
 /// `created`, `modified` (little-endian u64 each), then the value.
-fn encode(entry: &Entry, bytes: &mut [u8]) {
+pub(super) fn encode(entry: &Entry, bytes: &mut [u8]) {
     let (created, rest) = bytes.split_at_mut(8);
     let (modified, value) = rest.split_at_mut(8);
     created.copy_from_slice(&entry.created.0.to_le_bytes());
@@ -373,7 +301,11 @@ fn decode(key: &str, bytes: &[u8], place: &Path) -> Result<Entry, StoreError> {
     Ok(Entry { key: key.to_string(), value: value.to_vec(), created, modified })
 }
 
-fn split<'a>(key: &str, bytes: &'a [u8], place: &Path) -> Result<(Revision, Revision, &'a [u8]), StoreError> {
+pub(super) fn split<'a>(
+    key: &str,
+    bytes: &'a [u8],
+    place: &Path,
+) -> Result<(Revision, Revision, &'a [u8]), StoreError> {
     let revisions = bytes.split_first_chunk::<8>().and_then(|(created, rest)| {
         let (modified, value) = rest.split_first_chunk::<8>()?;
         Some((Revision(u64::from_le_bytes(*created)), Revision(u64::from_le_bytes(*modified)), value))
@@ -426,6 +358,7 @@ impl Store for RedbStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::{Compare, Op};
 
     fn put(key: &str, value: &str) -> Txn {
         Txn { compares: Vec::new(), ops: vec![Op::Put(key.to_string(), value.as_bytes().to_vec())] }
