@@ -147,12 +147,11 @@ impl Runner {
             return Err(self.deposed());
         }
         self.context.begin_tick(now);
-        let ids: Vec<MigrationId> = self.slots.keys().copied().collect();
-        for id in ids {
-            if let Some(slot) = self.slots.get_mut(&id) {
-                slot.drives = 0;
-            }
-            self.launch_if_due(id);
+        self.slots.values_mut().for_each(|slot| slot.drives = 0);
+        let now = self.context.now();
+        let due = self.slots.iter().filter(|(_, slot)| self.is_due(slot, now)).map(|(id, _)| *id);
+        for id in due.collect::<Vec<MigrationId>>() {
+            self.launch(id);
         }
         let mut changed = self.look();
         // One look at what is under way; what is not ready goes on by itself.
@@ -359,13 +358,12 @@ impl Runner {
             .map(|(id, _)| *id)
     }
 
-    fn launch_if_due(&mut self, id: MigrationId) {
-        let now = self.context.now();
-        let Some(slot) = self.slots.get(&id) else { return };
+    fn is_due(&self, slot: &Slot, now: Timestamp) -> bool {
         let due = slot.machine.as_ref().and_then(|m| m.due()).is_some_and(|due| due <= now);
-        if !due || slot.drives >= DRIVES || !self.may_go(slot) {
-            return;
-        }
+        due && slot.drives < DRIVES && self.may_go(slot)
+    }
+
+    fn launch(&mut self, id: MigrationId) {
         if let Some(slot) = self.slots.get_mut(&id)
             && let Some(machine) = slot.machine.take()
         {
@@ -397,7 +395,10 @@ impl Runner {
         if ended {
             self.remember_ended(id);
         }
-        self.launch_if_due(id);
+        let now = self.context.now();
+        if self.slots.get(&id).is_some_and(|slot| self.is_due(slot, now)) {
+            self.launch(id);
+        }
         changed
     }
 
