@@ -100,8 +100,10 @@ impl Shelf {
     /// All entries whose keys begin with `prefix`, in the order of their keys.
     pub(super) fn list(&self, prefix: &str) -> Vec<Entry> {
         let from = self.kept.range(Key::of(prefix)..).map(|(key, kept)| (key.text(), kept));
-        let named = from.take_while(|(key, _)| key.starts_with(prefix));
-        named.map(|(key, kept)| kept.entry(key)).collect()
+        // A journal has about as many records.
+        let mut found = Vec::with_capacity(64);
+        found.extend(from.take_while(|(key, _)| key.starts_with(prefix)).map(|(key, kept)| kept.entry(key)));
+        found
     }
 }
 
