@@ -4,6 +4,11 @@
 //! The rooms stand on floors; a room uses only rooms on floors below its own (see ARCHITECTURE.md,
 //! `tests/floors.rs` reads the imports and fails where a floor is broken).
 
+/// Everything is allocated by jemalloc: the store's writer frees what other threads made, transition by
+/// transition, which the C library's allocator answers by giving memory back and asking for it again.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 // floor 0
 pub mod fleet;
 // floor 1
