@@ -21,6 +21,8 @@ struct Back {
     clock: Arc<ManualClock>,
     store: Arc<dyn Store>,
     told: Vec<String>,
+    /// By so much the clock goes on with each tick.
+    step: Span,
     _folder: tempfile::TempDir,
 }
 
@@ -35,7 +37,7 @@ async fn back(says: Says) -> Back {
     *mover.says.lock().unwrap() = Some(says);
     mover.asked.lock().unwrap().clear();
     runner.command(ID, OperatorCommand::RollBack, "operator").unwrap();
-    Back { runner, mover, clock, store, told: Vec::new(), _folder: folder }
+    Back { runner, mover, clock, store, told: Vec::new(), step: Span::millis(250), _folder: folder }
 }
 
 impl Back {
@@ -45,9 +47,11 @@ impl Back {
             if holds(&self.runner) {
                 return;
             }
-            self.clock.advance(Span::millis(250));
+            self.clock.advance(self.step);
             self.runner.tick(self.clock.now()).await.unwrap();
-            tokio::time::timeout(std::time::Duration::from_millis(5), self.runner.ready()).await.ok();
+            // What is under way is given more time where a step of the clock is to mean little.
+            let most = std::time::Duration::from_millis(1250 / self.step.0 as u64);
+            tokio::time::timeout(most, self.runner.ready()).await.ok();
             self.told.extend(self.runner.take_alerts().into_iter().map(|(_, alert)| alert.text));
         }
         panic!("never {what}: {:?}", self.runner.views());
@@ -172,6 +176,7 @@ async fn a_comparison_that_does_not_end_holds_writes_no_longer_than_a_cut_may() 
         slow.then(|| Ok(Answer::Working { waiting_for: "the comparison".to_string() }))
     }))
     .await;
+    back.step = Span::millis(20);
     back.until("holds writes", |runner| {
         runner.state(ID).unwrap().queue.front().is_some_and(|act| act.name().contains("verify_at_cut"))
     })
