@@ -80,13 +80,18 @@ fn waits(runner: &Runner) -> bool {
     runner.state(ID).unwrap().waiting.contains("the next in")
 }
 
+/// Says that where it is to compare at the cut back; `None` = it compares.
+fn comparing(mut says: impl FnMut() -> Option<Result<Answer, DriverError>> + Send + 'static) -> Says {
+    Box::new(move |job: &Job, action: &Action| {
+        let here = *action == Action::VerifyAtCut && job.source.as_str() == "b";
+        if here { says() } else { None }
+    })
+}
+
 /// Refuses so many cuts back.
 fn refuses(mut times: u32) -> Says {
-    Box::new(move |job: &Job, action: &Action| {
-        if *action != Action::VerifyAtCut || job.source.as_str() != "b" || times == 0 {
-            return None;
-        }
-        times -= 1;
+    comparing(move || {
+        times = times.checked_sub(1)?;
         Some(Err(DriverError::new(
             Retry::Permanent,
             "ready",
@@ -135,11 +140,8 @@ async fn after_three_refusals_a_person_is_asked_and_has_three_more_tries() {
 
 #[tokio::test]
 async fn two_sides_that_differ_are_not_cut_back_again_before_a_person_has_looked() {
-    let mut back = back(Box::new(|job, action| {
-        let differs = *action == Action::VerifyAtCut && job.source.as_str() == "b";
-        differs.then(|| Ok(Answer::Done(Evidence { equal: Some(false), ..Evidence::default() })))
-    }))
-    .await;
+    let differs = || Some(Ok(Answer::Done(Evidence { equal: Some(false), ..Evidence::default() })));
+    let mut back = back(comparing(differs)).await;
     back.until_in(Phase::Hold).await;
     assert_eq!((back.asked("unfence"), back.asked("verify_at_cut")), (1, 1));
     assert!(back.told.iter().any(|text| text.contains("the cut back was refused")), "{:?}", back.told);
@@ -171,11 +173,8 @@ async fn the_next_engine_tries_again_where_one_died_between_two_tries() {
 
 #[tokio::test]
 async fn a_comparison_that_does_not_end_holds_writes_no_longer_than_a_cut_may() {
-    let mut back = back(Box::new(|job, action| {
-        let slow = *action == Action::VerifyAtCut && job.source.as_str() == "b";
-        slow.then(|| Ok(Answer::Working { waiting_for: "the comparison".to_string() }))
-    }))
-    .await;
+    let slow = || Some(Ok(Answer::Working { waiting_for: "the comparison".to_string() }));
+    let mut back = back(comparing(slow)).await;
     back.step = Span::millis(20);
     back.until("holds writes", |runner| {
         runner.state(ID).unwrap().queue.front().is_some_and(|act| act.name().contains("verify_at_cut"))

@@ -163,19 +163,13 @@ pub async fn round(
     for batch in due.chunks(if by_partition { BATCH } else { WHOLE_BATCH }) {
         let windows = read(source, batch, options, now).await?;
         for one in batch {
-            let Some(ix) = windows.partition(&one.partition) else {
-                desk.note_short(one, now);
-                continue;
-            };
-            let name = (&one.partition, one.application.as_str());
-            desk.forecasters.lock().unwrap_or_else(PoisonError::into_inner).gather(
-                &windows,
-                ix,
-                name,
-                options.windows,
-                now,
-            );
-            let taught = desk.fitted(&windows, ix, one, now);
+            let taught = windows.partition(&one.partition).and_then(|ix| {
+                let name = (&one.partition, one.application.as_str());
+                let mut gathered = desk.forecasters.lock().unwrap_or_else(PoisonError::into_inner);
+                gathered.gather(&windows, ix, name, options.windows, now);
+                drop(gathered);
+                desk.fitted(&windows, ix, one, now)
+            });
             let Some(taught) = taught else {
                 desk.note_short(one, now);
                 continue;

@@ -3,7 +3,7 @@
 
 use super::draft::Draft;
 use super::event::OperatorCommand;
-use super::state::{Again, BackStage, HoldReason, State, Todo, Wish};
+use super::state::{Again, HoldReason, State, Todo, Wish};
 use super::states;
 use crate::fleet::Phase;
 use crate::protocol::Abilities;
@@ -84,15 +84,9 @@ fn waits_already(state: &State, command: OperatorCommand) -> bool {
 
 /// It could not be switched back and the destination serves: a person may leave it there.
 fn can_keep(state: &State) -> bool {
-    match state.phase {
-        Phase::Hold => {
-            state.standing() == Phase::RollingBackPost
-                && state.back == BackStage::Unfencing
-                && state.queue.is_empty()
-        }
-        Phase::RollingBackPost => states::rolling_back_post::serves_and_waits(state),
-        _ => false,
-    }
+    state.phase != Phase::Stuck
+        && state.standing() == Phase::RollingBackPost
+        && states::rolling_back_post::serves_and_waits(state)
 }
 
 /// A person asks. What cannot be done now changes nothing (the runner has refused it with the

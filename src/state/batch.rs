@@ -62,7 +62,7 @@ impl<'a> Batch<'a> {
         Ok(TxnOutcome::Committed(self.revision))
     }
 
-    /// Whether a compare holds. Of values nothing is copied.
+    /// Whether a compare holds. A value is read only where it is what is compared.
     fn holds(&mut self, compare: &Compare) -> Result<bool, StoreError> {
         if let Compare::Value(key, _) = compare {
             return Ok(compare.holds(entry(&self.entries, key, self.place)?.as_ref()));

@@ -223,8 +223,8 @@ pub struct BackgroundTraining {
     /// Not before so many failures are recorded.
     pub least_failures: usize,
     /// Each partition's anomaly detector is fitted every so often from up to two weeks of its history, also
-    /// where nothing else is trained; else from its last two hours. From the
-    /// same history an LSTM for the forecasts of each application is trained.
+    /// where nothing else is trained; else from its last two hours. From the same history an LSTM for the
+    /// forecasts of each application is trained.
     pub detectors: bool,
 }
 

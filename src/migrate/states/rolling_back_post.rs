@@ -208,9 +208,9 @@ fn switched_back(d: &mut Draft) {
     d.plan(acts);
 }
 
-/// Whether the destination was let go and serves, and nothing is under way.
+/// Whether the destination was let go and serves, and nothing is under way: the next try or a person is waited for.
 pub(in crate::migrate) fn serves_and_waits(s: &State) -> bool {
-    s.back == BackStage::Unfencing && s.queue.is_empty() && s.todo == Todo::Go
+    s.back == BackStage::Unfencing && s.queue.is_empty() && matches!(s.todo, Todo::Go | Todo::Person)
 }
 
 /// As [`let_go`], and no try after it.
