@@ -158,7 +158,12 @@ impl Machine {
             stateless: false,
             routed: false,
             generation: Generation(1),
-            canary: CanaryPlan { steps: Vec::new(), p99_tolerance: 0.5, min_samples: 1 },
+            canary: CanaryPlan {
+                steps: Vec::new(),
+                p99_tolerance: 0.5,
+                latency_margin_ms: 0.2,
+                min_samples: 1,
+            },
             soak: Span::ZERO,
             data: Bytes(1),
             duration: Span::seconds(1),

@@ -193,6 +193,7 @@ fn canary(config: &Config) -> CanaryPlan {
             .map(|s| CanaryStep { share: s.share, duration: s.hold })
             .collect(),
         p99_tolerance: config.migration.p99_tolerance,
+        latency_margin_ms: config.migration.latency_margin_ms,
         min_samples: config.migration.min_samples,
     }
 }

@@ -69,6 +69,7 @@ host = 3
 [migration]
 canary = [{ share = "7%", hold = "30s" }]
 p99_tolerance = 0.26
+latency_margin_ms = 0.7
 min_samples = 101
 soak = "3m"
 retries = 4

@@ -289,6 +289,9 @@ fn migration(config: &Config, broken: &mut Broken) {
     if !migration.p99_tolerance.is_finite() || migration.p99_tolerance < 0.0 {
         say(broken, "migration.p99_tolerance", "expected 0 or a greater number");
     }
+    if !migration.latency_margin_ms.is_finite() || migration.latency_margin_ms < 0.0 {
+        say(broken, "migration.latency_margin_ms", "expected 0 or a greater number, in milliseconds");
+    }
     if migration.fence_budget.0 <= 0 || migration.fence_budget > Span::seconds(10) {
         say(broken, "migration.fence_budget", "must be over 0s and at most 10s: writes wait meanwhile");
     }

@@ -42,6 +42,9 @@ pub struct Judgement {
 pub struct Bounds {
     /// The destination's latency may be higher by this share of the source's.
     pub tolerance: f64,
+    /// A latency that is higher by less than so many milliseconds is no effect, however significant: a hop
+    /// on the network costs as much.
+    pub margin_ms: f64,
     /// Fewest samples of a side.
     pub min_samples: u64,
     /// Which look at the same data this is, from 1; the level of each look is spent so that all
@@ -57,10 +60,8 @@ const METRICS: f64 = 2.0;
 const SHIFT_SAMPLES: usize = 128;
 /// An error share that is higher by less than this is no effect, however significant.
 const ERROR_EFFECT: f64 = 0.005;
-/// A latency that is higher by less than so many milliseconds is no effect, however significant: on one
-/// network a hop costs as much.
-const LATENCY_EFFECT: f64 = 0.2;
-/// The same where the source was measured before and not in the same minutes.
+/// The least margin of latency, in milliseconds, where the source was measured before and not in the same
+/// minutes.
 const LATENCY_EFFECT_EARLIER: f64 = 5.0;
 
 /// Judges what was measured.
@@ -156,7 +157,8 @@ fn latency(source: &CanarySample, destination: &CanarySample, bounds: Bounds, le
     let chance = mann_whitney(&a, &b);
     let shift = hodges_lehmann(&a, &b);
     let tolerance = bounds.tolerance.max(0.0);
-    let least = if source.earlier { LATENCY_EFFECT_EARLIER } else { LATENCY_EFFECT };
+    let margin = bounds.margin_ms.max(0.0);
+    let least = if source.earlier { margin.max(LATENCY_EFFECT_EARLIER) } else { margin };
     let allowed = |of: f64| (tolerance * quantile(&a, of)).max(least);
     let tail = quantile(&b, 0.99) - quantile(&a, 0.99) > allowed(0.99);
     let shifted = chance < level && shift > allowed(0.5);
@@ -300,7 +302,7 @@ mod tests {
         }
     }
 
-    const BOUNDS: Bounds = Bounds { tolerance: 0.25, min_samples: 50, look: 1 };
+    const BOUNDS: Bounds = Bounds { tolerance: 0.25, margin_ms: 0.2, min_samples: 50, look: 1 };
 
     #[test]
     fn the_rank_sum_test_agrees_with_a_worked_example() {
@@ -358,6 +360,8 @@ mod tests {
         assert_eq!(judgement.ruling, Ruling::Pass, "{}", judgement.why);
         let slow = sample(&mut random, 2000, 0.4, 0);
         assert_eq!(judge(&a, &slow, BOUNDS).ruling, Ruling::Fail);
+        // Unless the operator said that a hop may cost as much.
+        assert_eq!(judge(&a, &slow, Bounds { margin_ms: 1.0, ..BOUNDS }).ruling, Ruling::Pass);
     }
 
     #[test]
@@ -410,7 +414,9 @@ mod tests {
             for look in 1..10 {
                 a.latencies_ms.extend(sample(&mut random, 20, 1.0, 0).latencies_ms);
                 b.latencies_ms.extend(sample(&mut random, 20, 1.0, 0).latencies_ms);
-                if judge(&a, &b, Bounds { tolerance: 0.0, min_samples: 50, look }).ruling == Ruling::Fail {
+                if judge(&a, &b, Bounds { tolerance: 0.0, margin_ms: 0.2, min_samples: 50, look }).ruling
+                    == Ruling::Fail
+                {
                     failed += 1;
                     break;
                 }

@@ -217,6 +217,7 @@ impl Default for PlanOptions {
             canary: CanaryPlan {
                 steps: vec![step(0.05, 2), step(0.25, 2), step(0.5, 1)],
                 p99_tolerance: 0.25,
+                latency_margin_ms: 0.5,
                 min_samples: 200,
             },
             soak: Span::minutes(10),

@@ -118,8 +118,16 @@ pub struct CanaryPlan {
     pub steps: Vec<CanaryStep>,
     /// Stops where the destination's p99 is over the source's by more than this share.
     pub p99_tolerance: f64,
+    /// And its latency by more than so many milliseconds: less is no effect, however certain.
+    #[serde(default = "of_one_hop")]
+    pub latency_margin_ms: f64,
     /// Fewest samples of a side before the judge says anything.
     pub min_samples: u64,
+}
+
+/// What plans went by that do not say it.
+fn of_one_hop() -> f64 {
+    0.2
 }
 
 /// Loads and risks before, after, and if nothing is done.

@@ -506,6 +506,7 @@ async fn begin(
                     }],
                 },
                 p99_tolerance: 1_000.0,
+                latency_margin_ms: 0.2,
                 min_samples: 1,
             },
             soak: Span::millis(200),

@@ -248,8 +248,10 @@ pub struct Migration {
     /// The canary's steps, growing; none = no canary.
     pub canary: Vec<CanarySetting>,
     /// The canary stops where the destination's p99 is over the source's by more than this share, and by
-    /// more than 0.2 ms.
+    /// more than `latency_margin_ms`.
     pub p99_tolerance: f64,
+    /// A destination that is slower by less than so many milliseconds is not called slow, however certain it is.
+    pub latency_margin_ms: f64,
     /// Fewest samples of a side before a canary step is judged.
     pub min_samples: u64,
     /// How long the new owner is watched before the source is let go.
@@ -279,6 +281,7 @@ impl Default for Migration {
                 step(100.0, Span::seconds(30)),
             ],
             p99_tolerance: 0.25,
+            latency_margin_ms: 0.5,
             min_samples: 100,
             soak: Span::minutes(2),
             retries: 3,

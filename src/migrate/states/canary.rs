@@ -61,7 +61,12 @@ pub(super) fn look_again(d: &Draft, duration: Span) -> Span {
 pub(super) fn look(d: &mut Draft, samples: &Result<(CanarySample, CanarySample), String>) -> Ruling {
     d.s.looks += 1;
     let canary = &d.s.plan.canary;
-    let bounds = Bounds { tolerance: canary.p99_tolerance, min_samples: canary.min_samples, look: d.s.looks };
+    let bounds = Bounds {
+        tolerance: canary.p99_tolerance,
+        margin_ms: canary.latency_margin_ms,
+        min_samples: canary.min_samples,
+        look: d.s.looks,
+    };
     let judgement = match samples {
         Ok((source, destination)) => judge(source, destination, bounds),
         Err(why) => no_data(why),
