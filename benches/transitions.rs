@@ -176,7 +176,12 @@ fn proposals(now: Timestamp, capabilities: Capabilities) -> Vec<Proposal> {
                     in_time: None,
                 })
                 .collect(),
-            canary: CanaryPlan { steps: Vec::new(), p99_tolerance: 0.3, min_samples: 8 },
+            canary: CanaryPlan {
+                steps: Vec::new(),
+                p99_tolerance: 0.3,
+                latency_margin_ms: 0.2,
+                min_samples: 8,
+            },
             soak: Span::ZERO,
             made: now,
             expires: now + Span::hours(12),

@@ -6,8 +6,8 @@ mod console;
 use std::sync::Arc;
 
 use console::{Console, fleet};
-use foreshift::fleet::{MigrationId, ProposalId};
-use foreshift::protocol::{Command, Mode, Refusal, Reply, Role};
+use foreshift::fleet::{MigrationId, Phase, ProposalId};
+use foreshift::protocol::{Command, Mode, Refusal, Reply, Role, StepState};
 use foreshift::tui::action::Kind;
 use foreshift::tui::key::{Code, Key};
 use foreshift::tui::model::{Popup, Screen};
@@ -54,6 +54,27 @@ fn the_canary_is_stepped_held_promoted_and_undone_by_keys() {
         c.run("6<enter>").run(keys);
         assert_eq!(c.performed(), [command], "{keys}");
     }
+}
+
+#[test]
+fn after_the_cut_promoting_says_that_it_stays_and_undoing_wants_its_name_typed() {
+    let id = MigrationId(977);
+    let mut fleet = fleet();
+    let held = Arc::make_mut(&mut fleet.migrations).iter_mut().find(|m| m.id == id).unwrap();
+    held.phase = Phase::Hold;
+    for step in &mut held.steps {
+        let ahead = step.name.starts_with("watch") || step.name == "retire";
+        step.state = if ahead { StepState::Ahead } else { StepState::Done };
+    }
+    (held.can.promote, held.can.roll_back) = (None, None);
+    let mut c = Console::new(fleet, (110, 32));
+    c.run("6<enter>P");
+    let text = c.text();
+    assert!(text.contains("keep M-977?") && text.contains("which serves"), "{text}");
+    c.run("y<enter>");
+    assert_eq!(c.performed(), [Command::Promote { migration: id }]);
+    c.run("u");
+    assert!(c.text().contains("Ownership goes back to the source"), "{}", c.text());
 }
 
 #[test]

@@ -176,6 +176,7 @@ impl Machine {
                 canary_reads: false,
                 canary_traffic: false,
                 system_votes,
+                follows: true,
             },
             topology: Revision(1),
             approved_by: "a person".to_string(),

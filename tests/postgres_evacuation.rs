@@ -100,6 +100,8 @@ async fn a_host_is_emptied_and_filled_again_while_a_client_writes_and_loses_noth
         let (well, report) = tokio::task::block_in_place(|| program.report(&["evacuate", host, "--yes"]));
         assert!(well, "{report:#}");
         assert_eq!(report["migrations"]["completed"], 1, "{report:#}");
+        let steps = report["details"][0]["steps"].to_string();
+        assert!(steps.contains("compared again: ") && steps.contains("equal"), "{report:#}");
         assert_eq!(owner(&clusters).await, Some(to));
         nothing_left(&clusters).await;
     }

@@ -194,10 +194,14 @@ async fn a_shard_moves_and_comes_back_under_writes_and_nothing_acknowledged_is_l
     let shard = WorkloadId::from("cart-5461");
     assert_eq!(after.workload(&shard).unwrap().partition, cluster.partition(4));
     assert!(after.workload(&shard).unwrap().generation > before.workload(&shard).unwrap().generation);
+    // Compared once more while clients write at the new owner.
+    let back = forth.mirrored(Generation(10));
+    let again = complete(&mover, &back, Action::Verify).await;
+    assert_eq!(again.equal, Some(true), "{again:?}");
+    assert!(again.items > 5_000, "{again:?}");
     complete(&mover, &forth, Action::Retire).await;
 
     // The way back is the same move mirrored.
-    let back = forth.mirrored(Generation(10));
     complete(&mover, &back, Action::Prepare).await;
     the_cut(&mover, &back).await;
     cleanup(&mover, &back).await;
@@ -329,11 +333,11 @@ fn what_will_rot(cluster: &RedisCluster) {
     cluster.nodes[1].ask(&["SET", &lost, "1"]);
 }
 
-/// Lets both rot on the replica: the comparison names the value that changed, the key that is gone and the
+/// Lets both rot on the replica, which is this node: the comparison names the value that changed, the key that is gone and the
 /// one that nobody wrote. Returns all that it names.
-async fn rot_is_named(cluster: &mut RedisCluster, mover: &RedisMover, job: &Job) -> String {
-    rot(cluster, 4, b"quick brown fox", b"quick brown fov");
-    rot(cluster, 4, b"this-key-will", b"that-key-will");
+async fn rot_is_named(cluster: &mut RedisCluster, node: usize, mover: &RedisMover, job: &Job) -> String {
+    rot(cluster, node, b"quick brown fox", b"quick brown fov");
+    rot(cluster, node, b"this-key-will", b"that-key-will");
     complete(mover, job, Action::Replicate).await;
     let verified = complete(mover, job, Action::Verify).await;
     assert_eq!(verified.equal, Some(false), "{verified:?}");
@@ -353,7 +357,20 @@ async fn a_value_that_rotted_on_the_replica_is_named_and_the_cut_refused() {
     let job = job(&cluster, 1, 4);
     before_the_cut(&mover, &job).await;
 
-    rot_is_named(&mut cluster, &mover, &job).await;
+    rot_is_named(&mut cluster, 4, &mover, &job).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rotted_at_the_old_master_after_the_cut_is_named_before_it_is_let_go() {
+    let Some(mut cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 1_000);
+    what_will_rot(&cluster);
+    let mover = mover(&cluster);
+    let forth = job(&cluster, 1, 4);
+    before_the_cut(&mover, &forth).await;
+    the_cut(&mover, &forth).await;
+
+    rot_is_named(&mut cluster, 1, &mover, &forth.mirrored(Generation(10))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,7 +389,7 @@ async fn where_nothing_expires_a_flipped_bit_a_lost_and_a_foreign_key_are_named_
     let equal = complete(&mover, &job, Action::Verify).await;
     assert_eq!((equal.equal, equal.items), (Some(true), 3_003), "{equal:?}");
 
-    let names = rot_is_named(&mut cluster, &mover, &job).await;
+    let names = rot_is_named(&mut cluster, 4, &mover, &job).await;
     assert!(!names.contains("empty:"), "{names}");
 }
 

@@ -4,76 +4,19 @@
 #[path = "support/ready.rs"]
 mod ready;
 
-use std::sync::Arc;
-
 use foreshift::drivers::{Action, Answer, DriverError, Evidence, Job, Retry};
-use foreshift::fleet::{Clock, ManualClock, MigrationId, Phase, Span, Timestamp};
+use foreshift::fleet::{Clock, Phase, Span};
 use foreshift::migrate::{OperatorCommand, Runner};
-use foreshift::state::{RedbStore, Store};
-use ready::{Ready, Says, approved, engine, until};
-
-const ID: MigrationId = MigrationId(1);
+use ready::{Drive, ID, Says, engine, until};
 
 /// A migration that is SOAKING and was asked to go back, on a system that says this from then on.
-struct Back {
-    runner: Runner,
-    mover: Arc<Ready>,
-    clock: Arc<ManualClock>,
-    store: Arc<dyn Store>,
-    told: Vec<String>,
-    /// By so much the clock goes on with each tick.
-    step: Span,
-    _folder: tempfile::TempDir,
-}
-
-async fn back(says: Says) -> Back {
-    let folder = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&folder.path().join("state.redb")).unwrap());
-    let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
-    let mut runner = engine(&store, &mover, &clock).await;
-    let (proposal, approval) = approved(&clock);
-    runner.submit(&proposal, &approval, clock.now()).await.unwrap();
-    until(&mut runner, &clock, Phase::Soaking).await;
-    *mover.says.lock().unwrap() = Some(says);
-    mover.asked.lock().unwrap().clear();
-    runner.command(ID, OperatorCommand::RollBack, "operator").unwrap();
-    Back { runner, mover, clock, store, told: Vec::new(), step: Span::millis(250), _folder: folder }
-}
-
-impl Back {
-    /// Ticks until that holds.
-    async fn until(&mut self, what: &str, holds: impl Fn(&Runner) -> bool) {
-        for _ in 0..2_000 {
-            if holds(&self.runner) {
-                return;
-            }
-            self.clock.advance(self.step);
-            self.runner.tick(self.clock.now()).await.unwrap();
-            // What is under way is given more time where a step of the clock is to mean little.
-            let most = std::time::Duration::from_millis(1250 / self.step.0 as u64);
-            tokio::time::timeout(most, self.runner.ready()).await.ok();
-            self.told.extend(self.runner.take_alerts().into_iter().map(|(_, alert)| alert.text));
-        }
-        panic!("never {what}: {:?}", self.runner.views());
-    }
-
-    async fn until_in(&mut self, phase: Phase) {
-        self.until(phase.word(), |runner| is_in(runner, phase)).await;
-    }
-
-    /// How often that was asked of the side that gives the workload back.
-    fn asked(&self, action: &str) -> usize {
-        let asked = self.mover.asked.lock().unwrap();
-        asked.iter().filter(|(name, source)| *name == action && source == "b").count()
-    }
-
-    async fn owner(&self) -> String {
-        self.runner.owners().await.unwrap().values().next().unwrap().owner.to_string()
-    }
-}
-
-fn is_in(runner: &Runner, phase: Phase) -> bool {
-    runner.state(ID).unwrap().phase == phase
+async fn back(says: Says) -> Drive {
+    let mut drive = Drive::begin().await;
+    until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    *drive.mover.says.lock().unwrap() = Some(says);
+    drive.mover.asked.lock().unwrap().clear();
+    drive.runner.command(ID, OperatorCommand::RollBack, "operator").unwrap();
+    drive
 }
 
 fn waits(runner: &Runner) -> bool {

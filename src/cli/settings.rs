@@ -223,6 +223,7 @@ pub fn policy(config: &Config) -> Policy {
         catch_up_least: settings.timeouts.catch_up,
         verify_least: settings.timeouts.verify,
         copy_rate: Some(settings.timeouts.copy_rate),
+        compare_again: settings.compare_after_soak,
         ..Policy::default()
     }
 }

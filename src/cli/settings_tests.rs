@@ -72,6 +72,7 @@ p99_tolerance = 0.26
 latency_margin_ms = 0.7
 min_samples = 101
 soak = "3m"
+compare_after_soak = false
 retries = 4
 retry_after = "6s"
 fence_budget = "400ms"

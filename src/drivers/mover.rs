@@ -297,6 +297,14 @@ pub struct Capabilities {
     pub canary_traffic: bool,
     /// The system changes the owner in one step by itself, and its word is the truth.
     pub system_votes: bool,
+    /// After the switch the source follows the destination, and the mirrored job's [`Action::Verify`] compares
+    /// both while the workload is used.
+    #[serde(default, skip_serializing_if = "not")]
+    pub follows: bool,
+}
+
+fn not(what: &bool) -> bool {
+    !what
 }
 
 /// The answer of a driver that may still be at work.

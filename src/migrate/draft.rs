@@ -345,7 +345,14 @@ impl Draft {
             }
             Probe::Unknown { reason } => {
                 self.s.probes += 1;
-                if self.s.probes >= self.s.plan.policy.probe_tries {
+                let front = self.s.queue.front().filter(|act| {
+                    // What only reads leaves nothing that would have to be known.
+                    self.s.phase == Phase::Soaking && act.only_reads()
+                });
+                let gives_up = self.s.probes >= self.s.plan.policy.probe_tries;
+                if let Some(act) = front.filter(|_| gives_up).cloned() {
+                    (rules(self.s.phase).failed)(self, &act, reason);
+                } else if gives_up {
                     self.stuck(format!("nobody can tell whether it was done: {reason}"));
                 } else {
                     let wait = doubled(self.s.plan.policy.poll, self.s.probes);

@@ -82,11 +82,15 @@ fn waits_already(state: &State, command: OperatorCommand) -> bool {
     }
 }
 
-/// It could not be switched back and the destination serves: a person may leave it there.
+/// It could not be switched back, or it stands after the cut, and the destination serves: a person may leave it
+/// there.
 fn can_keep(state: &State) -> bool {
-    state.phase != Phase::Stuck
-        && state.standing() == Phase::RollingBackPost
-        && states::rolling_back_post::serves_and_waits(state)
+    match state.standing() {
+        Phase::RollingBackPost => {
+            state.phase != Phase::Stuck && states::rolling_back_post::serves_and_waits(state)
+        }
+        standing => standing == Phase::Soaking && state.phase == Phase::Hold,
+    }
 }
 
 /// A person asks. What cannot be done now changes nothing (the runner has refused it with the
@@ -100,6 +104,7 @@ pub(super) fn ask(draft: &mut Draft, command: OperatorCommand, actor: &str) {
     draft.decide(command.word(), "");
     match command {
         OperatorCommand::Promote if keeps => {
+            draft.drop_pending("superseded: it is kept where it is");
             draft.go(Phase::Retiring, format!("{actor} keeps it at the destination"));
         }
         OperatorCommand::NextStep => {

@@ -64,6 +64,9 @@ pub struct Policy {
     /// Where the source is lost after a full comparison, commit if it was at most this far behind;
     /// `None` = never, leave it to the system's own failover.
     pub loss_bound: Option<Span>,
+    /// After the soak all of both sides is compared once more before the source is let go.
+    #[serde(default)]
+    pub compare_again: bool,
 }
 
 fn compare_age() -> Span {
@@ -102,6 +105,7 @@ impl Default for Policy {
             proof_age: Span::seconds(60),
             source_lost_after: 5,
             loss_bound: None,
+            compare_again: true,
         }
     }
 }

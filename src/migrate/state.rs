@@ -82,6 +82,11 @@ impl Act {
         }
     }
 
+    /// Whether it changes nothing.
+    pub fn only_reads(&self) -> bool {
+        matches!(&self.deed, Deed::Mover { action } if action.is_read_only())
+    }
+
     /// The step's name in keys, journal and screens. A share is part of it, because each share is
     /// an action of its own.
     pub fn name(&self) -> String {

@@ -156,7 +156,10 @@ fn evidence<'a>(
         (Phase::Fencing, _) => seen("verify at cut").unwrap_or_default(),
         (Phase::Committing, _) if state.switched => format!("{}", state.plan.next_generation()),
         (Phase::Redirecting, _) => seen("route 100").or_else(|| seen("open")).unwrap_or_default(),
-        (Phase::Soaking, _) => seen("enable reverse").unwrap_or_default(),
+        (Phase::Soaking, _) => {
+            let compared = seen("rb verify").map(|words| format!("compared again: {words}"));
+            compared.or_else(|| seen("enable reverse")).unwrap_or_default()
+        }
         (Phase::Retiring, _) => seen("retire").unwrap_or_default(),
         _ => String::new(),
     }

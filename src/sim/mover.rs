@@ -85,6 +85,7 @@ impl Mover for SimMover {
             canary_reads: true,
             canary_traffic: false,
             system_votes: false,
+            follows: true,
         }
     }
 

@@ -197,8 +197,8 @@ actions! {
     Reject "reject" "reject" ["x"] DECIDES, Change, "reject the proposal, with a reason";
     /// Stands still.
     Hold "hold" "hold" ["p"] MOVES, Change, "stand still at the next safe point";
-    /// Skips the rest of the canary.
-    Promote "promote" "promote" ["P"] MOVES, Change, "skip what is left of the canary";
+    /// Skips the rest of the canary, or ends a hold after the cut.
+    Promote "promote" "promote" ["P"] MOVES, Change, "skip the rest of the canary; after the cut, keep it there";
     /// Undoes.
     Undo "undo" "undo" ["u"] MOVES_PULSE, Change, "undo the migration, from wherever it is";
     /// Goes on.

@@ -6,7 +6,7 @@ use super::confirm::{Confirm, Then, Tier};
 use super::model::{Engine, Model};
 use super::text::coarse;
 use crate::fleet::{Bytes, Phase, Span};
-use crate::protocol::{Command, MigrationView, Mode, ProposalView};
+use crate::protocol::{Command, MigrationView, Mode, ProposalView, StepState, StepView};
 
 /// The confirmation of `action` on what is chosen; `None` where nothing is.
 pub(super) fn confirmation(model: &Model, action: Action) -> Option<Confirm> {
@@ -90,12 +90,15 @@ fn migration(model: &Model, action: Action, m: &MigrationView) -> Confirm {
     };
     match action {
         Action::NextStep => {
-            let next = m.steps.iter().find(|s| s.state == crate::protocol::StepState::Ahead);
+            let next = m.steps.iter().find(|s| s.state == StepState::Ahead);
             let next = next.map_or("the next step".to_string(), |s| s.name.clone());
             c("step", Tier::Light, Command::NextStep { migration: id })
                 .say(format!("The present step ends now; {next} begins."))
                 .say(format!("Way back: {way_back}"))
         }
+        Action::Promote if is_switched(m) => c("keep", Tier::Weighed, Command::Promote { migration: id })
+            .say(format!("It stays at {}, which serves; {} is let go.", m.destination, m.source))
+            .say("Way back from then on: a new migration."),
         Action::Promote => c("promote", Tier::Weighed, Command::Promote { migration: id })
             .say("What is left of the canary is skipped; the cut follows.")
             .say(format!("Way back: {way_back}")),
@@ -109,7 +112,7 @@ fn migration(model: &Model, action: Action, m: &MigrationView) -> Confirm {
             })
             .say("It goes on from where it stands."),
         _ => {
-            let after_cut = matches!(m.phase, Phase::Soaking | Phase::Retiring);
+            let after_cut = is_switched(m);
             let tier = if after_cut { Tier::Typed(id.to_string()) } else { Tier::Weighed };
             let what = if after_cut {
                 "Ownership goes back to the source by a mirrored move at the next generation."
@@ -119,6 +122,12 @@ fn migration(model: &Model, action: Action, m: &MigrationView) -> Confirm {
             c("undo", tier, Command::RollBack { migration: id }).say(what).say(format!("How: {way_back}"))
         }
     }
+}
+
+/// The cut was made, and it was not made undone: the destination serves.
+fn is_switched(m: &MigrationView) -> bool {
+    let through = |s: &StepView| s.name == Phase::Redirecting.word() && s.state == StepState::Done;
+    m.steps.iter().any(through)
 }
 
 fn evacuate(model: &Model) -> Option<Confirm> {

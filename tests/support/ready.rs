@@ -14,14 +14,14 @@ use foreshift::drivers::{
     Permit, Probe, Retry,
 };
 use foreshift::fleet::{
-    Bytes, Clock, Generation, ManualClock, Partition, Phase, ProposalId, Revision, ServingState, Span,
-    Timestamp, Topology, Workload,
+    Bytes, Clock, Generation, ManualClock, MigrationId, Partition, Phase, ProposalId, Revision, ServingState,
+    Span, Timestamp, Topology, Workload,
 };
 use foreshift::migrate::{Approval, Authority, Options, Runner, World};
 use foreshift::plan::Proposal;
 use foreshift::plan::proposal::{CanaryPlan, Move, Outlook, Trigger};
 use foreshift::protocol::{Actor, Mode, Role};
-use foreshift::state::{Leadership, Single, Store};
+use foreshift::state::{Leadership, RedbStore, Single, Store};
 
 /// A system that does everything at once and remembers what was done.
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl Mover for Ready {
         "ready"
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities { online: true, digest: true, reverse: true, ..Capabilities::default() }
+        Capabilities { online: true, digest: true, reverse: true, follows: true, ..Capabilities::default() }
     }
     async fn discover(&self) -> Result<Topology, DriverError> {
         Ok(topology())
@@ -216,4 +216,63 @@ pub async fn until(runner: &mut Runner, clock: &ManualClock, phase: Phase) {
         tokio::time::timeout(std::time::Duration::from_millis(5), runner.ready()).await.ok();
     }
     panic!("it stands: {:?}", runner.views());
+}
+
+/// The one migration.
+pub const ID: MigrationId = MigrationId(1);
+
+/// The approved move in the hands of an engine, and what a test needs to follow it.
+pub struct Drive {
+    pub runner: Runner,
+    pub mover: Arc<Ready>,
+    pub clock: Arc<ManualClock>,
+    pub store: Arc<dyn Store>,
+    /// Alerts.
+    pub told: Vec<String>,
+    /// By so much the clock goes on with each tick.
+    pub step: Span,
+    _folder: tempfile::TempDir,
+}
+
+impl Drive {
+    /// Submits it.
+    pub async fn begin() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(RedbStore::open(&folder.path().join("state.redb")).unwrap());
+        let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
+        let mut runner = engine(&store, &mover, &clock).await;
+        let (proposal, approval) = approved(&clock);
+        runner.submit(&proposal, &approval, clock.now()).await.unwrap();
+        Self { runner, mover, clock, store, told: Vec::new(), step: Span::millis(250), _folder: folder }
+    }
+
+    /// Ticks until that holds.
+    pub async fn until(&mut self, what: &str, holds: impl Fn(&Runner) -> bool) {
+        for _ in 0..2_000 {
+            if holds(&self.runner) {
+                return;
+            }
+            self.clock.advance(self.step);
+            self.runner.tick(self.clock.now()).await.unwrap();
+            // What is under way is given more time where a step of the clock is to mean little.
+            let most = std::time::Duration::from_millis(1250 / self.step.0 as u64);
+            tokio::time::timeout(most, self.runner.ready()).await.ok();
+            self.told.extend(self.runner.take_alerts().into_iter().map(|(_, alert)| alert.text));
+        }
+        panic!("never {what}: {:?}", self.runner.views());
+    }
+
+    pub async fn until_in(&mut self, phase: Phase) {
+        self.until(phase.word(), |runner| runner.state(ID).unwrap().phase == phase).await;
+    }
+
+    /// How often that was asked of the side that gives the workload back.
+    pub fn asked(&self, action: &str) -> usize {
+        let asked = self.mover.asked.lock().unwrap();
+        asked.iter().filter(|(name, source)| *name == action && source == "b").count()
+    }
+
+    pub async fn owner(&self) -> String {
+        self.runner.owners().await.unwrap().values().next().unwrap().owner.to_string()
+    }
 }

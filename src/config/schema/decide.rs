@@ -257,6 +257,8 @@ pub struct Migration {
     /// How long the new owner is watched before the source is let go.
     #[serde(with = "quantity::span")]
     pub soak: Span,
+    /// Whether all of both sides is compared once more after that, where the driver can.
+    pub compare_after_soak: bool,
     /// How often a failed move is tried again.
     pub retries: u32,
     /// The wait before the first retry; it doubles with each.
@@ -284,6 +286,7 @@ impl Default for Migration {
             latency_margin_ms: 0.5,
             min_samples: 100,
             soak: Span::minutes(2),
+            compare_after_soak: true,
             retries: 3,
             retry_after: Span::seconds(5),
             fence_budget: Span::millis(500),

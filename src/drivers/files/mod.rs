@@ -219,6 +219,7 @@ impl Mover for FilesMover {
             canary_reads: true,
             canary_traffic: false,
             system_votes: false,
+            follows: false,
         }
     }
 

@@ -27,6 +27,8 @@ impl PostgresMover {
         until: Timestamp,
     ) -> Result<Answer, DriverError> {
         let stage = self.stage(job)?;
+        // All rows are read for nothing while writes are held.
+        self.with_work(job, |w| w.comparison = None);
         let left = (until - SystemClock.now()).0;
         let sealed = is_seal(until, SystemClock.now());
         let session = self.session(&stage.source).await?;

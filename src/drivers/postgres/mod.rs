@@ -128,6 +128,7 @@ impl Mover for PostgresMover {
             canary_reads: true,
             canary_traffic: false,
             system_votes: false,
+            follows: true,
         }
     }
 

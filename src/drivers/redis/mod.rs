@@ -126,6 +126,7 @@ impl Mover for RedisMover {
             canary_reads: true,
             canary_traffic: false,
             system_votes: true,
+            follows: true,
         }
     }
 

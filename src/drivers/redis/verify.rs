@@ -89,6 +89,8 @@ impl RedisMover {
     /// themselves within the failover, and only while it lasts.
     pub(super) async fn fence(&self, job: &Job) -> Result<Answer, DriverError> {
         let stage = self.stage(job).await?;
+        // All keys are read for nothing while it is cut.
+        self.with_work(job, |w| w.comparison = None);
         if stage.owned_by_destination() {
             return Ok(super::done("the destination owns the shard already"));
         }

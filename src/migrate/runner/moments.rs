@@ -237,7 +237,7 @@ const ROWS: [Row; 18] = {
         row(Phase::Fencing, ACTS, &[V::Fence, V::Unfence, V::VerifyAtCut], &[]),
         row(Phase::Committing, ACTS, &[V::Unfence, V::Commit], &[Call::Status]),
         row(Phase::Redirecting, ACTS, &[V::Open, V::Route], &[]),
-        row(Phase::Soaking, ACTS, &[V::EnableReverse], &[Call::Samples]),
+        row(Phase::Soaking, ACTS, &[V::EnableReverse, V::Verify], &[Call::Samples]),
         row(
             Phase::Retiring,
             &[Intent, Outcome, CleanupDone, State, Decision, Fence, Budget],

@@ -31,12 +31,17 @@ pub(super) fn capabilities(class: &str) -> Capabilities {
         canary_reads: true,
         canary_traffic: false,
         system_votes: false,
+        follows: true,
     };
     match class {
         VOTING => Capabilities { system_votes: true, reverse_proved_before_cut: false, ..base },
-        STATELESS => {
-            Capabilities { digest: false, reverse_proved_before_cut: false, canary_reads: false, ..base }
-        }
+        STATELESS => Capabilities {
+            digest: false,
+            follows: false,
+            reverse_proved_before_cut: false,
+            canary_reads: false,
+            ..base
+        },
         _ => base,
     }
 }

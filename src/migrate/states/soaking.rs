@@ -3,36 +3,104 @@
 //! Does: `enable_reverse`, which proves the way back where it could not be proved before the cut;
 //! then watches for the soak's time. Fail → ROLLING_BACK_POST by itself. Too little traffic to
 //! compare: with its health seen all the time it goes on and says so; nothing measured at all →
-//! HOLD. Deadline: soak and patience, then HOLD. Recovery: the watch goes on from its beginning.
-//! Rollback: ROLLING_BACK_POST.
+//! HOLD. Before the source is let go all rows of both sides are compared once more, from the new owner to the
+//! source that follows it, where the driver can do that while both are used; two sides that differ → HOLD,
+//! because the source cannot be gone back to and nobody but a person can tell which side is right. A comparison
+//! that cannot be made keeps nothing from ending: it is left out, with an alert. Deadline: soak and patience, then HOLD;
+//! of the comparison as before the cut, then it is left out. Recovery: the watch goes on from its beginning, a
+//! comparison is made again, it only reads. Rollback: ROLLING_BACK_POST.
 
-use super::{Rules, canary, keep_trying, undo};
-use crate::drivers::{Action, CanarySample};
+use super::{Rules, canary, keep_trying, undo, verifying};
+use crate::drivers::{Action, CanarySample, Evidence};
 use crate::fleet::Phase;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::judge::Ruling;
-use crate::migrate::state::{Act, Again, HoldReason, Todo};
+use crate::migrate::state::{Act, Again, Deed, HoldReason, Reverse, State, Todo};
+use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {
-    limit: |s| Some(s.plan.soak + s.plan.policy.patience + s.plan.policy.state_limit),
+    limit: |s| {
+        let policy = &s.plan.policy;
+        Some(match comparing(s) {
+            true => s.plan.data_limit(policy.verify_least),
+            false => s.plan.soak + policy.patience + policy.state_limit,
+        })
+    },
     enter: |d| {
         let reverse = d.s.plan.capabilities.reverse;
         d.plan([Act::forward(Action::EnableReverse)].into_iter().filter(|_| reverse));
     },
-    exhausted: |d| {
-        d.s.todo = Todo::Watch;
-        d.s.watched_since = Some(d.at);
-        d.s.due = d.at + canary::look_again(d, d.s.plan.soak);
+    exhausted: look_from_now,
+    done,
+    failed: |d, act, detail| match compares(act) {
+        true => leave_out(d, &format!("{} failed: {detail}", act.words())),
+        false => keep_trying(d, act, detail),
     },
-    failed: keep_trying,
     on: |d, event| {
         if let EventKind::Samples { samples } = event {
             watch(d, samples);
         }
     },
-    ..Rules::USUAL
+    late: |d| match comparing(&d.s) {
+        true => leave_out(d, "it took too long"),
+        false => (Rules::USUAL.late)(d),
+    },
 };
+
+fn look_from_now(d: &mut Draft) {
+    d.s.todo = Todo::Watch;
+    d.s.watched_since = Some(d.at);
+    d.s.due = d.at + canary::look_again(d, d.s.plan.soak);
+}
+
+/// Whether it compares both sides.
+fn compares(act: &Act) -> bool {
+    matches!(act.deed, Deed::Mover { action: Action::Verify })
+}
+
+/// Whether the watch is over and both sides are being compared.
+fn comparing(s: &State) -> bool {
+    s.queue.iter().any(compares)
+}
+
+fn done(d: &mut Draft, act: &Act, evidence: &Evidence) {
+    if !compares(act) {
+        d.begin();
+    } else if evidence.equal == Some(true) {
+        d.go(Phase::Retiring, "");
+    } else {
+        let found = verifying::differences(evidence);
+        let words = format!("after the cut {found}; the destination serves");
+        d.alert(
+            Severity::Critical,
+            format!("{}: {words}; keep it there, or look which side is right", d.s.plan.id),
+        );
+        // It is watched while it stands; resumed it is compared anew when the soak's time is over.
+        look_from_now(d);
+        d.hold(HoldReason::Failed, words);
+    }
+}
+
+/// The watch is over: what is left is to compare, where that can be done, and to let the source go.
+fn passed(d: &mut Draft) {
+    let plan = &d.s.plan;
+    let can = plan.capabilities.digest && plan.capabilities.follows && d.s.reverse == Reverse::Enabled;
+    if !(can && plan.policy.compare_again) {
+        d.go(Phase::Retiring, "");
+        return;
+    }
+    d.s.queue.push_back(Act::back(Action::Verify));
+    d.set_deadline();
+    d.begin();
+}
+
+fn leave_out(d: &mut Draft, why: &str) {
+    d.drop_pending("left out");
+    d.alert(Severity::Warning, format!("{}: not compared again after the cut: {why}", d.s.plan.id));
+    d.decide("left out the comparison after the cut", why);
+    d.go(Phase::Retiring, "");
+}
 
 fn watch(d: &mut Draft, samples: &Result<(CanarySample, CanarySample), String>) {
     let ruling = canary::look(d, samples);
@@ -48,12 +116,12 @@ fn watch(d: &mut Draft, samples: &Result<(CanarySample, CanarySample), String>) 
         }
         Ruling::Pass if watched >= soak => {
             d.decide("soak passed", "");
-            d.go(Phase::Retiring, "");
+            passed(d);
         }
         Ruling::Inconclusive if watched > soak + d.s.plan.policy.patience => match samples {
             Ok(_) => {
                 d.decide("soak ends", format!("healthy all the time, too little traffic to compare: {why}"));
-                d.go(Phase::Retiring, "");
+                passed(d);
             }
             Err(_) => {
                 d.decide("soak inconclusive", why.clone());

@@ -74,6 +74,7 @@ impl Mover for RedisSlotMover {
             canary_reads: false,
             canary_traffic: false,
             system_votes: true,
+            follows: false,
         }
     }
 
