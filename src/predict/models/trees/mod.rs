@@ -3,6 +3,7 @@
 
 pub mod binning;
 pub mod grow;
+mod masks;
 pub mod shap;
 pub mod walk;
 
