@@ -71,14 +71,56 @@ impl Packed {
         &self.triangle[from..from + self.lines - k]
     }
 
-    /// `y += W x`.
+    /// `y += W x`, for `x` of a column a number. Four columns pass over `y` at once; every sum is taken column
+    /// after column all the same.
     pub(super) fn add_product(&self, x: &[f32], y: &mut [f32]) {
-        let d = self.lines;
-        for (k, x) in x.iter().enumerate().take(d) {
-            y[k..].iter_mut().zip(self.column(k)).for_each(|(y, w)| *y += w * x);
+        let (first, others) = x.split_at(self.lines.min(x.len()));
+        self.add_triangle(first, y);
+        self.add_rest(others, y);
+    }
+
+    fn add_triangle(&self, x: &[f32], y: &mut [f32]) {
+        let mut columns = self.triangle.as_slice();
+        let (fours, left) = x.as_chunks::<4>();
+        for (four, x) in fours.iter().enumerate() {
+            let y = &mut y[4 * four..];
+            let [a, b, c, e];
+            (a, columns) = columns.split_at(y.len());
+            (b, columns) = columns.split_at(y.len() - 1);
+            (c, columns) = columns.split_at(y.len() - 2);
+            (e, columns) = columns.split_at(y.len() - 3);
+            let (corner, y) = y.split_at_mut(3);
+            corner[0] += a[0] * x[0];
+            corner[1] = corner[1] + a[1] * x[0] + b[0] * x[1];
+            corner[2] = corner[2] + a[2] * x[0] + b[1] * x[1] + c[0] * x[2];
+            for ((((y, a), b), c), e) in y.iter_mut().zip(&a[3..]).zip(&b[2..]).zip(&c[1..]).zip(e) {
+                *y = *y + a * x[0] + b * x[1] + c * x[2] + e * x[3];
+            }
         }
-        for (x, column) in x.iter().skip(d).zip(self.rest.chunks_exact(d.max(1))) {
-            y.iter_mut().zip(column).for_each(|(y, w)| *y += whole(*w) * x);
+        for (k, x) in left.iter().enumerate() {
+            let y = &mut y[4 * fours.len() + k..];
+            let column;
+            (column, columns) = columns.split_at(y.len());
+            y.iter_mut().zip(column).for_each(|(y, w)| *y += w * x);
+        }
+    }
+
+    fn add_rest(&self, x: &[f32], y: &mut [f32]) {
+        let d = self.lines.max(1);
+        let mut columns = self.rest.chunks_exact(4 * d);
+        let (fours, left) = x.as_chunks::<4>();
+        for (columns, x) in columns.by_ref().zip(fours) {
+            let (ab, ce) = columns.split_at(2 * d);
+            let ((a, b), (c, e)) = (ab.split_at(d), ce.split_at(d));
+            // The exponents are put right in x: these are z-scores, far from where that would overflow.
+            let x = x.map(|x| x * EXPONENTS);
+            for ((((y, a), b), c), e) in y.iter_mut().zip(a).zip(b).zip(c).zip(e) {
+                *y = *y + spread(*a) * x[0] + spread(*b) * x[1] + spread(*c) * x[2] + spread(*e) * x[3];
+            }
+        }
+        for (column, x) in columns.remainder().chunks_exact(d).zip(left) {
+            let x = x * EXPONENTS;
+            y.iter_mut().zip(column).for_each(|(y, w)| *y += spread(*w) * x);
         }
     }
 
@@ -103,10 +145,15 @@ fn halved(value: f32) -> u16 {
 }
 
 /// What a number in half precision is.
-#[inline]
 fn whole(half: u16) -> f32 {
-    let bits = u32::from(half);
-    f32::from_bits((bits & 0x8000) << 16 | (bits & 0x7fff) << 13) * EXPONENTS
+    spread(half) * EXPONENTS
+}
+
+/// The same by [`EXPONENTS`] too small: sign, exponent and digits at their places in single precision. The
+/// shift brings three copies of the sign along, which are cut away.
+#[inline]
+fn spread(half: u16) -> f32 {
+    f32::from_bits(((u32::from(half) << 16).cast_signed() >> 3).cast_unsigned() & 0x8fff_e000)
 }
 
 /// 2^112: how far the exponents of both precisions are apart.
@@ -115,6 +162,7 @@ const EXPONENTS: f32 = 5.192_297e33;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::rng::Random;
     use crate::predict::anomaly::view::quadratic_parts;
 
     #[test]
@@ -126,6 +174,47 @@ mod tests {
         }
         assert_eq!(whole(halved(1e9)), MOST_HALF);
         assert_eq!(whole(halved(-1e9)), -MOST_HALF);
+    }
+
+    #[test]
+    fn every_number_in_half_precision_is_what_it_stands_for() {
+        for half in (0..=u16::MAX).filter(|half| half & 0x7c00 != 0x7c00) {
+            let (exponent, digits) = (i32::from(half >> 10 & 31), f32::from(half & 0x3ff) / 1024.0);
+            let size = match exponent {
+                0 => digits * 2f32.powi(-14),
+                _ => (1.0 + digits) * 2f32.powi(exponent - 15),
+            };
+            let sign = if half >> 15 == 1 { -1.0 } else { 1.0 };
+            assert_eq!(whole(half).to_bits(), (sign * size).to_bits(), "{half:#06x}");
+        }
+    }
+
+    #[test]
+    fn four_columns_at_once_give_what_one_after_the_other_does_to_the_bit() {
+        let mut random = Random::new(1);
+        for d in 1..41 {
+            let width = 3 * d + 1;
+            let dense: Vec<f32> = (0..d * width)
+                .map(
+                    |at| if at % width < d && at % width > at / width { 0.0 } else { random.normal() as f32 },
+                )
+                .collect();
+            let packed = Packed::of(&dense, d);
+            let x: Vec<f32> = (0..width).map(|_| 20.0 * random.normal() as f32).collect();
+            for width in [d, width] {
+                let mut expected = vec![0.5f32; d];
+                for (k, x) in x[..d].iter().enumerate() {
+                    expected[k..].iter_mut().zip(packed.column(k)).for_each(|(y, w)| *y += w * x);
+                }
+                for (x, column) in x[d..width].iter().zip(packed.rest.chunks(d)) {
+                    expected.iter_mut().zip(column).for_each(|(y, w)| *y += whole(*w) * x);
+                }
+                let mut y = vec![0.5f32; d];
+                packed.add_product(&x[..width], &mut y);
+                let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<u32>>();
+                assert_eq!(bits(&y), bits(&expected), "{d} lines, {width} columns");
+            }
+        }
     }
 
     #[test]

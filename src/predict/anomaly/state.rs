@@ -101,10 +101,12 @@ impl AnomalyState {
         self.seen += 1;
     }
 
-    /// Places of the newest rows in the ring, fewer than `count` at the start.
-    fn newest(&self, count: usize) -> impl Iterator<Item = usize> {
-        let count = self.seen.min(count as u64);
-        (self.seen - count..self.seen).map(|t| (t % SLOW as u64) as usize)
+    /// The newest `count` of the raw scores, fewer at the start; the older ones first.
+    fn newest(&self, count: usize) -> impl Iterator<Item = &f32> {
+        let count = self.seen.min(count as u64) as usize;
+        let end = (self.seen % SLOW as u64) as usize;
+        let (from, upto) = (end.saturating_sub(count), SLOW - count.saturating_sub(end));
+        self.ring[upto..].iter().chain(&self.ring[from..end])
     }
 
     pub(super) fn put(&self, to: &mut Writer) {
@@ -137,6 +139,6 @@ impl AnomalyState {
 
     pub(super) fn mean_of(&self, count: usize) -> f32 {
         let filled = self.seen.clamp(1, count as u64) as f32;
-        self.newest(count).map(|p| self.ring[p]).sum::<f32>() / filled
+        self.newest(count).sum::<f32>() / filled
     }
 }

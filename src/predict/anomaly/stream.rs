@@ -138,7 +138,8 @@ impl AnomalyModel {
     ) -> Reading {
         let mut settled_row = std::mem::take(&mut room.row);
         settled_row.clear();
-        settled_row.extend(row.iter().copied().chain(std::iter::repeat(f32::NAN)).take(self.metrics()));
+        settled_row.extend_from_slice(&row[..row.len().min(self.metrics())]);
+        settled_row.resize(self.metrics(), f32::NAN);
         if stream.acceptance.read(self.ranges(), &mut settled_row) {
             stream.unchanged = 0;
             if stream.settled.is_none() {

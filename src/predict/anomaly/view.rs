@@ -7,7 +7,7 @@ use super::{
     bytes::{Reader, Writer},
     moments::{EWMA, Moments},
     packed::Packed,
-    scaler::{Scaler, Scaling, quantile, sorted_sample},
+    scaler::{CLIP, Scaler, Scaling, quantile, sorted_sample},
 };
 
 /// One opinion on what is unusual.
@@ -150,10 +150,13 @@ impl View {
         for part in [&mut room.white, &mut room.left, &mut room.parts] {
             part.resize(d, 0.0);
         }
-        for (m, z) in room.now[..d].iter_mut().enumerate() {
-            let value = row.get(m).copied().filter(|v| v.is_finite());
-            let scaled = value.map(|v| self.scaler.z(m, v)).filter(|z| !z.is_nan());
-            *z = scaled.unwrap_or(memory.mean[m]);
+        // Of each metric the z-score, or its mean, without a branch; what is absent at the end keeps its mean.
+        let now = &mut room.now[..d];
+        now.copy_from_slice(&memory.mean);
+        let Scaler { location, inverse } = &self.scaler;
+        for (((z, &value), location), inverse) in now.iter_mut().zip(row).zip(location).zip(inverse) {
+            let scaled = ((value - location) * inverse).clamp(-CLIP, CLIP);
+            *z = if value.is_finite() & !scaled.is_nan() { scaled } else { *z };
         }
         room.now[d..2 * d].copy_from_slice(&memory.last);
         room.now[2 * d..3 * d].copy_from_slice(&memory.mean);
