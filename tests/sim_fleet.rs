@@ -182,6 +182,8 @@ fn a_move_is_undone_after_the_cut_too_and_the_fleet_is_as_before() {
     }
     assert_ne!(footprint(&fleet), before);
     let back = job.mirrored(foreshift::fleet::Generation(job.generation.0 + 1));
+    let again = perform(&mut fleet, &clock, &back, &Action::Verify).unwrap();
+    assert_eq!(again.equal, Some(true), "the source follows: {again:?}");
     for action in
         [Action::Fence { deadline: clock.now() + Span::minutes(5) }, Action::VerifyAtCut, Action::Open]
     {

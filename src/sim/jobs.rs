@@ -131,7 +131,7 @@ impl World {
                 self.artifacts.remove(&artifact(job, "stream"));
                 done("the stream is stopped", made)
             }
-            Action::Verify => self.verify(job, size, now),
+            Action::Verify => self.verify(job, &at, now),
             Action::ArmReverse => {
                 let track = self.track(job);
                 track.reverse = track.reverse.max(Reverse::Armed);
@@ -208,10 +208,11 @@ impl World {
         done("the copy runs", made)
     }
 
-    fn verify(&mut self, job: &Job, size: Bytes, now: Timestamp) -> Result<Answer, DriverError> {
-        if !self.seen(job).is_some_and(|t| t.complete(size, now)) {
+    fn verify(&mut self, job: &Job, at: &Places, now: Timestamp) -> Result<Answer, DriverError> {
+        if !self.is_synchronous(job, at, now) {
             return Err(refused(Retry::Retryable, job, "verify", "the copy is not complete yet"));
         }
+        let size = self.plan_of(at).size;
         let takes = Span::millis(500 + (size.0 as f64 / COMPARED_PER_S * 1000.0) as i64);
         let track = self.track(job);
         let began = *track.verifying.get_or_insert(now);
