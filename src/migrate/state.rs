@@ -100,6 +100,8 @@ impl Act {
         };
         match self.side {
             Side::Forward => step,
+            // No rollback: it compares what follows.
+            Side::Back if step == Action::Verify.name() => "verify_again".to_string(),
             Side::Back => format!("rb_{step}"),
         }
     }

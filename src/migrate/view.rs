@@ -157,7 +157,7 @@ fn evidence<'a>(
         (Phase::Committing, _) if state.switched => format!("{}", state.plan.next_generation()),
         (Phase::Redirecting, _) => seen("route 100").or_else(|| seen("open")).unwrap_or_default(),
         (Phase::Soaking, _) => {
-            let compared = seen("rb verify").map(|words| format!("compared again: {words}"));
+            let compared = seen("verify again").map(|words| format!("compared again: {words}"));
             compared.or_else(|| seen("enable reverse")).unwrap_or_default()
         }
         (Phase::Retiring, _) => seen("retire").unwrap_or_default(),

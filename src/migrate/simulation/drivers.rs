@@ -15,6 +15,7 @@ use crate::drivers::{
     Permit, Probe, Retry, Router, ServerState, Weight,
 };
 use crate::fleet::{Share, Span, Timestamp, Topology, WorkloadId};
+use crate::migrate::state::Act;
 
 /// The driver of one class as one incarnation sees it.
 pub(super) struct SimMover {
@@ -23,16 +24,12 @@ pub(super) struct SimMover {
 }
 
 fn step_name(job: &Job, action: &Action, outside: &Outside) -> String {
-    let step = match action {
-        Action::CanaryShare { share } => format!("canary_share_{:.0}", share.get() * 100.0),
-        Action::Cleanup { artifact } => format!("cleanup_{}", artifact.name),
-        action => action.name().to_string(),
-    };
     // The mirrored job is known by who is the source in the fleet that was planned on.
     match outside.system.home(&job.workload) == Some(&job.source) {
-        true => step,
-        false => format!("rb_{step}"),
+        true => Act::forward(action.clone()),
+        false => Act::back(action.clone()),
     }
+    .name()
 }
 
 fn lost(action: &Action) -> DriverError {
