@@ -100,6 +100,24 @@ async fn one_that_does_not_end_is_left_out_when_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn after_a_pause_the_comparison_is_asked_for_at_once() {
+    let slow = || Some(Ok(Answer::Working { waiting_for: "the comparison".to_string() }));
+    let mut drive = moved(comparing(slow)).await;
+    drive.until("compares", |runner| runner.state(ID).unwrap().waiting.contains("the comparison")).await;
+    *drive.mover.says.lock().unwrap() = None;
+    drive.runner.command(ID, OperatorCommand::Pause, "operator").unwrap();
+    drive.until_in(Phase::Hold).await;
+    let asked = drive.asked("verify");
+    drive.runner.command(ID, OperatorCommand::Resume, "operator").unwrap();
+    drive.until("goes on", |runner| runner.state(ID).unwrap().phase != Phase::Hold).await;
+    // Whoever pauses again right away comes too late to keep it from comparing.
+    drive.runner.command(ID, OperatorCommand::Pause, "operator").unwrap();
+    drive.until_in(Phase::Hold).await;
+    assert_eq!(drive.asked("verify"), asked + 1);
+    assert_eq!(drive.runner.state(ID).unwrap().hold.as_ref().unwrap().from, Phase::Retiring);
+}
+
+#[tokio::test]
 async fn a_person_may_go_back_while_it_compares() {
     let slow = || Some(Ok(Answer::Working { waiting_for: "the comparison".to_string() }));
     let mut drive = moved(comparing(slow)).await;

@@ -166,6 +166,8 @@ impl Draft {
         s.watched_since = since;
         s.looks = looks;
         s.todo = match hold.todo {
+            // What only reads is asked for again, whatever became of it.
+            Todo::Perform if queue.front().is_some_and(Act::only_reads) => Todo::Perform,
             // The world may have changed meanwhile.
             Todo::Perform if !queue.is_empty() => Todo::Probe,
             Todo::Perform | Todo::Probe if queue.is_empty() => Todo::Go,
