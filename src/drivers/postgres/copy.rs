@@ -232,7 +232,7 @@ impl PostgresMover {
         ]);
         lines.extend(resume);
         lines.extend([
-            "both> SELECT count(*), sum(hash) of every table once more, when the new owner has been watched".to_string(),
+            "both> SELECT count(*), sum(hash) of every table once more after the watch (migration.compare_after_soak)".to_string(),
             match self.options.after_move {
                 AfterMove::KeepCopy => format!(
                     "{source}> stays as a copy that refuses writes; all of the above but the guard is dropped at the end"

@@ -144,6 +144,7 @@ impl RedisMover {
             format!("{source}> CLIENT UNPAUSE"),
             format!("{destination}> CLUSTER FAILOVER"),
             "every node> CLUSTER NODES".to_string(),
+            "both> the same reads once more after the watch (migration.compare_after_soak)".to_string(),
         ]);
         if self.options.after_move == AfterMove::Forget {
             let id = source_node.map_or("<id of the source>", |n| n.id.as_str());
