@@ -3,17 +3,14 @@
 #[path = "support/ready.rs"]
 mod ready;
 
-use foreshift::drivers::{Action, Answer, DriverError, Evidence, Job, Retry};
+use foreshift::drivers::{Action, Answer, DriverError, Evidence, Retry};
 use foreshift::fleet::{Clock, Phase, Span};
 use foreshift::migrate::OperatorCommand;
-use ready::{Drive, ID, Says, engine};
+use ready::{Drive, ID, Says, endless, engine, says_back};
 
 /// Says that where it is to compare all of it after the cut; `None` = it compares.
-fn comparing(mut says: impl FnMut() -> Option<Result<Answer, DriverError>> + Send + 'static) -> Says {
-    Box::new(move |job: &Job, action: &Action| {
-        let here = *action == Action::Verify && job.source.as_str() == "b";
-        if here { says() } else { None }
-    })
+fn comparing(says: impl FnMut() -> Option<Result<Answer, DriverError>> + Send + 'static) -> Says {
+    says_back(Action::Verify, says)
 }
 
 async fn moved(says: Says) -> Drive {
@@ -89,8 +86,7 @@ async fn a_comparison_that_cannot_be_made_is_left_out_and_said() {
 
 #[tokio::test]
 async fn one_that_does_not_end_is_left_out_when_its_time_is_over() {
-    let slow = || Some(Ok(Answer::Working { waiting_for: "the comparison".to_string() }));
-    let mut drive = moved(comparing(slow)).await;
+    let mut drive = moved(comparing(endless)).await;
     drive.until("compares", |runner| runner.state(ID).unwrap().waiting.contains("the comparison")).await;
     let began = drive.clock.now();
     drive.until_in(Phase::Done).await;
@@ -101,8 +97,7 @@ async fn one_that_does_not_end_is_left_out_when_its_time_is_over() {
 
 #[tokio::test]
 async fn after_a_pause_the_comparison_is_asked_for_at_once() {
-    let slow = || Some(Ok(Answer::Working { waiting_for: "the comparison".to_string() }));
-    let mut drive = moved(comparing(slow)).await;
+    let mut drive = moved(comparing(endless)).await;
     drive.until("compares", |runner| runner.state(ID).unwrap().waiting.contains("the comparison")).await;
     *drive.mover.says.lock().unwrap() = None;
     drive.runner.command(ID, OperatorCommand::Pause, "operator").unwrap();
@@ -119,8 +114,7 @@ async fn after_a_pause_the_comparison_is_asked_for_at_once() {
 
 #[tokio::test]
 async fn a_person_may_go_back_while_it_compares() {
-    let slow = || Some(Ok(Answer::Working { waiting_for: "the comparison".to_string() }));
-    let mut drive = moved(comparing(slow)).await;
+    let mut drive = moved(comparing(endless)).await;
     drive.until("compares", |runner| runner.state(ID).unwrap().waiting.contains("the comparison")).await;
     drive.runner.command(ID, OperatorCommand::RollBack, "operator").unwrap();
     drive.until_in(Phase::RolledBack).await;
@@ -132,7 +126,7 @@ async fn the_next_engine_compares_where_one_died_comparing() {
     let mut slow = 1;
     let mut drive = moved(comparing(move || {
         slow -= 1;
-        (slow >= 0).then(|| Ok(Answer::Working { waiting_for: "the comparison".to_string() }))
+        if slow >= 0 { endless() } else { None }
     }))
     .await;
     drive.until("compares", |runner| runner.state(ID).unwrap().waiting.contains("the comparison")).await;

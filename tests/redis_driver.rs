@@ -333,8 +333,8 @@ fn what_will_rot(cluster: &RedisCluster) {
     cluster.nodes[1].ask(&["SET", &lost, "1"]);
 }
 
-/// Lets both rot on the replica, which is this node: the comparison names the value that changed, the key that is gone and the
-/// one that nobody wrote. Returns all that it names.
+/// Lets both rot on the replica, which is this node: the comparison names the value that changed, the key that is
+/// gone and the one that nobody wrote. Returns all that it names.
 async fn rot_is_named(cluster: &mut RedisCluster, node: usize, mover: &RedisMover, job: &Job) -> String {
     rot(cluster, node, b"quick brown fox", b"quick brown fov");
     rot(cluster, node, b"this-key-will", b"that-key-will");

@@ -4,10 +4,10 @@
 #[path = "support/ready.rs"]
 mod ready;
 
-use foreshift::drivers::{Action, Answer, DriverError, Evidence, Job, Retry};
+use foreshift::drivers::{Action, Answer, DriverError, Evidence, Retry};
 use foreshift::fleet::{Clock, Phase, Span};
 use foreshift::migrate::{OperatorCommand, Runner};
-use ready::{Drive, ID, Says, engine, until};
+use ready::{Drive, ID, Says, endless, engine, says_back, until};
 
 /// A migration that is SOAKING and was asked to go back, on a system that says this from then on.
 async fn back(says: Says) -> Drive {
@@ -24,11 +24,8 @@ fn waits(runner: &Runner) -> bool {
 }
 
 /// Says that where it is to compare at the cut back; `None` = it compares.
-fn comparing(mut says: impl FnMut() -> Option<Result<Answer, DriverError>> + Send + 'static) -> Says {
-    Box::new(move |job: &Job, action: &Action| {
-        let here = *action == Action::VerifyAtCut && job.source.as_str() == "b";
-        if here { says() } else { None }
-    })
+fn comparing(says: impl FnMut() -> Option<Result<Answer, DriverError>> + Send + 'static) -> Says {
+    says_back(Action::VerifyAtCut, says)
 }
 
 /// Refuses so many cuts back.
@@ -116,8 +113,7 @@ async fn the_next_engine_tries_again_where_one_died_between_two_tries() {
 
 #[tokio::test]
 async fn a_comparison_that_does_not_end_holds_writes_no_longer_than_a_cut_may() {
-    let slow = || Some(Ok(Answer::Working { waiting_for: "the comparison".to_string() }));
-    let mut back = back(comparing(slow)).await;
+    let mut back = back(comparing(endless)).await;
     back.step = Span::millis(20);
     back.until("holds writes", |runner| {
         runner.state(ID).unwrap().queue.front().is_some_and(|act| act.name().contains("verify_at_cut"))

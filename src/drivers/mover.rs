@@ -299,12 +299,8 @@ pub struct Capabilities {
     pub system_votes: bool,
     /// After the switch the source follows the destination, and the mirrored job's [`Action::Verify`] compares
     /// both while the workload is used.
-    #[serde(default, skip_serializing_if = "not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follows: bool,
-}
-
-fn not(what: &bool) -> bool {
-    !what
 }
 
 /// The answer of a driver that may still be at work.

@@ -347,19 +347,17 @@ impl Draft {
             }
             Probe::Unknown { reason } => {
                 self.s.probes += 1;
-                let front = self.s.queue.front().filter(|act| {
-                    // What only reads leaves nothing that would have to be known.
-                    self.s.phase == Phase::Soaking && act.only_reads()
-                });
-                let gives_up = self.s.probes >= self.s.plan.policy.probe_tries;
-                if let Some(act) = front.filter(|_| gives_up).cloned() {
-                    (rules(self.s.phase).failed)(self, &act, reason);
-                } else if gives_up {
-                    self.stuck(format!("nobody can tell whether it was done: {reason}"));
-                } else {
+                if self.s.probes < self.s.plan.policy.probe_tries {
                     let wait = doubled(self.s.plan.policy.poll, self.s.probes);
                     self.s.waiting = format!("asks again in {wait} whether it was done: {reason}");
                     self.s.due = self.at + wait;
+                    return;
+                }
+                // What only reads leaves nothing that would have to be known.
+                let harmless = |act: &&Act| self.s.phase == Phase::Soaking && act.only_reads();
+                match self.s.queue.front().filter(harmless).cloned() {
+                    Some(act) => (rules(self.s.phase).failed)(self, &act, reason),
+                    None => self.stuck(format!("nobody can tell whether it was done: {reason}")),
                 }
             }
         }

@@ -38,6 +38,22 @@ pub struct Ready {
 /// What a system answers to an action instead of doing it at once.
 pub type Says = Box<dyn FnMut(&Job, &Action) -> Option<Result<Answer, DriverError>> + Send>;
 
+/// Says that to an action of the way back, from `b`; `None` = it does it at once.
+pub fn says_back(
+    wanted: Action,
+    mut says: impl FnMut() -> Option<Result<Answer, DriverError>> + Send + 'static,
+) -> Says {
+    Box::new(move |job: &Job, action: &Action| {
+        let here = *action == wanted && job.source.as_str() == "b";
+        if here { says() } else { None }
+    })
+}
+
+/// A comparison that does not end.
+pub fn endless() -> Option<Result<Answer, DriverError>> {
+    Some(Ok(Answer::Working { waiting_for: "the comparison".to_string() }))
+}
+
 impl Ready {
     fn is_mute(&self, action: &Action) -> bool {
         *action == Action::EnableReverse && self.mute.load(Ordering::SeqCst)

@@ -3,11 +3,11 @@
 //! Does: `enable_reverse`, which proves the way back where it could not be proved before the cut;
 //! then watches for the soak's time. Fail → ROLLING_BACK_POST by itself. Too little traffic to
 //! compare: with its health seen all the time it goes on and says so; nothing measured at all →
-//! HOLD. Before the source is let go all rows of both sides are compared once more, from the new owner to the
-//! source that follows it, where the driver can do that while both are used; two sides that differ → HOLD,
-//! because the source cannot be gone back to and nobody but a person can tell which side is right. A comparison
-//! that cannot be made keeps nothing from ending: it is left out, with an alert. Deadline: soak and patience, then HOLD;
-//! of the comparison as before the cut, then it is left out. Recovery: the watch goes on from its beginning, a
+//! HOLD. Before the source is let go all of both sides is compared once more, from the new owner to the source
+//! that follows it, where the driver can do that while both are used; two sides that differ → HOLD, because the
+//! source cannot be gone back to and nobody but a person can tell which side is right. A comparison that cannot
+//! be made keeps nothing from ending: it is left out, with an alert. Deadline: soak and patience, then HOLD; of
+//! the comparison as before the cut, then it is left out. Recovery: the watch goes on from its beginning, a
 //! comparison is made again, it only reads. Rollback: ROLLING_BACK_POST.
 
 use super::{Rules, canary, keep_trying, undo, verifying};
@@ -16,7 +16,7 @@ use crate::fleet::Phase;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::judge::Ruling;
-use crate::migrate::state::{Act, Again, Deed, HoldReason, Reverse, State, Todo};
+use crate::migrate::state::{Act, Again, Deed, HoldReason, State, Todo};
 use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {
@@ -85,14 +85,13 @@ fn done(d: &mut Draft, act: &Act, evidence: &Evidence) {
 /// The watch is over: what is left is to compare, where that can be done, and to let the source go.
 fn passed(d: &mut Draft) {
     let plan = &d.s.plan;
-    let can = plan.capabilities.digest && plan.capabilities.follows && d.s.reverse == Reverse::Enabled;
-    if !(can && plan.policy.compare_again) {
+    if plan.capabilities.follows && plan.policy.compare_again {
+        d.s.queue.push_back(Act::back(Action::Verify));
+        d.set_deadline();
+        d.begin();
+    } else {
         d.go(Phase::Retiring, "");
-        return;
     }
-    d.s.queue.push_back(Act::back(Action::Verify));
-    d.set_deadline();
-    d.begin();
 }
 
 fn leave_out(d: &mut Draft, why: &str) {

@@ -41,6 +41,12 @@ pub struct Scaler {
     pub inverse: Vec<f32>,
 }
 
+/// The z-score of a value by a metric's location and the inverse of its scale, cut at ±[`CLIP`]; NaN stays NaN.
+#[inline]
+pub(super) fn standardised(value: f32, location: f32, inverse: f32) -> f32 {
+    ((value - location) * inverse).clamp(-CLIP, CLIP)
+}
+
 impl Scaler {
     /// Learns from `[metric][time]`; NaN and infinite values are skipped, a metric with none gets location
     /// 0 and scale 1.
@@ -52,7 +58,7 @@ impl Scaler {
     /// The z-score of `value` of metric `metric`, cut at ±[`CLIP`]; NaN stays NaN.
     #[inline]
     pub fn z(&self, metric: usize, value: f32) -> f32 {
-        ((value - self.location[metric]) * self.inverse[metric]).clamp(-CLIP, CLIP)
+        standardised(value, self.location[metric], self.inverse[metric])
     }
 
     /// Scale of a metric in its own unit.

@@ -7,7 +7,7 @@ use super::{
     bytes::{Reader, Writer},
     moments::{EWMA, Moments},
     packed::Packed,
-    scaler::{CLIP, Scaler, Scaling, quantile, sorted_sample},
+    scaler::{Scaler, Scaling, quantile, sorted_sample, standardised},
 };
 
 /// One opinion on what is unusual.
@@ -154,8 +154,8 @@ impl View {
         let now = &mut room.now[..d];
         now.copy_from_slice(&memory.mean);
         let Scaler { location, inverse } = &self.scaler;
-        for (((z, &value), location), inverse) in now.iter_mut().zip(row).zip(location).zip(inverse) {
-            let scaled = ((value - location) * inverse).clamp(-CLIP, CLIP);
+        for (((z, &value), &location), &inverse) in now.iter_mut().zip(row).zip(location).zip(inverse) {
+            let scaled = standardised(value, location, inverse);
             *z = if value.is_finite() & !scaled.is_nan() { scaled } else { *z };
         }
         room.now[d..2 * d].copy_from_slice(&memory.last);
