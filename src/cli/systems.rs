@@ -82,6 +82,7 @@ fn redis(config: &Config, name: &str, driver: &Driver) -> Result<RedisOptions> {
         password: password(name, driver)?,
         hosts: hosts(config),
         command_timeout: driver.timeout,
+        key_by_key: driver.key_by_key,
         after_move: match config.migration.after {
             AfterMove::Standby => redis::AfterMove::KeepAsReplica,
             AfterMove::Decommission => redis::AfterMove::Forget,

@@ -76,7 +76,11 @@ pub fn ask(connection: &mut Connection, words: &[&str]) -> Value {
 impl RedisCluster {
     /// Starts six nodes, and `spare` empty ones; `None` where there is no `redis-server`.
     pub fn start(spare: u8) -> Option<Self> {
-        let program = need_program("redis-server")?;
+        Some(Self::started(need_program("redis-server")?, spare))
+    }
+
+    /// The same with that server program.
+    pub fn started(program: PathBuf, spare: u8) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let port = free_port();
         // The bus port is 10,000 above; keep it in range.
@@ -91,7 +95,7 @@ impl RedisCluster {
         }
         let cluster = Self { nodes, program, _folder: folder };
         cluster.form();
-        Some(cluster)
+        cluster
     }
 
     /// Introduces the nodes, gives out the slots, attaches the replicas, and waits until everybody

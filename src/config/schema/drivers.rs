@@ -45,7 +45,7 @@ impl DriverClass {
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             DriverClass::Redis => {
-                &["router", "seeds", "slots", "username", "password", "timeout", "application"]
+                &["router", "seeds", "slots", "key_by_key", "username", "password", "timeout", "application"]
             }
             DriverClass::Postgres => &[
                 "router",
@@ -187,6 +187,9 @@ pub struct Driver {
     /// empty = each shard is one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub slots: Vec<String>,
+    /// `redis`: with `slots`, always go key by key, where the servers could move a range in one step, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub key_by_key: bool,
     /// `postgres`: every cluster, `address:port`; each is a partition, and they reach each other so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<String>,

@@ -39,6 +39,9 @@ pub struct RedisOptions {
     pub verify_batch: usize,
     /// Real reads per second that a canary step sends to each side.
     pub canary_reads_per_s: u32,
+    /// Whether ranges of slots always go key by key, where the servers could move them in one step (Valkey 9,
+    /// Redis 8.4), too.
+    pub key_by_key: bool,
     /// What becomes of the old master.
     pub after_move: AfterMove,
     /// What to do where the source has died before the cut.
@@ -84,6 +87,7 @@ impl RedisOptions {
             keys_at_cut: 400,
             verify_batch: 256,
             canary_reads_per_s: 100,
+            key_by_key: false,
             after_move: AfterMove::default(),
             dead_source: DeadSource::default(),
         }

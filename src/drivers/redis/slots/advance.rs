@@ -59,7 +59,9 @@ impl RedisSlotMover {
             self.clear_marks(&scene).await?;
             return Ok(Answer::Done(Evidence {
                 summary: format!("{} slots are with {}", ranges::count(scene.range), destination.address),
-                items: self.works.with(job.key("work"), |w| w.moved),
+                items: self
+                    .works
+                    .with(job.key("work"), |w| w.moved.max(w.found.as_ref().map_or(0, |f| f.keys))),
                 ..Evidence::default()
             }));
         }
@@ -67,6 +69,19 @@ impl RedisSlotMover {
         if !begun && !scene.is_all_with(source) {
             let detail = format!("the slots are with {}; the plan is out of date", scene.said());
             return Err(RedisMover::at_node(source, Retry::Permanent, "moving slots", detail));
+        }
+        if !begun {
+            match self.together(&scene).await? {
+                Some(together) => return self.go_together(job, &scene, &together).await,
+                None if self
+                    .works
+                    .with(job.key("work"), |w| w.found.as_ref().is_some_and(|f| f.together)) =>
+                {
+                    let detail = "both nodes could move slots in one step, and cannot any more";
+                    return Err(RedisMover::at_node(source, Retry::Permanent, "moving slots", detail));
+                }
+                None => {}
+            }
         }
         let moved = self.slice(job, &scene).await;
         let left = ranges::count(scene.range) - scene.held_by(destination);

@@ -85,6 +85,18 @@ impl RedisSlotMover {
                 ),
             );
         }
+        if let Some(together) = self.together(scene).await?
+            && let Some(other) = together.foreign(scene)
+        {
+            let asked = &together.offer.asked(source, destination).address;
+            return refuse(
+                Retry::Retryable,
+                format!(
+                    "{asked} moves some of these slots already, as {}; wait for it or call it off",
+                    other.id
+                ),
+            );
+        }
         // Redis 7.0 tells replicas nothing of a slot that has just come: one that is away when its master
         // dies would not know of it.
         if let Some(view) = scene.census.newest() {
@@ -150,15 +162,18 @@ impl RedisSlotMover {
         }
     }
 
-    /// Looks at every key; nothing is copied before the cut.
+    /// Looks at every key; nothing is copied before the cut. A key of any size may go with all others.
     pub(super) async fn survey(&self, job: &Job) -> Result<Answer, DriverError> {
         let key = || job.key("work");
         let known = self.works.with(key(), |w| (w.survey.take(), w.found.clone()));
         if let (None, Some(found)) = &known {
             return Ok(Answer::Done(Evidence {
                 summary: format!(
-                    "{} keys, {}, the largest {}; they go one by one at the cut",
-                    found.keys, found.bytes, found.largest
+                    "{} keys, {}, the largest {}; they go {} at the cut",
+                    found.keys,
+                    found.bytes,
+                    found.largest,
+                    if found.together { "together" } else { "one by one" }
                 ),
                 items: found.keys,
                 ..Evidence::default()
@@ -171,7 +186,8 @@ impl RedisSlotMover {
                 if scene.has_begun() {
                     return Ok(done("the move has begun and goes on"));
                 }
-                Survey::start(self.inner.nodes.clone(), scene.source.address.clone(), scene.range)
+                let together = self.together(&scene).await?.is_some();
+                Survey::start(self.inner.nodes.clone(), scene.source.address.clone(), scene.range, together)
             }
         };
         match survey.outcome().await {
@@ -192,7 +208,10 @@ impl RedisSlotMover {
         let scene = self.inner.scene(job).await?;
         match scene.has_begun() {
             true => self.advance(job).await,
-            false => Ok(done("no write was held and no key has moved")),
+            false => match self.call_off(&scene).await? {
+                Some(answer) => Ok(answer),
+                None => Ok(done("no write was held and no key has moved")),
+            },
         }
     }
 

@@ -48,6 +48,8 @@ impl RedisSlotMover {
             Action::Open if all => Probe::InProgress,
             Action::Open => Probe::NotStarted,
             _ if scene.has_begun() => Probe::InProgress,
+            // One that has not changed the owner can still be let go.
+            Action::Commit if self.is_under_way(&scene).await => Probe::InProgress,
             _ if scene.is_all_with(&scene.source) => Probe::NotStarted,
             _ => Probe::Unknown { reason: format!("the slots are with {}", scene.said()) },
         }

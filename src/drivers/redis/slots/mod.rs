@@ -2,9 +2,10 @@
 //! another master that serves already, so nobody needs an empty node; clients follow key by key.
 //!
 //! Where a shard is evacuated by its replica ([`super::RedisMover`]) both copies are compared and the
-//! servers vote in one step. Here every key is at exactly one place at any time and there is nothing to
-//! compare, no hold of writes, and no single moment of the cut: it begins with the first key, goes forward
-//! from there (see [`advance`]), and the way back is the same move the other way round.
+//! servers vote in one step. Here nothing can be compared: where the servers offer it, all slots of the
+//! range change their owner at once, and nothing has happened before ([`together`]); where they do not, the
+//! keys go one by one, each is at exactly one place at any time, and from the first one on the only way is
+//! forward (see [`advance`]). The way back is the same move the other way round.
 
 mod advance;
 mod check;
@@ -12,12 +13,17 @@ mod look;
 mod ranges;
 mod scene;
 mod survey;
+mod together;
 mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 
 use self::advance::Pace;
 use self::survey::{Found, Survey};
+use self::together::Offer;
 use super::view::SlotRange;
 use super::{RedisMover, RedisOptions, done};
 use crate::drivers::error::DriverError;
@@ -37,6 +43,8 @@ struct Work {
     /// Keys that this process moved.
     moved: u64,
     sampler: Option<Sampler>,
+    /// Moves of all slots as one that the servers knew when this process began another.
+    asked: Option<BTreeSet<String>>,
 }
 
 /// The driver of the slots of one Redis Cluster.
@@ -44,6 +52,8 @@ pub struct RedisSlotMover {
     inner: RedisMover,
     ranges: Vec<SlotRange>,
     works: Works<Work>,
+    /// By id of a node: how it moves slots as one, when it was last asked.
+    offers: Mutex<BTreeMap<String, Offer>>,
 }
 
 impl RedisSlotMover {
@@ -54,7 +64,12 @@ impl RedisSlotMover {
     /// Which of the texts is no range, or which slot stands in two.
     pub fn new(options: RedisOptions, slots: &[String]) -> Result<Self, String> {
         let ranges = ranges::parse(slots)?;
-        Ok(Self { inner: RedisMover::new(options), ranges, works: Works::default() })
+        Ok(Self {
+            inner: RedisMover::new(options),
+            ranges,
+            works: Works::default(),
+            offers: Mutex::default(),
+        })
     }
 }
 
@@ -106,14 +121,14 @@ impl Mover for RedisSlotMover {
             Action::Replicate => self.survey(job).await,
             Action::StopReplication => Ok(done("nothing was copied")),
             Action::Verify | Action::VerifyAtCut => {
-                Ok(done("every key is at one place only; there is nothing to compare"))
+                Ok(done("there is one copy only; there is nothing to compare"))
             }
             Action::ArmReverse => {
                 Ok(done("nothing is made before the cut; the way back is a move of its own"))
             }
             Action::ProbeReverse | Action::EnableReverse => self.way_back(job).await,
             Action::CanaryShare { .. } => Ok(done("clients cannot be steered, and there is no second copy")),
-            Action::Fence { .. } => Ok(done("no write is held: clients follow key by key")),
+            Action::Fence { .. } => Ok(done("nothing is held here: clients follow the slots")),
             Action::Unfence => self.let_go(job).await,
             Action::Commit => self.advance(job).await,
             Action::Open => self.open(job).await,

@@ -26,6 +26,8 @@ pub(super) struct Found {
     pub(super) bytes: Bytes,
     pub(super) largest: Bytes,
     largest_key: String,
+    /// Whether the servers move all of them at once, whatever their size.
+    pub(super) together: bool,
 }
 
 /// A look under way.
@@ -41,11 +43,18 @@ impl Drop for Survey {
 }
 
 impl Survey {
-    /// Begins to look at the keys of `range` on the node `address`.
-    pub(super) fn start(nodes: Arc<Nodes>, address: String, range: SlotRange) -> Self {
+    /// Begins to look at the keys of `range` on the node `address`, which go `together` or one by one.
+    pub(super) fn start(nodes: Arc<Nodes>, address: String, range: SlotRange, together: bool) -> Self {
         let seen = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&seen);
-        Self { task: tokio::spawn(async move { look(&nodes, &address, range, &counted).await }), seen }
+        let look = async move {
+            let found = look(&nodes, &address, range, &counted).await?;
+            match together {
+                true => Ok(Found { together, ..found }),
+                false => small_enough(&address, found),
+            }
+        };
+        Self { task: tokio::spawn(look), seen }
     }
 
     /// What was found, where it is done; how many keys were seen so far, where not.
@@ -93,6 +102,11 @@ async fn look(
         }
         seen.store(found.keys, Ordering::Relaxed);
     }
+    Ok(found)
+}
+
+/// Whether `MIGRATE` may be asked for the largest key.
+fn small_enough(address: &str, found: Found) -> Result<Found, DriverError> {
     match found.largest > LARGEST {
         true => Err(DriverError::new(
             Retry::Permanent,

@@ -46,6 +46,7 @@ impl RedisSlotMover {
             });
         }
         topology.workloads = workloads;
+        self.look_for_offers(view).await;
         let masters: Vec<PartitionId> =
             view.nodes.iter().filter(|n| n.is_master()).map(|n| self.inner.partition_of(n)).collect();
         for partition in topology.partitions.iter_mut().filter(|p| !masters.contains(&p.id)) {
@@ -61,6 +62,8 @@ impl RedisSlotMover {
         let total = found.as_ref().map_or(Bytes(0), |found| found.bytes);
         let share = f64::from(scene.held_by(&scene.destination)) / f64::from(ranges::count(scene.range));
         let alive = scene.is_up(&scene.source);
+        let under_way = self.together(&scene).await.ok().flatten();
+        let under_way = under_way.as_ref().and_then(|together| together.running(&scene));
         Ok(JobStatus {
             copied: Bytes((total.0 as f64 * share) as u64),
             total,
@@ -71,11 +74,14 @@ impl RedisSlotMover {
             destination_alive: scene.is_up(&scene.destination),
             owner: scene
                 .only_owner()
-                .filter(|owner| owner.id == scene.destination.id || !scene.has_begun())
+                .filter(|owner| {
+                    owner.id == scene.destination.id || !(scene.has_begun() || under_way.is_some())
+                })
                 .map(|owner| self.inner.partition_of(owner)),
-            note: match moved {
-                0 => String::new(),
-                moved => format!("{moved} keys moved"),
+            note: match (moved, under_way) {
+                (_, Some(transfer)) => format!("the servers move the slots: {}", transfer.state),
+                (0, None) => String::new(),
+                (moved, None) => format!("{moved} keys moved"),
             },
             broken: None,
         })
@@ -146,20 +152,34 @@ impl RedisSlotMover {
         let slots = range.map_or_else(|| job.workload.to_string(), |r| format!("{}-{}", r.first, r.last));
         let mark = mark_name(job);
         let set = format!("CONFIG SET proc-title-template \"… {mark}\" cluster-allow-replica-migration no");
-        vec![
+        let mut commands = vec![
             format!("{source}, {destination}> {set}"),
             format!("{source}> SCAN, then MEMORY USAGE of every key in slots {slots}"),
-            format!("for each slot of {slots}:"),
-            format!("  {destination}> CLUSTER SETSLOT <slot> IMPORTING {from}"),
-            format!("  {source}> CLUSTER SETSLOT <slot> MIGRATING {to}"),
-            format!(
-                "  {source}> CLUSTER GETKEYSINSLOT <slot>, MIGRATE to {destination} REPLACE KEYS …, until it is empty"
-            ),
-            format!("  {destination}> CLUSTER SETSLOT <slot> NODE {to}"),
-            format!("  {source}, then every other master> CLUSTER SETSLOT <slot> NODE {to}"),
-            "both> the settings as before".into(),
-            "after the first key the only way is forward; the way back is the same move the other way round"
-                .into(),
-        ]
+        ];
+        match self.known_offer(&from, &to) {
+            Some(offer) => {
+                let (asked, words) = offer.words(&slots, (&source, &destination), &to);
+                commands.extend([
+                    format!("{asked}> {words}"),
+                    "until the slots have changed their owner it can be called off, and nothing has happened".into(),
+                    "both> the settings as before".into(),
+                    "the way back is the same move the other way round".into(),
+                ]);
+            }
+            None => commands.extend([
+                format!("for each slot of {slots}:"),
+                format!("  {destination}> CLUSTER SETSLOT <slot> IMPORTING {from}"),
+                format!("  {source}> CLUSTER SETSLOT <slot> MIGRATING {to}"),
+                format!(
+                    "  {source}> CLUSTER GETKEYSINSLOT <slot>, MIGRATE to {destination} REPLACE KEYS …, until it is empty"
+                ),
+                format!("  {destination}> CLUSTER SETSLOT <slot> NODE {to}"),
+                format!("  {source}, then every other master> CLUSTER SETSLOT <slot> NODE {to}"),
+                "both> the settings as before".into(),
+                "after the first key the only way is forward; the way back is the same move the other way round"
+                    .into(),
+            ]),
+        }
+        commands
     }
 }
