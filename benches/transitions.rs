@@ -89,6 +89,7 @@ impl Mover for Ready {
             owner: None,
             note: String::new(),
             broken: None,
+            can_call_off: false,
         })
     }
 

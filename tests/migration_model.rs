@@ -385,6 +385,7 @@ impl Machine {
             owner: self.votes().then(|| name(world.system.word)),
             note: String::new(),
             broken: None,
+            can_call_off: false,
         };
         let sample =
             CanarySample { latencies_ms: vec![1.0; 4], requests: 4, compared: 4, ..CanarySample::default() };

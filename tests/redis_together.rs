@@ -194,6 +194,42 @@ async fn a_destination_that_dies_on_the_way_leaves_the_slots_and_every_write_at_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_undoes_it_while_the_servers_copy_does_not_wait_for_them() {
+    for cluster in clusters() {
+        fill(&cluster, 20_000);
+        slow(&cluster, 0, 2_000);
+        let program = program(&cluster, "10m");
+        let _engine = program.engine(&[]);
+        let writer = writer(&cluster, 0, counters(40));
+        program.begin("127.0.0.1", LONG).await;
+        support::wait_until_async("the servers are at it", LONG, async || {
+            let views = program.snapshot().await.migrations;
+            views.iter().any(|m| m.phase == Phase::Committing && m.waiting.contains("together"))
+        })
+        .await;
+        let begin = std::time::Instant::now();
+        for migration in program.snapshot().await.migrations.iter() {
+            let command = serde_json::json!({ "command": "roll_back", "migration": migration.id });
+            let (status, said) = program.ask(command).await;
+            assert_eq!(status, 200, "{said}");
+        }
+        support::wait_until_async("both are undone", LONG, async || {
+            let views = program.snapshot().await.migrations;
+            views.iter().all(|m| m.phase.is_end())
+        })
+        .await;
+        println!("called off within {:?}", begin.elapsed());
+        let ends: Vec<_> = program.snapshot().await.migrations.iter().map(|m| m.phase).collect();
+        assert!(!ends.contains(&Phase::Done), "{ends:?}");
+        let (seen, keys) = writer.finish();
+        all_agree(&cluster, 0);
+        nothing_is_lost(&cluster, &seen, &keys);
+        only_at(&cluster, 0, 20_040);
+        assert_eq!(mover(&cluster, &["0-2730"]).leaks().await.expect("a list"), [], "no mark is left");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_person_empties_a_host_and_undoes_it_while_a_client_writes() {
     for cluster in clusters() {
         fill(&cluster, 5_000);

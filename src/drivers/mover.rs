@@ -256,6 +256,10 @@ pub struct JobStatus {
     /// and the copy to begin anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
+    /// The system is at the change of the owner, which takes a while, and until it has happened it can be called
+    /// off with [`Action::Unfence`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub can_call_off: bool,
 }
 
 /// What was measured of one side during a canary step or a soak; both sides cover the same minutes.

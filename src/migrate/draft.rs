@@ -393,6 +393,9 @@ impl Draft {
         self.s.due = self.at + wait;
         if let Some(status) = status {
             self.source_seen(status);
+            if self.s.phase == Phase::Committing && status.can_call_off {
+                super::states::committing::call_off(self);
+            }
         }
     }
 

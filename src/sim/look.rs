@@ -95,6 +95,7 @@ impl World {
             owner: Some(self.layout.partitions[self.workloads[at.workload].owner].id.clone()),
             note: String::new(),
             broken: None,
+            can_call_off: false,
         })
     }
 }

@@ -14,8 +14,8 @@ use foreshift::drivers::{
     Permit, Probe, Retry,
 };
 use foreshift::fleet::{
-    Bytes, Clock, Generation, ManualClock, MigrationId, Partition, Phase, ProposalId, Revision, ServingState,
-    Span, Timestamp, Topology, Workload,
+    Bytes, Clock, Generation, ManualClock, MigrationId, Partition, PartitionId, Phase, ProposalId, Revision,
+    ServingState, Span, Timestamp, Topology, Workload,
 };
 use foreshift::migrate::{Approval, Authority, Options, Runner, World};
 use foreshift::plan::Proposal;
@@ -26,11 +26,15 @@ use foreshift::state::{Leadership, RedbStore, Single, Store};
 /// A system that does everything at once and remembers what was done.
 #[derive(Default)]
 pub struct Ready {
-    done: Mutex<Vec<String>>,
+    pub done: Mutex<Vec<String>>,
     /// Nobody hears what came of the way back.
     pub mute: AtomicBool,
     /// What it answers instead, where it says something.
     pub says: Mutex<Option<Says>>,
+    /// It votes by itself, which takes a while; until its word is known the vote can be called off.
+    pub votes: bool,
+    /// Its word: who owns the workload.
+    pub word: Mutex<Option<PartitionId>>,
     /// Each action that was asked for, with the partition that it was to be done at first.
     pub asked: Mutex<Vec<(&'static str, String)>>,
 }
@@ -66,7 +70,14 @@ impl Mover for Ready {
         "ready"
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities { online: true, digest: true, reverse: true, follows: true, ..Capabilities::default() }
+        Capabilities {
+            online: true,
+            digest: true,
+            reverse: true,
+            follows: true,
+            system_votes: self.votes,
+            ..Capabilities::default()
+        }
     }
     async fn discover(&self) -> Result<Topology, DriverError> {
         Ok(topology())
@@ -103,6 +114,7 @@ impl Mover for Ready {
         }
     }
     async fn status(&self, _: &Job) -> Result<JobStatus, DriverError> {
+        let word = self.word.lock().unwrap().clone();
         Ok(JobStatus {
             copied: Bytes(1),
             total: Bytes(1),
@@ -110,9 +122,10 @@ impl Mover for Ready {
             lag: Some(Span::ZERO),
             source_alive: true,
             destination_alive: true,
-            owner: None,
             note: String::new(),
             broken: None,
+            can_call_off: self.votes && word.is_none(),
+            owner: word,
         })
     }
     async fn samples(&self, _: &Job, _: Timestamp) -> Result<(CanarySample, CanarySample), DriverError> {
@@ -253,9 +266,14 @@ pub struct Drive {
 impl Drive {
     /// Submits it.
     pub async fn begin() -> Self {
+        Self::with(Ready::default()).await
+    }
+
+    /// The same with a system of another kind.
+    pub async fn with(mover: Ready) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(RedbStore::open(&folder.path().join("state.redb")).unwrap());
-        let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
+        let (mover, clock) = (Arc::new(mover), Arc::new(ManualClock::at(Timestamp(1_000))));
         let mut runner = engine(&store, &mover, &clock).await;
         let (proposal, approval) = approved(&clock);
         runner.submit(&proposal, &approval, clock.now()).await.unwrap();

@@ -320,6 +320,7 @@ impl Mover for FilesMover {
             owner: None,
             note: String::new(),
             broken: None,
+            can_call_off: false,
         })
     }
 

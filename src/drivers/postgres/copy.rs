@@ -99,6 +99,7 @@ impl PostgresMover {
             owner: None,
             note: String::new(),
             broken: None,
+            can_call_off: false,
         };
         if let Ok(session) = &source
             && let Ok(bytes) = self.size(session, &stage.scope).await

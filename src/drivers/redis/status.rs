@@ -67,6 +67,7 @@ impl RedisMover {
             owner: owner.map(|n| self.partition_of(n)),
             note: notes.join("; "),
             broken: None,
+            can_call_off: false,
         })
     }
 

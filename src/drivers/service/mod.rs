@@ -331,6 +331,7 @@ impl Mover for ServiceMover {
             owner: None,
             note: format!("source {}, destination {}", word(&source), word(&destination)),
             broken: None,
+            can_call_off: false,
         })
     }
 

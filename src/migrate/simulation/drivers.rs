@@ -139,6 +139,11 @@ impl Mover for SimMover {
                 outside.dead[self.hands.incarnation] = true;
                 Err(lost(action))
             }
+            Some(Point::DriverStall) => {
+                // Late, but heard.
+                outside.checks.answered(epoch, job.migration);
+                done
+            }
             _ => done,
         }
     }
@@ -151,7 +156,7 @@ impl Mover for SimMover {
         let answer = outside.system.probe(job, action, outside.now());
         if !matches!(answer, Probe::Unknown { .. }) {
             let epoch = outside.epochs[self.hands.incarnation];
-            outside.checks.probed(epoch, job.migration);
+            outside.checks.answered(epoch, job.migration);
         }
         outside.say(|| format!("  {} probe {}: {answer:?}", job.migration, action.name()));
         answer
@@ -223,7 +228,7 @@ impl Router for SimRouter {
         }
         if let Some(id) = outside.checks.working.get(workload).copied() {
             let epoch = outside.epochs[self.hands.incarnation];
-            outside.checks.probed(epoch, id);
+            outside.checks.answered(epoch, id);
         }
         let Some(load) = outside.system.loads.get(workload) else { return Ok(Vec::new()) };
         let share = |s: f64| Share::clamped(s).unwrap_or(Share::MIN);

@@ -78,7 +78,8 @@ impl Checks {
         }
     }
 
-    pub(super) fn probed(&mut self, epoch: Epoch, id: MigrationId) {
+    /// What was asked for is known: its answer came, or it was looked for.
+    pub(super) fn answered(&mut self, epoch: Epoch, id: MigrationId) {
         self.unanswered.remove(&(epoch, id));
     }
 

@@ -10,6 +10,9 @@ use crate::fleet::rng::Random;
 use crate::fleet::{Bytes, Epoch, Generation, PartitionId, Span, Topology, WorkloadId};
 use crate::migrate::owner::Owner;
 
+/// How long a vote takes that takes its time, in milliseconds.
+const VOTE: i64 = 700;
+
 /// One workload as the system has it.
 pub(super) struct Load {
     pub(super) class: String,
@@ -21,6 +24,8 @@ pub(super) struct Load {
     pub(super) open: BTreeMap<PartitionId, Generation>,
     /// Sides whose writes are held, until then (wall clock).
     fenced: BTreeMap<PartitionId, i64>,
+    /// The vote that is under way: who gets it, at which generation, and when; until then it can be called off.
+    voting: Option<(PartitionId, Generation, i64)>,
     /// The stream that runs, and when its bulk is over.
     stream: Option<(PartitionId, PartitionId, i64)>,
     /// Sides whose copy has a flipped bit.
@@ -59,6 +64,7 @@ impl System {
                 acked: 100,
                 open: BTreeMap::from([(w.partition.clone(), w.generation)]),
                 fenced: BTreeMap::new(),
+                voting: None,
                 stream: None,
                 corrupt: BTreeSet::new(),
                 share: BTreeMap::new(),
@@ -79,6 +85,7 @@ impl System {
         self.dead.retain(|_, until| *until > now);
         for load in self.loads.values_mut().filter(|l| l.class != STATELESS) {
             load.carry(now);
+            load.vote_if_due(now);
             load.write(wall);
         }
     }
@@ -155,9 +162,17 @@ impl System {
                 load.drain(job);
             }
             Action::Unfence => {
+                load.voting = None;
                 load.fenced.remove(&job.source);
             }
-            Action::Commit => load.vote(job),
+            Action::Commit if load.class == VOTING && takes_its_time(job) => {
+                if load.owner == job.source {
+                    let due = now + VOTE;
+                    load.voting.get_or_insert_with(|| (job.destination.clone(), job.generation, due));
+                    return Ok(Answer::Working { waiting_for: "the vote".to_string() });
+                }
+            }
+            Action::Commit => load.vote(job.destination.clone(), job.generation),
             Action::Open => load.open_at(job),
             // As with every real system: from a place that takes no writes nothing comes back.
             Action::EnableReverse if load.open.get(&job.destination).is_none_or(|g| *g < job.generation) => {
@@ -207,7 +222,8 @@ impl System {
                 load.share.get(&job.destination).copied().unwrap_or(0.0) == share.get()
             }
             Action::Fence { deadline } => load.fenced.get(&job.source).is_some_and(|u| *u >= deadline.0),
-            Action::Unfence => !load.fenced.contains_key(&job.source),
+            Action::Unfence => !load.fenced.contains_key(&job.source) && load.voting.is_none(),
+            Action::Commit if load.voting.is_some() => return Probe::InProgress,
             Action::Commit => load.owner == job.destination,
             Action::Open => load.open.get(&job.destination).is_some_and(|g| *g >= job.generation),
             Action::EnableReverse => {
@@ -235,9 +251,10 @@ impl System {
             lag: streaming.then_some(Span::millis(5)),
             source_alive: self.answers(&job.source),
             destination_alive: self.answers(&job.destination),
-            owner: (load.class == VOTING).then(|| load.owner.clone()),
+            owner: (load.class == VOTING && load.voting.is_none()).then(|| load.owner.clone()),
             note: String::new(),
             broken: None,
+            can_call_off: load.voting.is_some(),
         })
     }
 
@@ -251,7 +268,8 @@ impl System {
         let copies: Vec<(WorkloadId, PartitionId)> = self
             .loads
             .iter()
-            .filter(|(_, l)| l.class != STATELESS)
+            // A vote that is under way goes by what was compared.
+            .filter(|(_, l)| l.class != STATELESS && l.voting.is_none())
             .filter_map(|(w, l)| match &l.stream {
                 Some((from, to, _))
                     if l.writable_now(from)
@@ -267,6 +285,11 @@ impl System {
         self.loads.get_mut(&workload)?.corrupt.insert(copy);
         Some(workload)
     }
+}
+
+/// Whether the voters need a while for this move: every second one.
+fn takes_its_time(job: &Job) -> bool {
+    job.migration.0 % 2 == 1
 }
 
 /// The partition that an action talks to.
@@ -377,19 +400,26 @@ impl Load {
     }
 
     /// The voters change the owner in one step.
-    fn vote(&mut self, job: &Job) {
-        if self.owner != job.source {
+    fn vote(&mut self, destination: PartitionId, generation: Generation) {
+        if self.owner == destination {
             return;
         }
-        let sent = self.data.get(&job.source).copied().unwrap_or(0);
-        self.data.insert(job.destination.clone(), sent);
-        self.owner = job.destination.clone();
-        self.open.remove(&job.source);
-        self.fenced.remove(&job.source);
-        self.fenced.remove(&job.destination);
-        self.open.insert(job.destination.clone(), job.generation);
+        let source = std::mem::replace(&mut self.owner, destination.clone());
+        let sent = self.data.get(&source).copied().unwrap_or(0);
+        self.data.insert(destination.clone(), sent);
+        self.open.remove(&source);
+        self.fenced.remove(&source);
+        self.fenced.remove(&destination);
+        self.open.insert(destination.clone(), generation);
         // The old master follows the new one.
-        self.stream = Some((job.destination.clone(), job.source.clone(), 0));
+        self.stream = Some((destination, source, 0));
+    }
+
+    /// A vote that takes its time happens by itself, whether anybody still asks or not.
+    fn vote_if_due(&mut self, now: i64) {
+        if let Some((destination, generation, _)) = self.voting.take_if(|(_, _, due)| *due <= now) {
+            self.vote(destination, generation);
+        }
     }
 
     fn open_at(&mut self, job: &Job) {

@@ -7,7 +7,8 @@
 //! let go, caught up with and compared again.
 //! Deadline: the usual limit, then an alert while it goes on. Recovery: the owner record decides
 //! alone; unchanged means let go and catch up, and where the system votes its word is asked first.
-//! Rollback: not here; a wish waits until it is known which side of the cut this is.
+//! Rollback: a wish waits until it is known which side of the cut this is; where the system takes a while and can
+//! be stopped before anything has happened, it is asked to let go.
 
 use super::{Rules, fencing, keep_trying, late_but_forward, undo};
 use crate::drivers::Action;
@@ -15,7 +16,7 @@ use crate::fleet::{Generation, PartitionId, Phase};
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::owner::Owner;
-use crate::migrate::state::{Act, Again, Todo};
+use crate::migrate::state::{Act, Again, Todo, Wish};
 use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {
@@ -37,6 +38,16 @@ pub(in crate::migrate) const RULES: Rules = Rules {
     late: late_but_forward,
     ..Rules::USUAL
 };
+
+/// The system is at it and can still let go: what a person wished is done.
+pub(in crate::migrate) fn call_off(d: &mut Draft) {
+    if let Some(Wish::RollBack { actor }) = &d.s.wish
+        && !d.s.unfencing
+    {
+        let why = format!("asked for by {actor}");
+        fencing::give_up(d, &why);
+    }
+}
 
 fn on(d: &mut Draft, event: &EventKind) {
     match event {

@@ -14,7 +14,7 @@ use crate::fleet::{Phase, Span, Timestamp};
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::journal::Note;
-use crate::migrate::state::{Act, Again, Deed, Reverse, Todo};
+use crate::migrate::state::{Act, Again, Deed, Reverse, Todo, Wish};
 use crate::protocol::Severity;
 
 /// The deadline of a fence that holds until it is let go: the year 2100.
@@ -87,7 +87,9 @@ pub(in crate::migrate) fn give_up(d: &mut Draft, why: &str) {
 /// The source has been let go: catch up again, or undo after too many cuts.
 pub(super) fn let_go(d: &mut Draft) {
     let cause = d.s.cause.clone();
-    if d.s.cuts >= d.s.plan.policy.cut_tries {
+    // What a person wished is done from there.
+    let wished = matches!(d.s.wish, Some(Wish::RollBack { .. }));
+    if d.s.cuts >= d.s.plan.policy.cut_tries && !wished {
         undo(d, format!("no cut in {} tries: {cause}", d.s.cuts), Again::Retry);
     } else {
         d.go(Phase::CatchingUp, format!("the cut was given up: {cause}"));

@@ -21,7 +21,7 @@ use crate::drivers::mover::{Answer, Evidence, Job};
 
 /// How long one call moves keys before it says how far it is: as long as a deposed engine that wakes up
 /// goes on at the most.
-const SLICE: Duration = Duration::from_millis(400);
+pub(super) const SLICE: Duration = Duration::from_millis(400);
 /// What one `MIGRATE` is to take: both nodes serve nobody else for so long.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Keys of one `MIGRATE` at the most.
@@ -72,7 +72,7 @@ impl RedisSlotMover {
         }
         if !begun {
             match self.together(&scene).await? {
-                Some(together) => return self.go_together(job, &scene, &together).await,
+                Some(together) => return self.go_together(job, &scene, together).await,
                 None if self
                     .works
                     .with(job.key("work"), |w| w.found.as_ref().is_some_and(|f| f.together)) =>

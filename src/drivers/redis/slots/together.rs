@@ -9,13 +9,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use redis::{Cmd, Value};
 
 use super::super::nodes::{Lane, text};
-use super::super::view::{Node, SlotRange, View};
+use super::super::view::{Health, Node, SlotRange, View};
 use super::super::{RedisMover, working};
+use super::advance::SLICE;
 use super::scene::Scene;
 use super::{RedisSlotMover, ranges};
 use crate::drivers::error::{DriverError, Retry};
@@ -23,6 +25,10 @@ use crate::drivers::mover::{Answer, Job};
 
 /// How often a destination may begin anew by itself before the try is called off.
 const RESTARTS: u64 = 3;
+/// How often a move under way is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// What it waits for when the servers are through.
+const HEARD: &str = "the nodes to hear that the slots went over";
 
 /// The command by which a server moves slots as one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -227,87 +233,118 @@ impl RedisSlotMover {
             futures::join!(self.offer_of(&source.address), self.offer_of(&destination.address));
         let (ours, theirs) = (ours?, theirs?);
         let Some(offer) = ours.filter(|_| ours == theirs) else { return Ok(None) };
-        let asked = offer.asked(source, destination);
-        let said = self.inner.nodes.ask(&asked.address, &offer.report()).await?;
-        let transfers = match &said {
-            Value::Array(reports) => reports.iter().filter_map(Transfer::parse).collect(),
-            _ => Vec::new(),
-        };
-        Ok(Some(Together { offer, transfers }))
+        Ok(Some(Together { offer, transfers: self.transfers(scene, offer).await? }))
     }
 
-    /// Begins the move of all slots as one, or says how far it is.
+    /// What the node that is asked reports, the newest first.
+    async fn transfers(&self, scene: &Scene, offer: Offer) -> Result<Vec<Transfer>, DriverError> {
+        let asked = offer.asked(&scene.source, &scene.destination);
+        let said = self.inner.nodes.ask(&asked.address, &offer.report()).await?;
+        Ok(match &said {
+            Value::Array(reports) => reports.iter().filter_map(Transfer::parse).collect(),
+            _ => Vec::new(),
+        })
+    }
+
+    /// Begins the move of all slots as one, or follows it for as long as a call may take.
     pub(super) async fn go_together(
         &self,
         job: &Job,
         scene: &Scene,
-        together: &Together,
+        together: Together,
     ) -> Result<Answer, DriverError> {
-        let Together { offer, transfers } = together;
+        let Together { offer, transfers } = &together;
         let asked = offer.asked(&scene.source, &scene.destination);
         let key = || job.key("work");
-        let failed = |detail: String| {
-            Err(RedisMover::at_node(asked, Retry::Retryable, "moving slots together", detail))
-        };
-        let slots = ranges::count(scene.range);
         if let Some(running) = together.running(scene) {
-            if running.restarts >= RESTARTS {
-                self.inner.nodes.tell(&asked.address, &offer.call_off(running)).await?;
-                return failed(format!("{} (tried {} times)", running.trouble, running.restarts));
-            }
-            let trouble = match running.trouble.as_str() {
-                "" => String::new(),
-                why => format!("; the last try: {why}"),
-            };
-            return Ok(working(format!(
-                "{} to hand {slots} slots over together: {}{trouble}",
-                asked.address, running.state
-            )));
+            return self.follow(scene, *offer, running.clone()).await;
         }
         if let Some(other) = together.foreign(scene) {
-            return failed(format!("it moves some of these slots already, as {}; wait for it", other.id));
+            let detail = format!("it moves some of these slots already, as {}; wait for it", other.id);
+            return Err(refused(asked, detail));
         }
         if let Some(before) = self.works.with(key(), |w| w.asked.take()) {
             let ended = transfers.iter().find(|t| t.is_of(scene) && !before.contains(&t.id));
-            return match ended {
-                Some(ended) if ended.succeeded() => {
-                    self.works.with(key(), |w| w.asked = Some(before));
-                    Ok(working("the nodes to hear that the slots went over"))
-                }
-                Some(ended) => failed(format!("{} {}: {}", ended.id, ended.state, ended.trouble)),
-                None => failed("it knows nothing of the move any more; was it started anew?".into()),
-            };
+            return came_to(asked, ended);
         }
         // Where the answer is lost, the node's own report tells whether it began.
         let begin = offer.begin(scene.range, &scene.destination);
         if let Err(error) = self.inner.nodes.tell(&asked.address, &begin).await {
             // It may have ended since it was looked at.
             return match self.inner.scene(job).await?.is_all_with(&scene.destination) {
-                true => Ok(working("the nodes to hear that the slots went over")),
+                true => Ok(working(HEARD)),
                 false => Err(error),
             };
         }
         let before: BTreeSet<String> = transfers.iter().map(|t| t.id.clone()).collect();
         self.works.with(key(), |w| w.asked = Some(before));
-        Ok(working(format!("{} to copy {slots} slots", asked.address)))
+        Ok(working(format!("{} to copy {} slots", asked.address, ranges::count(scene.range))))
+    }
+
+    /// Looks at a move until it ends or the call has taken long enough.
+    async fn follow(
+        &self,
+        scene: &Scene,
+        offer: Offer,
+        mut running: Transfer,
+    ) -> Result<Answer, DriverError> {
+        let asked = offer.asked(&scene.source, &scene.destination);
+        let start = Instant::now();
+        while start.elapsed() < SLICE {
+            tokio::time::sleep(LOOK).await;
+            let found = self.transfers(scene, offer).await?.into_iter().find(|t| t.id == running.id);
+            match found {
+                Some(found) if !found.has_ended() => running = found,
+                ended => return came_to(asked, ended.as_ref()),
+            }
+        }
+        if running.restarts >= RESTARTS {
+            self.inner.nodes.tell(&asked.address, &offer.call_off(&running)).await?;
+            let detail = format!("{} (tried {} times)", running.trouble, running.restarts);
+            return Err(refused(asked, detail));
+        }
+        let trouble = match running.trouble.as_str() {
+            "" => String::new(),
+            why => format!("; the last try: {why}"),
+        };
+        let (slots, state) = (ranges::count(scene.range), running.state);
+        Ok(working(format!("{} to hand {slots} slots over together: {state}{trouble}", asked.address)))
     }
 
     /// Calls a move off that has not changed the owner; `None` where nothing is under way.
     pub(super) async fn call_off(&self, scene: &Scene) -> Result<Option<Answer>, DriverError> {
+        // A node that all call dead hands nothing over.
+        if [&scene.source, &scene.destination].iter().any(|node| node.health == Health::Failed) {
+            return Ok(None);
+        }
         let Some(together) = self.together(scene).await? else { return Ok(None) };
         let Some(running) = together.running(scene) else { return Ok(None) };
         let asked = together.offer.asked(&scene.source, &scene.destination);
-        let others = together.transfers.iter().filter(|t| !t.has_ended() && t.id != running.id).count();
-        if together.offer == Offer::MigrateSlots && others > 0 {
-            // It knows only how to call all of them off.
+        // `CANCELSLOTMIGRATIONS` knows only all of them: other moves of ours are tried again, those of others are not.
+        let mut others = together.transfers.iter().filter(|t| !t.has_ended() && t.id != running.id);
+        let strange = others.find(|t| !t.ranges.iter().all(|range| self.ranges.contains(range)));
+        if let (Offer::MigrateSlots, Some(strange)) = (together.offer, strange) {
             return Ok(Some(working(format!(
-                "{} to finish: {others} other moves of slots would be called off with this one",
-                asked.address
+                "{} to finish: {} of somebody else would be called off with it",
+                asked.address, strange.id
             ))));
         }
         self.inner.nodes.tell(&asked.address, &together.offer.call_off(running)).await?;
         Ok(Some(working(format!("{} to let go of the slots", asked.address))))
     }
+}
+
+/// What a move came to that was under way; `None` = its node has forgotten it.
+fn came_to(asked: &Node, ended: Option<&Transfer>) -> Result<Answer, DriverError> {
+    match ended {
+        Some(ended) if ended.succeeded() => Ok(working(HEARD)),
+        Some(ended) => Err(refused(asked, format!("{} {}: {}", ended.id, ended.state, ended.trouble))),
+        None => Err(refused(asked, "it knows nothing of the move any more; was it started anew?".into())),
+    }
+}
+
+fn refused(asked: &Node, detail: String) -> DriverError {
+    RedisMover::at_node(asked, Retry::Retryable, "moving slots together", detail)
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ impl RedisSlotMover {
                 (moved, None) => format!("{moved} keys moved"),
             },
             broken: None,
+            can_call_off: under_way.is_some(),
         })
     }
 
