@@ -189,6 +189,10 @@ impl SlotsGround {
         for key in more {
             redis_cluster::ask(&mut connection, &["SET", &key, &"x".repeat(200)]);
         }
+        // Nor, where the servers copy by themselves, before anybody can be stopped.
+        for node in &cluster.nodes {
+            node.ask(&["CONFIG", "SET", "rdb-key-save-delay", "200"]);
+        }
         Some(Self { cluster, keys })
     }
 
