@@ -188,6 +188,11 @@ fn way_back_word(capabilities: &Capabilities) -> &'static str {
     }
 }
 
+/// Whether anything can be tried at the destination before the cut.
+fn can_try(capabilities: &Capabilities) -> bool {
+    capabilities.canary_traffic || capabilities.canary_reads
+}
+
 /// What a canary of this driver carries.
 pub fn canary_carries(capabilities: &Capabilities) -> &'static str {
     if capabilities.canary_traffic {
@@ -252,7 +257,10 @@ pub fn proposal(entry: &Entry, movers: &HashMap<String, std::sync::Arc<dyn Mover
         made: p.made,
         expires: p.expires,
         moves: moves(p, movers),
-        canary: p.canary.steps.iter().map(|s| (s.share, s.duration)).collect(),
+        canary: match p.moves.iter().any(|m| can_try(&m.capabilities)) {
+            true => p.canary.steps.iter().map(|s| (s.share, s.duration)).collect(),
+            false => Vec::new(),
+        },
         canary_carries: p
             .moves
             .first()

@@ -263,6 +263,28 @@ fn an_operator_may_empty_a_healthy_host_also_in_a_storm() {
 }
 
 #[test]
+fn a_risk_that_two_moves_share_is_said_once() {
+    let mut scene = Scene::new(1, 2);
+    let (host, other) = (scene.topology.hosts[0].id.clone(), scene.topology.hosts[1].id.clone());
+    let more = scene.topology.workloads.iter().find(|w| w.partition.host() == host).unwrap().clone();
+    scene.topology.workloads.retain(|w| w.id == more.id);
+    scene.topology.workloads.push(Workload { id: "another".into(), ..more });
+    scene.topology.normalise();
+    let ids: Vec<PartitionId> = scene.topology.partitions.iter().map(|p| p.id.clone()).collect();
+    for id in &ids {
+        match id.host() == other {
+            true => scene.set(id, 0.0, PredictionState::Unknown),
+            false => scene.set(id, 0.7, PredictionState::PredictiveFailure),
+        }
+    }
+    scene.request = Request::EvacuateHost { host, actor: "ann".into() };
+    let output = scene.propose();
+    let proposal = &output.proposals[0];
+    assert_eq!(proposal.moves.len(), 2, "{output:?}");
+    assert_eq!(proposal.risks.iter().filter(|r| r.contains("health of")).count(), 1, "{:?}", proposal.risks);
+}
+
+#[test]
 fn an_operator_may_empty_a_host_where_nothing_is_known_with_the_risk_stated() {
     let mut scene = Scene::new(1, 3);
     let host = scene.topology.hosts[0].id.clone();

@@ -282,7 +282,11 @@ impl Draft {
         if let Some(missed) = destination.preferred_missed {
             output.alerts.push(alert(Severity::Warning, workload.id.as_str(), missed));
         }
-        self.risks.extend(destination.risks);
+        for risk in destination.risks {
+            if !self.risks.contains(&risk) {
+                self.risks.push(risk);
+            }
+        }
         world.place(workload, &destination.partition);
         let data = if destination.has_copy { Bytes(0) } else { candidate.data };
         let duration =

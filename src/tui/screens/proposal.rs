@@ -177,11 +177,10 @@ fn lines(model: &Model, p: &ProposalView, width: u16) -> Vec<Vec<Piece>> {
     }
     let steps: Vec<String> =
         p.canary.iter().map(|(share, span)| format!("{share} {}", brief(*span))).collect();
-    if !steps.is_empty() {
-        let arrow = format!(" {} ", look.glyphs.arrow);
-        let words = format!("{}: {}; then watched {}", p.canary_carries, steps.join(&arrow), brief(p.soak));
-        labelled(look, &mut out, "canary", &words, width, Token::Text);
-    }
+    let arrow = format!(" {} ", look.glyphs.arrow);
+    let tried = if steps.is_empty() { String::new() } else { format!(": {}", steps.join(&arrow)) };
+    let words = format!("{}{tried}; then watched {}", p.canary_carries, brief(p.soak));
+    labelled(look, &mut out, "canary", &words, width, Token::Text);
     for (i, (candidate, why)) in p.rejected.iter().enumerate() {
         let label = if i == 0 { "not chosen" } else { "" };
         labelled(look, &mut out, label, &format!("{candidate}: {why}"), width, Token::Dim);
