@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::PostgresMover;
-use super::digest::row_hash;
+use super::hash::row_hash;
 use super::session::Session;
 use super::stage::{Stage, Table, tables};
 use super::verify::{by_key, look_at, some_keys};

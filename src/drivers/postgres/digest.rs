@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::hash::{depends_on_settings, row_hash, whole_row_hash};
 use super::scope::Scope;
 use super::session::{Clusters, Line, Session, ident, literal};
 use super::stage::{Stage, Table, qualified};
@@ -30,76 +31,29 @@ pub(super) struct Sum {
     pub(super) hash: String,
 }
 
-/// An expression over one row of a table (called `row`) whose hash is equal on both sides exactly
-/// where the row is, whatever the settings of who writes.
-pub(super) fn row_hash(table: &Table, row: &str) -> String {
-    let columns: Vec<String> =
-        table.columns.iter().map(|(name, kind)| column(&format!("{row}.{}", ident(name)), kind)).collect();
-    format!("pg_catalog.hash_record_extended(ROW({}), 0)", columns.join(", "))
-}
-
-/// The hash of a row's key, for buckets.
-pub(super) fn key_hash(table: &Table, row: &str) -> String {
-    let kind = |name: &str| {
-        table.columns.iter().find(|(n, _)| n == name).map_or("", |(_, kind)| kind.as_str()).to_string()
-    };
-    let columns: Vec<String> =
-        table.key.iter().map(|name| column(&format!("{row}.{}", ident(name)), &kind(name))).collect();
-    format!("pg_catalog.hash_record_extended(ROW({}), 1)", columns.join(", "))
-}
-
-/// What is hashed of a column. A type's own hash calls values equal that are not the same bits (`1.0`
-/// and `1.00`, `0` and `-0`, `30 days` and `1 mon`): of those the bits are taken.
-fn column(name: &str, kind: &str) -> String {
-    match kind {
-        "float4" | "float8" => format!("pg_catalog.{kind}send({name})"),
-        "interval" => format!("pg_catalog.interval_send({name})"),
-        "text" | "varchar" | "bpchar" | "numeric" | "json" | "jsonb" => {
-            format!("({name})::pg_catalog.text COLLATE pg_catalog.\"C\"")
-        }
-        "int2" | "int4" | "int8" | "bool" | "uuid" | "bytea" | "date" | "time" | "timetz" | "timestamp"
-        | "timestamptz" | "oid" | "inet" | "cidr" | "macaddr" | "name" => name.to_string(),
-        // By the type's output function, and not by a cast, which its owner could have made.
-        _ => format!("pg_catalog.format('%L', {name}) COLLATE pg_catalog.\"C\""),
-    }
-}
-
-/// Whether the text of some column depends on the session's settings.
-fn depends_on_settings(table: &Table) -> bool {
-    const FREE: [&str; 22] = [
-        "float4",
-        "float8",
-        "interval",
-        "text",
-        "varchar",
-        "bpchar",
-        "int2",
-        "int4",
-        "int8",
-        "bool",
-        "uuid",
-        "bytea",
-        "date",
-        "time",
-        "timetz",
-        "timestamp",
-        "timestamptz",
-        "oid",
-        "numeric",
-        "json",
-        "jsonb",
-        "inet",
-    ];
-    table.columns.iter().any(|(_, kind)| !FREE.contains(&kind.as_str()))
-}
-
-/// The list's name.
-pub(super) fn list(digest: &str) -> String {
+/// The list, to which triggers add a line for every change: the hash that the row has now, and that which it had.
+/// Every column of it costs who writes.
+fn list(digest: &str) -> String {
     format!("foreshift.{}", ident(&format!("{digest}_list")))
 }
 
-/// What the lines of a list add up to.
-const SUM: &str = "coalesce(sum(plus) - sum(minus) + sum(h), 0)";
+/// What was read of the tables, and what the list was folded to.
+fn folded(digest: &str) -> String {
+    format!("foreshift.{}", ident(&format!("{digest}_sums")))
+}
+
+/// What the lines of a list add up to, in the columns of [`folded`].
+fn added_up(list: &str) -> String {
+    format!(
+        "SELECT rel, count(plus) - count(minus) AS n, coalesce(sum(plus), 0) - coalesce(sum(minus), 0) AS h, \
+           false AS base FROM {list} GROUP BY rel"
+    )
+}
+
+/// Both together.
+fn all(digest: &str) -> String {
+    format!("(SELECT rel, n, h, base FROM {} UNION ALL {}) s", folded(digest), added_up(&list(digest)))
+}
 
 fn function(digest: &str, number: usize, kind: &str) -> String {
     format!("foreshift.{}", ident(&format!("{digest}_{number}_{kind}")))
@@ -116,79 +70,80 @@ pub(super) async fn install(
 ) -> Result<(), DriverError> {
     let doing = "maintaining the digest";
     let sql = format!(
-        "CREATE UNLOGGED TABLE IF NOT EXISTS {list} \
-           (rel int NOT NULL, n bigint NOT NULL, plus bigint NOT NULL DEFAULT 0, \
-           minus bigint NOT NULL DEFAULT 0, h numeric NOT NULL DEFAULT 0, base boolean NOT NULL DEFAULT false); \
+        "CREATE UNLOGGED TABLE IF NOT EXISTS {list} (rel int NOT NULL, plus bigint, minus bigint); \
+         CREATE UNLOGGED TABLE IF NOT EXISTS {folded} \
+           (rel int NOT NULL, n bigint NOT NULL, h numeric NOT NULL, base boolean NOT NULL); \
          GRANT INSERT ON {list} TO PUBLIC; \
          SELECT n.nspname, c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
            JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE t.tgname = {name} AND {covered}",
         list = list(digest),
+        folded = folded(digest),
         name = literal(&format!("{digest}_cleared")),
         covered = scope.covers("n"),
     );
     let have = session.ask(doing, &sql).await?;
     let has = |t: &Table| have.iter().any(|line| t.is(line.text(0), line.text(1)));
+    let here = super::stage::tables(session, scope).await?;
     for (number, table) in tables.iter().enumerate().filter(|(_, t)| t.ordinary && !has(t)) {
-        let sql = install_sql(digest, number, table);
+        // The columns may stand in another order here than where the tables were read.
+        let same = here.iter().any(|t| t.is(&table.schema, &table.name) && t.columns == table.columns);
+        let hash = |row: &str| whole_row_hash(table, row).filter(|_| same).unwrap_or(row_hash(table, row));
+        let sql = install_sql(digest, number, table, &hash("NEW"), &hash("OLD"));
         let sql = format!("SET LOCAL lock_timeout = {}; {sql}", lock.0.max(1));
         session.ask(&format!("{doing} of {}", table.words()), &sql).await?;
     }
     Ok(())
 }
 
-fn install_sql(digest: &str, number: usize, table: &Table) -> String {
+fn install_sql(digest: &str, number: usize, table: &Table, new: &str, old: &str) -> String {
     let (list, on) = (list(digest), table.on());
-    let cleared = function(digest, number, "cleared");
     let settings = if depends_on_settings(table) {
         "SET timezone = 'UTC' SET datestyle = 'ISO' SET intervalstyle = 'postgres' \
          SET extra_float_digits = 3 SET bytea_output = 'hex'"
     } else {
         ""
     };
-    let (new, old) = (row_hash(table, "NEW"), row_hash(table, "OLD"));
     // One function a kind of change, every name written out: with a setting of the function, as the
     // search path, each row would cost several times as much. It runs as who writes, so nothing of a
     // table's owner runs with our rights.
     let mut sql = String::new();
-    let mut changed = format!("0, {new}, {old}");
+    let mut changed = format!("{new}, {old}");
     let (mut if_new, mut if_old, mut if_either) = (String::new(), String::new(), String::new());
     if let Some(tenant) = &table.tenant {
         // Only rows of the tenant count, and one that comes to it or leaves it counts once.
         let (n, o) = (tenant.condition("NEW"), tenant.condition("OLD"));
-        let (n, o) = (format!("(({n}) IS TRUE)"), format!("(({o}) IS TRUE)"));
-        changed = format!(
-            "{n}::pg_catalog.int4 - {o}::pg_catalog.int4, CASE WHEN {n} THEN {new} ELSE 0 END, \
-             CASE WHEN {o} THEN {old} ELSE 0 END"
-        );
+        changed = format!("CASE WHEN {n} THEN {new} END, CASE WHEN {o} THEN {old} END");
         if_either = format!("WHEN ({n} OR {o})");
-        (if_new, if_old) = (format!("WHEN {n}"), format!("WHEN {o}"));
+        (if_new, if_old) = (format!("WHEN ({n})"), format!("WHEN ({o})"));
     }
-    for (kind, what, when, values) in [
-        ("added", "INSERT", if_new, format!("1, {new}, 0")),
-        ("changed", "UPDATE", if_either, changed),
-        ("gone", "DELETE", if_old, format!("-1, 0, {old}")),
+    for (kind, what, when, line) in [
+        ("added", "INSERT", if_new, format!("plus) VALUES ({number}, {new}")),
+        ("changed", "UPDATE", if_either, format!("plus, minus) VALUES ({number}, {changed}")),
+        ("gone", "DELETE", if_old, format!("minus) VALUES ({number}, {old}")),
     ] {
+        let body = format!("BEGIN INSERT INTO {list} (rel, {line}); RETURN NULL; END");
         sql.push_str(&format!(
-            "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql \
-             {settings} AS $digest$ BEGIN \
-               INSERT INTO {list} (rel, n, plus, minus) VALUES ({number}, {values}); RETURN NULL; \
-             END $digest$; \
+            "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql {settings} AS {body}; \
              CREATE OR REPLACE TRIGGER {trigger} AFTER {what} ON {on} FOR EACH ROW {when} \
                EXECUTE FUNCTION {function}(); \
              ALTER TABLE {on} ENABLE ALWAYS TRIGGER {trigger}; ",
             function = function(digest, number, kind),
+            body = literal(&body),
             trigger = ident(&format!("{digest}_{kind}")),
         ));
     }
     format!(
         "{sql} CREATE OR REPLACE FUNCTION {cleared}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
          SET search_path = pg_catalog, pg_temp AS $digest$ BEGIN \
-           INSERT INTO {list} (rel, n, h) \
-             SELECT {number}, -coalesce(sum(n), 0), -{SUM} FROM {list} WHERE rel = {number}; \
+           INSERT INTO {folded} (rel, n, h, base) \
+             SELECT {number}, -coalesce(sum(n), 0), -coalesce(sum(h), 0), false FROM {all} WHERE rel = {number}; \
            RETURN NULL; END $digest$; \
          CREATE OR REPLACE TRIGGER {clears} AFTER TRUNCATE ON {on} EXECUTE FUNCTION {cleared}(); \
          ALTER TABLE {on} ENABLE ALWAYS TRIGGER {clears}",
+        cleared = function(digest, number, "cleared"),
+        folded = folded(digest),
+        all = all(digest),
         clears = ident(&format!("{digest}_cleared")),
     )
 }
@@ -218,12 +173,13 @@ pub(super) async fn begin(
     table: &Table,
     limit: Span,
 ) -> Result<Sum, DriverError> {
-    let list = list(digest);
     let sql = format!(
-        "WITH s AS (SELECT count(*) AS n, coalesce(sum({hash}), 0) AS h FROM ONLY {on} AS r{only}), \
-           x AS (SELECT coalesce(sum(n), 0) AS n, {SUM} AS h FROM {list} WHERE rel = {number}), \
-           i AS (INSERT INTO {list} (rel, n, h, base) SELECT {number}, s.n - x.n, s.h - x.h, true FROM s, x) \
-         SELECT n, h FROM s",
+        "WITH seen AS (SELECT count(*) AS n, coalesce(sum({hash}), 0) AS h FROM ONLY {on} AS r{only}), \
+           x AS (SELECT coalesce(sum(n), 0) AS n, coalesce(sum(h), 0) AS h FROM {all} WHERE rel = {number}), \
+           i AS (INSERT INTO {folded} (rel, n, h, base) SELECT {number}, seen.n - x.n, seen.h - x.h, true FROM seen, x) \
+         SELECT n, h FROM seen",
+        all = all(digest),
+        folded = folded(digest),
         hash = row_hash(table, "r"),
         on = table.on(),
         only = table.only("r"),
@@ -236,7 +192,7 @@ pub(super) async fn begin(
 
 /// What asks for the digests of all tables, from the list alone; [`sums`] reads the answer.
 pub(super) fn sums_sql(digest: &str) -> String {
-    format!("SELECT rel, sum(n), {SUM}, bool_or(base) FROM {} GROUP BY rel", list(digest))
+    format!("SELECT rel, sum(n), sum(h), bool_or(base) FROM {} GROUP BY rel", all(digest))
 }
 
 /// The digests of all tables.
@@ -264,7 +220,7 @@ pub(super) fn sums(
 /// Adds the list up into one line a table where it is long. What is deleted and what takes its place
 /// change in one statement, so a sum sees either.
 pub(super) async fn fold(session: &Session, digest: &str) -> Result<(), DriverError> {
-    let (doing, list) = ("folding the digest", list(digest));
+    let (doing, list, folded) = ("folding the digest", list(digest), folded(digest));
     let there = format!("SELECT to_regclass({}) IS NOT NULL", literal(&list));
     if !session.one(doing, &there).await?.yes(0) {
         return Ok(());
@@ -274,12 +230,15 @@ pub(super) async fn fold(session: &Session, digest: &str) -> Result<(), DriverEr
         return Ok(());
     }
     let sql = format!(
-        "WITH gone AS (DELETE FROM {list} RETURNING rel, n, plus, minus, h, base) \
-         INSERT INTO {list} (rel, n, h, base) SELECT rel, sum(n), {SUM}, bool_or(base) FROM gone GROUP BY rel"
+        "WITH gone AS (DELETE FROM {list} RETURNING rel, plus, minus), \
+           older AS (DELETE FROM {folded} RETURNING rel, n, h, base) \
+         INSERT INTO {folded} (rel, n, h, base) SELECT rel, sum(n), sum(h), bool_or(base) \
+           FROM ({} UNION ALL SELECT rel, n, h, base FROM older) s GROUP BY rel",
+        added_up("gone")
     );
     session.ask(doing, &sql).await?;
     // The dead lines would be passed over by every sum.
-    session.ask(doing, &format!("VACUUM (TRUNCATE OFF) {list}")).await.map(|_| ())
+    session.ask(doing, &format!("VACUUM (TRUNCATE OFF) {list}, {folded}")).await.map(|_| ())
 }
 
 /// The tables whose digest is not there: never begun, or lost when the server crashed.
@@ -288,7 +247,7 @@ pub(super) async fn missing(
     digest: &str,
     tables: &[Table],
 ) -> Result<Vec<usize>, DriverError> {
-    let sql = format!("SELECT DISTINCT rel FROM {} WHERE base", list(digest));
+    let sql = format!("SELECT DISTINCT rel FROM {} WHERE base", folded(digest));
     let lines = session.ask_if_there("looking for the digest", &sql).await?.unwrap_or_default();
     let begun: Vec<usize> = lines.iter().map(|line| line.number(0) as usize).collect();
     let holds = tables.iter().enumerate().filter(|(_, table)| table.ordinary);
@@ -356,7 +315,7 @@ pub(super) async fn remove(session: &Session, digest: &str, lock: Span) -> Resul
          WHERE n.nspname = 'foreshift' AND starts_with(p.proname, {})",
         literal(&format!("{digest}_"))
     );
-    let mut sql = format!("DROP TABLE IF EXISTS {}", list(digest));
+    let mut sql = format!("DROP TABLE IF EXISTS {}, {}", list(digest), folded(digest));
     for line in session.ask(doing, &functions).await? {
         sql.push_str(&format!("; DROP FUNCTION IF EXISTS foreshift.{}()", ident(line.text(0))));
     }

@@ -7,6 +7,8 @@ CREATE SCHEMA IF NOT EXISTS foreshift;
 GRANT USAGE ON SCHEMA foreshift TO PUBLIC;
 
 CREATE TABLE IF NOT EXISTS foreshift.owner (
+  -- The workload where it is simply writable: what every statement that writes asks for, and so the first column.
+  open text GENERATED ALWAYS AS (CASE mode WHEN 'writable' THEN workload END) STORED,
   workload text PRIMARY KEY,
   -- Empty = all schemas of the database.
   schema_name text NOT NULL,
@@ -23,8 +25,8 @@ CREATE TABLE IF NOT EXISTS foreshift.owner (
   owner_is text
 );
 
--- Who writes asks for its mode as who it is.
-GRANT SELECT (workload, mode) ON foreshift.owner TO PUBLIC;
+-- Who writes asks as who it is.
+GRANT SELECT (open) ON foreshift.owner TO PUBLIC;
 
 -- Whether who was not simply let through may write after all. Isolation levels with a snapshot of their own
 -- must lock the row to see it as it is.
@@ -57,25 +59,6 @@ BEGIN
 END $closely$;
 
 GRANT EXECUTE ON FUNCTION foreshift.guard_closely(text, text, text) TO PUBLIC;
-
--- Before every statement that writes. It shares a lock that a fence holds alone, so a fence waits for
--- transactions under way and holds up later ones; what it reads after the lock is what the fence left. Every
--- statement pays for it: the lock is taken in an expression, which costs a query less; names and operators are
--- written out, because a setting of the function would cost more than all it does; it runs as who writes.
-CREATE OR REPLACE FUNCTION foreshift.guard() RETURNS trigger LANGUAGE plpgsql AS $guard$
-DECLARE
-  mode pg_catalog.text;
-BEGIN
-  IF pg_catalog.pg_advisory_xact_lock_shared(TG_ARGV[1]::pg_catalog.int8) IS NOT NULL AND
-     pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.=) 'read committed' THEN
-    SELECT o.mode INTO mode FROM foreshift.owner o WHERE o.workload OPERATOR(pg_catalog.=) TG_ARGV[0];
-  END IF;
-  IF mode OPERATOR(pg_catalog.=) 'writable' THEN
-    RETURN NULL;
-  END IF;
-  PERFORM foreshift.guard_closely(TG_ARGV[0], TG_TABLE_SCHEMA, TG_TABLE_NAME);
-  RETURN NULL;
-END $guard$;
 
 -- Refuses an older leader, and a place that does not own the workload.
 CREATE OR REPLACE FUNCTION foreshift.check_owner(m foreshift.owner, w text, g bigint, e bigint)
@@ -214,9 +197,6 @@ DO $say$ BEGIN
   END IF;
 END $say$;
 
--- Not known to be small it would be read by its index, which makes the guard a fifth dearer.
-ANALYZE foreshift.owner;
-
-REVOKE ALL ON FUNCTION foreshift.guard(), foreshift.say_copy(), foreshift.check_owner(foreshift.owner, text, bigint, bigint),
+REVOKE ALL ON FUNCTION foreshift.say_copy(), foreshift.check_owner(foreshift.owner, text, bigint, bigint),
   foreshift.sequences(text), foreshift.hold(text, bigint, bigint, bigint, timestamptz, boolean, text),
   foreshift.let_go(text, bigint, text), foreshift.open(text, bigint, bigint, text, text, boolean) FROM PUBLIC;

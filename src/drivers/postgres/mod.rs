@@ -16,6 +16,7 @@ mod cut;
 mod databases;
 mod digest;
 mod discover;
+mod hash;
 mod large_objects;
 mod leave;
 mod options;

@@ -68,10 +68,21 @@ pub(super) struct Table {
     pub(super) ordinary: bool,
     /// Columns of its primary key, in order.
     pub(super) key: Vec<String>,
-    /// Columns and their types.
-    pub(super) columns: Vec<(String, String)>,
+    /// Its columns, as they stand where the table was read.
+    pub(super) columns: Vec<Column>,
     /// Whose rows are the workload's; `None` = all.
     pub(super) tenant: Option<Tenant>,
+}
+
+/// One column of a table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    /// Its type, with the schema where it is not one of the system's.
+    pub(super) kind: String,
+    /// Nothing about it lets its type call different texts equal: a numeric has a fixed number of digits after the
+    /// point, a text a collation that tells all of them apart.
+    pub(super) exact: bool,
 }
 
 impl Table {
@@ -221,12 +232,14 @@ pub(super) fn qualified(schema: &str, table: &str) -> String {
 /// All tables of a workload, by name.
 pub(super) async fn tables(session: &Session, scope: &Scope) -> Result<Vec<Table>, DriverError> {
     let sql = format!(
-        "SELECT n.nspname, c.relname, c.relkind = 'r', a.attname, t.typname, \
+        "SELECT n.nspname, c.relname, c.relkind = 'r', a.attname, \
+           CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname ELSE t.oid::regtype::text END, \
+           coalesce(l.collisdeterministic, a.atttypid <> 'numeric'::regtype OR a.atttypmod >= 0), \
            coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index i \
              WHERE i.indrelid = c.oid AND i.indisprimary), -1) \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-           JOIN pg_type t ON t.oid = a.atttypid \
+           JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation l ON l.oid = a.attcollation \
          WHERE {} AND c.relkind IN ('r', 'p') AND {} ORDER BY n.nspname, c.relname, a.attnum",
         scope.covers("n"),
         scope.tables()
@@ -246,10 +259,11 @@ pub(super) async fn tables(session: &Session, scope: &Scope) -> Result<Vec<Table
             });
         }
         if let Some(table) = tables.last_mut() {
-            table.columns.push((line.text(3).to_string(), line.text(4).to_string()));
-            if line.number(5) >= 0 {
-                keys.push((line.number(5), line.text(3).to_string()));
+            let (name, kind) = (line.text(3).to_string(), line.text(4).to_string());
+            if line.number(6) >= 0 {
+                keys.push((line.number(6), name.clone()));
             }
+            table.columns.push(Column { name, kind, exact: line.yes(5) });
         }
     }
     finish_key(tables.last_mut(), &mut keys);

@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_dump_is_carried_out_without_what_is_the_clients_or_ours() {
         let dump = "\\restrict x\n-- a comment\nCREATE TABLE s.t (id int);\n\
-            CREATE TRIGGER foreshift_guard BEFORE INSERT ON s.t FOR EACH STATEMENT EXECUTE FUNCTION foreshift.guard('w', '1');\n\
+            CREATE TRIGGER foreshift_guard BEFORE INSERT ON s.t FOR EACH STATEMENT EXECUTE FUNCTION foreshift.guard_1();\n\
             CREATE TRIGGER fs_aa_rows AFTER INSERT ON s.t FOR EACH ROW EXECUTE FUNCTION foreshift.fs_aa_0();\n\
             ALTER TABLE s.t ENABLE ALWAYS TRIGGER fs_aa_rows;\nCREATE TRIGGER theirs BEFORE INSERT ON s.t;\n\\unrestrict x";
         assert_eq!(

@@ -264,7 +264,7 @@ impl PostgresMover {
              UNION SELECT '{DIGEST}', left(proname, 19) FROM pg_proc p \
                JOIN pg_namespace n ON n.oid = p.pronamespace \
                WHERE n.nspname = 'foreshift' AND proname ~ {ours} \
-             UNION SELECT CASE WHEN relname LIKE '%\\_list' THEN '{DIGEST}' \
+             UNION SELECT CASE WHEN relname ~ '_(list|sums)$' THEN '{DIGEST}' \
                  WHEN EXISTS (SELECT 1 FROM pg_subscription s WHERE s.subname = relname) THEN '{SUBSCRIPTION}' \
                  ELSE '{PUBLICATION}' END, left(relname, 19) FROM pg_class c \
                JOIN pg_namespace n ON n.oid = c.relnamespace \

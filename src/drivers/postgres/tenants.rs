@@ -67,8 +67,7 @@ pub(super) async fn check_rows(
         refuse_old_decoding(session).await?;
         refuse_later_triggers(session, scope, tenant).await?;
     }
-    let kind =
-        |t: &Table| t.columns.iter().find(|(name, _)| *name == tenant.column).map(|(_, kind)| kind.clone());
+    let kind = |t: &Table| t.columns.iter().find(|c| c.name == tenant.column).map(|c| c.kind.clone());
     let without: Vec<&str> = tables.iter().filter(|t| kind(t).is_none()).map(|t| t.name.as_str()).collect();
     if !without.is_empty() {
         return refuse(

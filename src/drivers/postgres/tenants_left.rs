@@ -38,7 +38,7 @@ impl PostgresMover {
         let scope = Scope::Tenant(tenant.clone());
         let mut tables = tables(session, &scope).await?;
         // A table without the column holds no row of a tenant.
-        tables.retain(|t| t.columns.iter().any(|(name, _)| *name == tenant.column));
+        tables.retain(|t| t.columns.iter().any(|c| c.name == tenant.column));
         let made = line.text(7);
         let forget = match made {
             "nothing" => {

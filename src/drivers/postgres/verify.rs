@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use futures::future::try_join;
 use tokio::task::JoinHandle;
 
-use super::digest::{self, Sum, key_hash, row_hash};
+use super::digest::{self, Sum};
+use super::hash::{key_hash, row_hash};
 use super::scope::Scope;
 use super::session::{Clusters, Session, ident, literal, system};
 use super::stage::{Stage, Table, structure_sql, tables};
