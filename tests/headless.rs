@@ -88,7 +88,9 @@ async fn check_says_what_it_found_and_whether_it_can_be_used() {
     let found = Program::new("", &telemetry(&server.url)).run(&["check"]);
     let said = String::from_utf8_lossy(&found.stdout);
     assert_eq!(found.status.code(), Some(0), "{said}");
-    assert!(said.contains("6 hosts"), "{said}");
+    assert!(said.contains("6 hosts") && said.contains("made with the first scores"), "{said}");
+    let none = server.query("", "SHOW DATABASES").await.to_string();
+    assert!(!none.contains("scores"), "check makes nothing: {none}");
 
     let wrong = Program::new("", &telemetry(&format!("http://127.0.0.1:{}", free_port()))).run(&["check"]);
     let said = String::from_utf8_lossy(&wrong.stdout);

@@ -115,6 +115,51 @@ async fn a_pull_since_the_watermark_gives_what_is_new_and_what_came_late_and_not
 }
 
 #[tokio::test]
+async fn some_partitions_alone_are_read_beside_the_pulls_and_a_pull_gives_what_it_would_have_given() {
+    let Some(server) = Influx2::start().await else { return };
+    let bucket = server.bucket(0).await;
+    let start = now() - 1000;
+    let at = |second: i64| Timestamp((start + second) * 1000);
+    server.write(&bucket, telegraf::lines(4, start, start + 300)).await;
+    // A name that a query has to write with care: quotes, a backslash, and what Flux would put a value into.
+    let odd = "o'br\"ien\\${x}";
+    let parts: String = ["p1", "p2"]
+        .iter()
+        .map(|part| format!("mem,host={odd},partition={part} used_percent=7 {}\n", at(20).0))
+        .collect();
+    server.write(&bucket, parts).await;
+    let source = source(&server, &bucket);
+    let of_odd = format!("{odd}/p2");
+    let names = ["web-2".into(), "web-1".into(), of_odd.as_str().into(), "gone".into()];
+
+    let mut few = Ingested::default();
+    let report = source.pull_of(&names, at(0), at(300), &mut few).await.unwrap().unwrap();
+    assert_eq!(few.partitions(), [of_odd.as_str(), "web-1", "web-2"]);
+    let mut all = Ingested::default();
+    source.pull(at(0), at(300), &mut all).await.unwrap();
+    assert_eq!(all.partitions().len(), 6, "what was read beside it is not taken for read");
+    for partition in few.partitions() {
+        let of = |got: &Ingested| -> Vec<_> {
+            let own = got.samples.iter().filter(|((name, _), _)| name == partition);
+            own.map(|((_, metric), samples)| (metric.clone(), samples.clone())).collect()
+        };
+        assert!(!of(&few).is_empty());
+        assert_eq!(of(&few), of(&all), "{partition}");
+    }
+    let given = few.points();
+    assert_eq!(report.points, given as u64);
+    // The same in two parts, as history is read: a counter's growth at the border is of the step before.
+    let mut parts = Ingested::default();
+    for (from, to) in [(0, 150), (150, 300)] {
+        source.pull_of(&names, at(from), at(to), &mut parts).await.unwrap();
+    }
+    assert_eq!(parts.samples, few.samples);
+    let nothing = source.pull_of(&names, at(0), at(0), &mut few).await.unwrap();
+    assert_eq!(nothing, Some(Default::default()));
+    assert_eq!(few.points(), given);
+}
+
+#[tokio::test]
 async fn counter_resets_and_gaps_are_gaps_not_numbers() {
     let Some(server) = Influx2::start().await else { return };
     let bucket = server.bucket(0).await;

@@ -15,6 +15,7 @@ use crate::config::{Config, TelemetrySource};
 use crate::drivers::Router;
 use crate::fleet::{Span, SystemClock, Topology};
 use crate::state::Store;
+use crate::telemetry::Sink;
 
 /// Longest wait for one connection.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -96,7 +97,7 @@ fn finding(what: impl Into<String>, verdict: Verdict, said: impl Into<String>) -
 async fn all(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.push(state(config).await);
-    findings.push(telemetry(config).await);
+    findings.extend(telemetry(config).await);
     if config.telemetry.history < WANTED_HISTORY {
         let said = format!(
             "telemetry.history is {}: baselines and training want 30 days or more",
@@ -135,13 +136,13 @@ async fn state(config: &Config) -> Finding {
     }
 }
 
-async fn telemetry(config: &Config) -> Finding {
+async fn telemetry(config: &Config) -> Vec<Finding> {
     let what = "telemetry";
     let series = match engine::series(config, Arc::new(SystemClock)) {
         Ok(series) => series,
-        Err(error) => return finding(what, Verdict::Broken, format!("{error:#}")),
+        Err(error) => return vec![finding(what, Verdict::Broken, format!("{error:#}"))],
     };
-    match tokio::time::timeout(DEADLINE, series.source.check()).await {
+    let read = match tokio::time::timeout(DEADLINE, series.source.check()).await {
         Ok(Ok(said)) => {
             let short = said.to_lowercase().contains("warning");
             finding(what, if short { Verdict::Warning } else { Verdict::Well }, said)
@@ -151,6 +152,22 @@ async fn telemetry(config: &Config) -> Finding {
             let name = series.source.name();
             finding(what, Verdict::Broken, format!("{name} did not answer within 15 s"))
         }
+    };
+    // What agents write to the engine itself needs no permission.
+    let sink = series.sink.filter(|_| series.intake.is_none());
+    match sink {
+        Some(sink) => vec![read, write_back(&*sink).await],
+        None => vec![read],
+    }
+}
+
+/// Whether scores would be taken.
+async fn write_back(sink: &dyn Sink) -> Finding {
+    let what = "write-back";
+    match tokio::time::timeout(DEADLINE, sink.check()).await {
+        Ok(Ok(said)) => finding(what, Verdict::Well, said),
+        Ok(Err(error)) => finding(what, Verdict::Broken, error.to_string()),
+        Err(_) => finding(what, Verdict::Broken, format!("{} did not answer within 15 s", sink.name())),
     }
 }
 

@@ -166,6 +166,12 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// Says whether trying again can help.
     async fn write(&self, readings: &[Reading]) -> Result<Written, SinkError>;
+
+    /// Whether readings would be taken, in one sentence; nothing is written.
+    ///
+    /// # Errors
+    /// It cannot be reached, or refuses us.
+    async fn check(&self) -> Result<String, SinkError>;
 }
 
 /// What a write did.

@@ -80,6 +80,25 @@ impl Influx2 {
         name
     }
 
+    /// A token that may read one bucket, and write to another where that is named; nothing else.
+    pub async fn token_for(&self, read: &str, write: Option<&str>) -> String {
+        let mut permissions = Vec::new();
+        let mut org = serde_json::Value::Null;
+        for (action, name) in [("read", Some(read)), ("write", write)] {
+            let Some(name) = name else { continue };
+            let query = [("org", self.org.as_str()), ("name", name)];
+            let found = self.send(client().get(format!("{}/api/v2/buckets", self.url)).query(&query)).await;
+            let bucket = &found["buckets"][0];
+            org = bucket["orgID"].clone();
+            permissions.push(serde_json::json!({
+                "action": action, "resource": {"type": "buckets", "id": bucket["id"], "orgID": org}
+            }));
+        }
+        let body = serde_json::json!({"orgID": org, "permissions": permissions});
+        let made = self.send(client().post(format!("{}/api/v2/authorizations", self.url)).json(&body)).await;
+        made["token"].as_str().expect("a token").to_string()
+    }
+
     /// Writes line protocol, times in milliseconds.
     pub async fn write(&self, bucket: &str, lines: String) {
         self.send(

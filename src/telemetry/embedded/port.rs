@@ -111,6 +111,10 @@ impl Sink for EmbeddedStore {
         format!("embedded {}", self.0.place)
     }
 
+    async fn check(&self) -> Result<String, SinkError> {
+        Ok(format!("embedded {}: scores may be written", self.0.place))
+    }
+
     async fn write(&self, readings: &[Reading]) -> Result<Written, SinkError> {
         let mut written = Written::default();
         let mut rows = Vec::new();

@@ -158,4 +158,16 @@ impl Sink for InfluxSink {
         }
         Ok(Written { accepted: all.lines.len() as u64, left_out: all.left_out })
     }
+
+    /// Who asks, and for what, is looked at before the lines are: so it is asked with none.
+    async fn check(&self) -> Result<String, SinkError> {
+        let name = self.name();
+        match self.post(Vec::new()).await {
+            Ok(()) | Err(Failure::Refused(_)) => Ok(format!("{name}: scores may be written")),
+            Err(Failure::NotFound(detail)) => {
+                Ok(format!("{name}: {detail}; it is made with the first scores, where we may"))
+            }
+            Err(failure) => Err(failure.into_sink(&name)),
+        }
+    }
 }
