@@ -22,6 +22,7 @@ pub mod accept;
 pub mod alarm;
 mod block;
 pub(in crate::predict) mod bytes;
+pub mod calm;
 pub mod error;
 pub mod hysteresis;
 pub mod model;

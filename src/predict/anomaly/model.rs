@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     accept::Ranges,
-    alarm::{level_of, level_of_days, stretch},
+    alarm::{level_of, stretch},
     bytes::{Reader, Writer},
+    calm::Calm,
     error::AnomalyError,
     moments::Moments,
     scaler::{Scaler, Scaling},
@@ -30,7 +31,7 @@ pub const FEWEST_ROWS: usize = 30;
 /// many times what training reached, and over a row in a thousand.
 const SHORT: f32 = 1.2;
 /// Where training was next to constant, its highest score says nothing of what an event is.
-const LEAST_EVENT: f32 = 0.1;
+pub(super) const LEAST_EVENT: f32 = 0.1;
 
 /// How to fit.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +67,10 @@ pub struct AnomalyModel {
     sequence: Option<Box<Sequence>>,
     ranges: Ranges,
     alarm: f32,
-    /// The [`RowScore::smooth`] over which an event begins.
+    /// The [`RowScore::event`] over which an event begins.
     event: f32,
+    /// What each voter reaches on calm days.
+    calm: Calm,
     /// Whether that rests on days of training.
     by_days: bool,
     /// Rows of an hour.
@@ -115,6 +118,7 @@ impl AnomalyModel {
             ranges: Ranges::of(columns, stretch),
             alarm: f32::INFINITY,
             event: f32::INFINITY,
+            calm: Calm::default(),
             by_days: false,
             stretch,
         };
@@ -127,14 +131,15 @@ impl AnomalyModel {
                 model = model.with_sequence(sequence);
             }
         }
-        let scores = model.score_columns(columns)?;
+        let votes = model.votes(columns);
+        let scores = model.scores_of(&votes, rows);
         model.alarm = level_of(&scores.score, options.rows_per_day);
-        let days = level_of_days(&scores.smooth, options.rows_per_day);
-        model.by_days = days.is_some();
-        model.event = days.map_or_else(
-            || SHORT * level_of(&scores.smooth, options.rows_per_day).max(1.0),
-            |level| level.max(LEAST_EVENT),
-        );
+        match Calm::of(&votes, options.rows_per_day) {
+            Some((calm, level)) => {
+                (model.calm, model.by_days, model.event) = (calm, true, level.max(LEAST_EVENT));
+            }
+            None => model.event = SHORT * level_of(&scores.smooth, options.rows_per_day).max(1.0),
+        }
         Ok((model, moments))
     }
 
@@ -181,8 +186,8 @@ impl AnomalyModel {
         self.alarm
     }
 
-    /// The [`RowScore::smooth`] over which an event begins: what two days of training in three stay below;
-    /// with fewer than three days, more than all of it.
+    /// The [`RowScore::event`] over which an event begins: what four days of training in five stay below; with
+    /// fewer than three days, more than all of it.
     pub fn event_level(&self) -> f32 {
         self.event
     }
@@ -205,6 +210,7 @@ impl AnomalyModel {
     pub fn bytes(&self) -> usize {
         std::mem::size_of::<Self>()
             + self.ranges.bytes()
+            + self.calm.bytes()
             + self.views.iter().map(View::bytes).sum::<usize>()
             + self.sequence.as_ref().map_or(0, |s| s.bytes())
     }
@@ -215,6 +221,7 @@ impl AnomalyModel {
         to.u16(self.stretch);
         to.f32s(&[self.alarm, self.event]);
         to.u8(u8::from(self.by_days));
+        self.calm.put(to);
         self.views.iter().for_each(|view| view.put(to));
         self.ranges.put(to);
         self.sequence.iter().for_each(|sequence| sequence.put(to));
@@ -223,7 +230,8 @@ impl AnomalyModel {
     /// The model with the LSTM voter that follows its numbers.
     pub(in crate::predict) fn take_sequence(self, from: &mut Reader<'_>) -> Option<AnomalyModel> {
         let sequence = Sequence::take(from, self.metrics)?;
-        Some(self.with_sequence(sequence))
+        let model = self.with_sequence(sequence);
+        model.calm.is_of(model.voters()).then_some(model)
     }
 
     /// A model of so many metrics, as it was put, without an LSTM voter; `None` where the bytes are not one, or one that could
@@ -234,9 +242,15 @@ impl AnomalyModel {
         let alarm = from.any_f32().filter(|level| !level.is_nan())?;
         let event = from.f32().filter(|level| *level > 0.0)?;
         let by_days = from.flag()?;
+        let calm = Calm::take(from)?;
         let views = Scaling::BOTH.iter().map(|_| View::take(from, metrics)).collect::<Option<_>>()?;
         let ranges = Ranges::take(from, metrics, stretch)?;
-        Some(AnomalyModel { metrics, rows, views, sequence: None, ranges, alarm, event, by_days, stretch })
+        let sequence = None;
+        let model =
+            AnomalyModel { metrics, rows, views, sequence, ranges, alarm, event, calm, by_days, stretch };
+        // With an LSTM voter there is one more, which is looked at where that is read.
+        let voters = model.voters();
+        (model.calm.is_of(voters) || model.calm.is_of(voters + 1)).then_some(model)
     }
 
     /// A fresh stream.
@@ -263,13 +277,20 @@ impl AnomalyModel {
         let present = row.iter().take(self.metrics).filter(|v| v.is_finite()).count();
         let (weight, first) = (self.weight(), state.seen == 0);
         let mut raw = 0.0;
-        for ((view, memory), room) in self.views.iter().zip(&state.memories).zip(&mut room.views) {
-            view.load_row(memory, row, room);
-            raw += view.vote_row(first, weight, None, room);
+        room.votes.clear();
+        for ((view, memory), one) in self.views.iter().zip(&state.memories).zip(&mut room.views) {
+            view.load_row(memory, row, one);
+            let votes = view.vote_row(first, weight, None, one);
+            raw += votes.iter().map(|vote| vote * weight).sum::<f32>();
+            room.votes.extend(votes);
         }
         let said = state.sequence.as_mut().and_then(|memory| self.sequence()?.vote_row(memory, row));
         raw += said.as_ref().map_or(0.0, |said| 0.5 * said.vote());
-        let wanted = wanted.filter(|wanted| raw >= wanted.from);
+        if self.sequence.is_some() {
+            room.votes.push(said.as_ref().map_or(0.0, |said| said.vote()));
+        }
+        let most = self.calm.most(state.hear(&room.votes));
+        let wanted = wanted.filter(|wanted| most.unwrap_or(raw) >= wanted.from);
         let shares = &mut room.shares;
         shares.clear();
         if let Some(wanted) = wanted {
@@ -291,6 +312,7 @@ impl AnomalyModel {
             raw,
             smooth,
             score: (raw + smooth + slow) / 3.0,
+            event: most.unwrap_or(smooth),
             present: present as f32 / self.metrics as f32,
         }
     }
@@ -301,20 +323,31 @@ impl AnomalyModel {
         if columns.len() != self.metrics {
             return Err(AnomalyError::Shape { found: columns.len(), expected: self.metrics });
         }
+        Ok(self.scores_of(&self.votes(columns), rows))
+    }
+
+    /// Each voter's vote on every row of checked columns, the LSTM's last.
+    fn votes(&self, columns: &[&[f32]]) -> Vec<Vec<f32>> {
+        let linear = self.views.iter().flat_map(|view| view.votes(columns));
+        linear.chain(self.sequence.iter().map(|sequence| sequence.votes(columns))).collect()
+    }
+
+    /// How many voters there are.
+    fn voters(&self) -> usize {
+        VOTERS * self.views.len() + usize::from(self.sequence.is_some())
+    }
+
+    fn scores_of(&self, votes: &[Vec<f32>], rows: usize) -> Scores {
         let weight = self.weight();
         let mut raw = vec![0.0f32; rows];
-        for view in &self.views {
-            for vote in view.votes(columns) {
-                raw.iter_mut().zip(&vote).for_each(|(sum, v)| *sum += weight * v);
-            }
-        }
-        if let Some(sequence) = &self.sequence {
-            raw.iter_mut().zip(&sequence.votes(columns)).for_each(|(sum, v)| *sum += 0.5 * v);
+        for (voter, votes) in votes.iter().enumerate() {
+            let weight = if voter < VOTERS * self.views.len() { weight } else { 0.5 };
+            raw.iter_mut().zip(votes).for_each(|(sum, v)| *sum += weight * v);
         }
         let smooth = trailing_mean(&raw, TRAILING);
         let slow = trailing_mean(&raw, SLOW);
         let score = raw.iter().zip(&smooth).zip(&slow).map(|((r, m), s)| (r + m + s) / 3.0).collect();
-        Ok(Scores { raw, smooth, score })
+        Scores { raw, smooth, score }
     }
 
     /// What each voter says of every row on its own, normalised: one list a view and voter, for reports.

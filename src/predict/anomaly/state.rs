@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::bytes::{Reader, Writer};
+use super::calm;
 use super::model::{SLOW, TRAILING};
 use super::sequence::{Sequence, SequenceState};
-use super::view::Memory;
+use super::view::{Memory, VOTERS};
 
 /// No stream reads so many rows.
 const MOST_SEEN: u64 = 1 << 48;
@@ -23,6 +24,8 @@ pub struct AnomalyState {
     /// Rows in a row of which none was.
     bare: u8,
     pub(super) sequence: Option<SequenceState>,
+    /// The running mean of each voter's vote.
+    means: Vec<f32>,
 }
 
 /// The score of one row: 0 = ordinary, 1 = as unusual as one training row in a thousand.
@@ -34,6 +37,8 @@ pub struct RowScore {
     pub smooth: f32,
     /// Mean of this row, the last 10 and the last 30: rises at once, stays while it lasts.
     pub score: f32,
+    /// What alarms rest on, see [`super::calm`].
+    pub event: f32,
     /// Share of metrics that had a value. Where it is 0, the score says nothing.
     pub present: f32,
 }
@@ -41,6 +46,7 @@ pub struct RowScore {
 impl AnomalyState {
     pub(super) fn new(views: usize, metrics: usize, sequence: Option<SequenceState>) -> AnomalyState {
         AnomalyState {
+            means: vec![0.0; views * VOTERS + usize::from(sequence.is_some())],
             memories: vec![Memory::new(metrics); views],
             seen: 0,
             ring: vec![0.0; SLOW],
@@ -55,14 +61,21 @@ impl AnomalyState {
         self.seen = 0;
         self.sequence.iter_mut().for_each(SequenceState::after_gap);
         self.ring.fill(0.0);
+        self.means.fill(0.0);
         self.shares = Vec::new();
+    }
+
+    /// Takes the voters' votes on the next row into their running means, and gives these.
+    pub(super) fn hear(&mut self, votes: &[f32]) -> &[f32] {
+        self.means.iter_mut().zip(votes).for_each(|(mean, vote)| *mean = calm::next(*mean, *vote));
+        &self.means
     }
 
     /// Bytes that lie elsewhere.
     pub(super) fn bytes(&self) -> usize {
         let memories: usize = self.memories.iter().map(Memory::bytes).sum();
         let sequence = self.sequence.as_ref().map_or(0, SequenceState::bytes);
-        memories + sequence + 4 * (self.ring.len() + self.shares.len())
+        memories + sequence + 4 * (self.ring.len() + self.shares.len() + self.means.len())
     }
 
     /// Rows seen since the start or the last gap.
@@ -117,6 +130,7 @@ impl AnomalyState {
         to.f32s(&self.shares);
         to.u8(self.bare);
         self.sequence.iter().for_each(|sequence| sequence.put(to));
+        to.f32s(&self.means);
     }
 
     pub(super) fn take(
@@ -134,7 +148,8 @@ impl AnomalyState {
             Some(voter) => Some(voter.take_state(from)?),
             None => None,
         };
-        Some(AnomalyState { memories, seen, ring, shares, bare, sequence })
+        let means = from.f32s(views * VOTERS + usize::from(sequence.is_some()))?;
+        Some(AnomalyState { memories, seen, ring, shares, bare, sequence, means })
     }
 
     pub(super) fn mean_of(&self, count: usize) -> f32 {

@@ -31,12 +31,12 @@ pub struct Stream {
     rule: AlarmRule,
 }
 
-/// Where contributions by metric go, and from which raw score on they are worked out.
+/// Where contributions by metric go, and from what on they are worked out.
 #[derive(Debug)]
 pub struct Wanted<'a> {
     /// Set to the contribution of each metric to the raw score; left alone below `from`.
     pub into: &'a mut [f32],
-    /// The least raw score of which they are worked out.
+    /// The least [`RowScore::event`] of which they are worked out (the least raw score where no day is known).
     pub from: f32,
 }
 
@@ -45,7 +45,7 @@ pub struct Wanted<'a> {
 pub struct Reading {
     /// Of the row as it is.
     pub score: RowScore,
-    /// What the alarm rests on: the trailing mean, less what has stood for half a day.
+    /// What the alarm rests on ([`RowScore::event`]), less what has stood for half a day.
     pub news: f32,
     /// Whether an alarm stands.
     pub alarmed: bool,
@@ -74,8 +74,8 @@ impl Stream {
         self.rule.alarmed()
     }
 
-    /// Contributions by metric to the trailing mean that alarms rest on, of its rows of which they were
-    /// worked out.
+    /// Contributions by metric to the trailing mean of the reading that alarms rest on, of its rows of which they
+    /// were worked out.
     pub fn contributions(&self) -> Vec<f32> {
         self.settled.as_deref().unwrap_or(&self.plain).smooth_contributions()
     }
@@ -151,19 +151,19 @@ impl AnomalyModel {
                 stream.settled = None;
             }
         }
-        let (score, smooth) = match &mut stream.settled {
+        let (score, event) = match &mut stream.settled {
             Some(settled) => {
                 let score = self.score(&mut stream.plain, row, None, room);
-                (score, self.score(settled, &settled_row, wanted, room).smooth)
+                (score, self.score(settled, &settled_row, wanted, room).event)
             }
             None => {
                 let score = self.score(&mut stream.plain, row, wanted, room);
-                (score, score.smooth)
+                (score, score.event)
             }
         };
         room.row = settled_row;
-        let alarmed = stream.rule.step(smooth);
-        Reading { score, news: smooth - stream.rule.accepted(), alarmed }
+        let alarmed = stream.rule.step(event);
+        Reading { score, news: event - stream.rule.accepted(), alarmed }
     }
 
     /// Reads history `[metric][time]` from a fresh stream.

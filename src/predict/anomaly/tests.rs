@@ -142,3 +142,13 @@ fn a_gauge_that_was_moved_for_good_does_not_hide_what_comes_later() {
     assert!(!alarms[2500..3490].iter().any(|&a| a), "and then it is the new normal");
     assert!(alarms[3500..3520].iter().any(|&a| a), "what comes on top is an alarm");
 }
+
+#[test]
+fn over_its_own_training_it_alarms_on_one_day_in_five() {
+    let columns = history(14_400);
+    let model = fitted(&columns);
+    assert!(model.knows_days());
+    let alarms = model.read_columns(&views(&columns)).expect("scores").alarmed;
+    let days = alarms.chunks(1440).filter(|day| day.iter().any(|&a| a)).count();
+    assert!((1..=3).contains(&days), "{days} of 10");
+}

@@ -54,6 +54,8 @@ pub struct Scratch {
     pub(super) row: Vec<f32>,
     /// Contributions of a row.
     pub(super) shares: Vec<f32>,
+    /// What each voter says of it.
+    pub(super) votes: Vec<f32>,
 }
 
 /// Of one view.
@@ -162,35 +164,35 @@ impl View {
         room.now[2 * d..3 * d].copy_from_slice(&memory.mean);
     }
 
-    /// This view's part (`weight` a voter) of the score of the row in `room`; where `shares` are asked for,
-    /// what it is by metric is added to them.
+    /// Each voter's vote on the row in `room`; where `shares` are asked for, what `weight` of it is by metric
+    /// is added to them.
     pub(super) fn vote_row(
         &self,
         first: bool,
         weight: f32,
         mut shares: Option<&mut [f32]>,
         room: &mut Room,
-    ) -> f32 {
+    ) -> [f32; VOTERS] {
         let d = self.offset.len();
         let Room { now, white, left, parts } = room;
-        let mut score = 0.0;
+        let mut votes = [0.0; VOTERS];
         for voter in Voter::ALL {
             let norm = self.norms[voter as usize];
             let square = self.square(voter, now, white);
             let log =
                 if first && voter == Voter::Residual { norm.median } else { (1.0 + square / d as f32).ln() };
-            let vote = norm.apply(log) * weight;
-            score += vote;
+            let vote = norm.apply(log);
+            votes[voter as usize] = vote;
             if let Some(shares) = shares.as_deref_mut() {
                 match voter {
                     Voter::Distance => parts.iter_mut().zip(&*white).for_each(|(p, z)| *p = z * z),
                     Voter::Mahalanobis => self.level.quadratic_parts(white, left, parts),
                     Voter::Residual => self.step.quadratic_parts(white, left, parts),
                 }
-                spread_over(vote, parts, shares);
+                spread_over(vote * weight, parts, shares);
             }
         }
-        score
+        votes
     }
 
     /// The row in `room` is now the last one.

@@ -9,7 +9,7 @@ use crate::predict::watch::Taught;
 /// How a file begins: "Foreshift detector".
 pub(super) const MAGIC: &[u8; 4] = b"FSdt";
 /// Of this layout; another one is refused.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 /// The linear voters in both scalings.
 const LINEAR: u8 = 1;
 /// The same with an LSTM voter.
