@@ -4,7 +4,7 @@
 #[path = "support/ready.rs"]
 mod ready;
 
-use foreshift::drivers::{Action, Answer, Job};
+use foreshift::drivers::{Action, Answer, DriverError, Job, Retry};
 use foreshift::fleet::{PartitionId, Phase};
 use foreshift::migrate::OperatorCommand;
 use ready::{Drive, ID, Ready, Says};
@@ -78,4 +78,20 @@ async fn a_person_who_only_wants_to_stand_waits_for_the_vote() {
     *drive.mover.word.lock().unwrap() = Some("b".into());
     drive.until_in(Phase::Hold).await;
     assert_eq!(drive.owner().await, "b");
+}
+
+#[tokio::test]
+async fn one_that_the_system_gave_to_a_third_ends_and_says_so() {
+    let mut drive = Drive::with(Ready { votes: true, ..Ready::default() }).await;
+    *drive.mover.says.lock().unwrap() = Some(Box::new(|_, action| {
+        let refused = || DriverError::new(Retry::Permanent, "ready", "voting", "it is with c");
+        (*action == Action::Commit).then(|| Err(refused()))
+    }));
+    *drive.mover.word.lock().unwrap() = Some("c".into());
+    drive.until("has ended", |runner| runner.state(ID).unwrap().phase.is_end()).await;
+    let state = drive.runner.state(ID).unwrap();
+    assert_eq!(state.phase, Phase::Aborted);
+    assert!(state.cause.contains("gave it to c"), "{}", state.cause);
+    assert!(drive.told.iter().any(|text| text.contains("gave it to c")), "{:?}", drive.told);
+    assert_eq!(asked(&drive, "open"), 0);
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use foreshift::drivers::redis::RedisSlotMover;
 use foreshift::drivers::{Action, Answer, Job, Mover, Probe, Retry};
 use foreshift::fleet::Phase;
+use foreshift::protocol::MigrationView;
 use redis_cluster::{RedisCluster, ask};
 use redis_ranges::*;
 
@@ -226,6 +227,44 @@ async fn a_person_who_undoes_it_while_the_servers_copy_does_not_wait_for_them() 
         nothing_is_lost(&cluster, &seen, &keys);
         only_at(&cluster, 0, 20_040);
         assert_eq!(mover(&cluster, &["0-2730"]).leaks().await.expect("a list"), [], "no mark is left");
+    }
+}
+
+/// The move of the slots that hold all keys.
+async fn large(program: &program::Program) -> MigrationView {
+    let snapshot = program.snapshot().await;
+    let found = snapshot.migrations.iter().find(|m| m.workload.as_str() == "cart-0-2730");
+    found.expect("a migration").clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_dies_on_the_way_is_followed_by_its_replica_and_the_move_ends() {
+    for mut cluster in clusters() {
+        fill(&cluster, 20_000);
+        slow(&cluster, 0, 2_000);
+        let program = program(&cluster, "10m");
+        let _engine = program.engine(&[]);
+        program.begin("127.0.0.1", LONG).await;
+        support::wait_until_async("the servers are at it", LONG, async || {
+            let view = large(&program).await;
+            view.phase == Phase::Committing && view.waiting.contains("together")
+        })
+        .await;
+        cluster.kill(0);
+        support::wait_until("the replica takes over", LONG, || cluster.owner(0, 1) == Some(3));
+        support::wait_until_async("it is known to be elsewhere", LONG, async || {
+            let view = large(&program).await;
+            view.phase.is_end() || view.phase == Phase::RollingBackPre
+        })
+        .await;
+        cluster.restart(0);
+        support::wait_until_async("it is undone", LONG, async || {
+            large(&program).await.phase == Phase::Aborted
+        })
+        .await;
+        support::wait_until("what was staged is gone", LONG, || {
+            [1, 2, 3].map(|node| keys_in_range(&cluster, node)) == [0, 0, 20_000]
+        });
     }
 }
 

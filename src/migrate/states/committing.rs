@@ -74,9 +74,23 @@ fn on(d: &mut Draft, event: &EventKind) {
                 }
             } else {
                 d.s.waiting = "asks the system who owns it".to_string();
+                if let Some(other) = word {
+                    somebody_else(d, &other);
+                }
             }
         }
         _ => {}
+    }
+}
+
+/// The system gave the workload to a third, as when the source died and a copy of its own took over: this move has
+/// nothing left to change.
+fn somebody_else(d: &mut Draft, other: &PartitionId) {
+    d.s.lag_ok += 1;
+    if d.s.lag_ok >= d.s.plan.policy.probe_tries {
+        let why = format!("the system gave it to {other} by itself");
+        d.alert(Severity::Critical, format!("{}: {why}", d.s.plan.id));
+        undo(d, why, Again::No);
     }
 }
 
