@@ -137,6 +137,27 @@ async fn every_undo_asked_twice_leaves_a_clean_slate_wherever_it_begins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn moves_that_mark_a_node_at_the_same_moment_leave_every_mark_and_then_none() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    let mover = mover(&cluster, &["0-2730"]);
+    let jobs: Vec<Job> = (1..=6).map(|n| Job { migration: MigrationId(n), ..job(&cluster, 0, 1) }).collect();
+    for round in 0..15 {
+        futures::future::join_all(jobs.iter().map(|job| complete(&mover, job, Action::Prepare))).await;
+        assert_eq!(mover.leaks().await.expect("a list").len(), 2 * jobs.len(), "round {round}");
+        let marks = jobs.iter().flat_map(|job| {
+            mover.artifacts(job, &Action::Prepare).into_iter().map(move |artifact| (job, artifact))
+        });
+        let taken = marks.map(|(job, artifact)| complete(&mover, job, Action::Cleanup { artifact }));
+        futures::future::join_all(taken).await;
+        assert_eq!(mover.leaks().await.expect("a list"), [], "round {round}");
+    }
+    for node in &cluster.nodes[..2] {
+        let kept = node.ask(&["CONFIG", "GET", "cluster-allow-replica-migration"]);
+        assert_eq!(redis::from_redis_value::<Vec<String>>(kept).expect("a setting")[1], "yes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_that_dies_before_the_old_owner_heard_of_the_end_leaves_no_mark() {
     let Some(cluster) = RedisCluster::start(0) else { return };
     let (mover, job) = (mover(&cluster, &["0-2730"]), job(&cluster, 0, 1));

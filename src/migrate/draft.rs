@@ -388,7 +388,9 @@ impl Draft {
         self.s.tries = 0;
         // Under way: no age of the comparison stops it any more.
         self.s.compared = None;
-        let quick = matches!(self.s.phase, Phase::Fencing | Phase::Committing | Phase::RollingBackPost);
+        // What can still be called off holds nobody up.
+        let quick = matches!(self.s.phase, Phase::Fencing | Phase::Committing | Phase::RollingBackPost)
+            && !status.is_some_and(|s| s.can_call_off);
         let wait = if quick { Span(self.s.plan.policy.poll.0.min(10)) } else { self.s.plan.policy.poll };
         self.s.due = self.at + wait;
         if let Some(status) = status {

@@ -9,9 +9,12 @@
 //! SET`, is lost with the other at the same restart, touches no data, and shows in `ps`: a leak scan
 //! finds it without any journal.
 
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
 use redis::Value;
 
-use super::nodes::{Nodes, text};
+use super::nodes::{Nodes, system, text};
 use crate::drivers::error::{DriverError, Retry};
 
 const TITLE: &str = "proc-title-template";
@@ -22,6 +25,9 @@ const LOAD: &str = "repl-diskless-load";
 const AT_ONCE: &str = "on-empty-db";
 /// Before the setting as it was, in a mark.
 const LOAD_WAS: &str = "load=";
+
+/// How often it is looked whether another move is through with a node's marks.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What a node is in a migration.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -123,7 +129,34 @@ fn join(own: &str, marks: &[Mark]) -> String {
     std::iter::once(own.to_string()).chain(marks.iter().map(Mark::write)).collect::<Vec<_>>().join(" ")
 }
 
+/// The right to change the marks of one node, for as long as this lives.
+struct Alone<'a> {
+    nodes: &'a Nodes,
+    address: &'a str,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.nodes.marking.lock().unwrap_or_else(PoisonError::into_inner).remove(self.address);
+    }
+}
+
 impl Nodes {
+    /// Waits until no other move changes the marks of the node: what one reads another would overwrite.
+    async fn alone<'a>(&'a self, address: &'a str) -> Result<Alone<'a>, DriverError> {
+        let start = Instant::now();
+        loop {
+            if self.marking.lock().unwrap_or_else(PoisonError::into_inner).insert(address.to_string()) {
+                return Ok(Alone { nodes: self, address });
+            }
+            if start.elapsed() > self.command_timeout.to_std() {
+                let detail = "another move marks it all the while";
+                return Err(DriverError::new(Retry::Retryable, system(address), "marking", detail));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// The marks on a node; none where `CONFIG` is not allowed.
     pub(super) async fn marks(&self, address: &str) -> Result<Vec<Mark>, DriverError> {
         Ok(self.settings(address).await?.map(|now| split(&now.title).1).unwrap_or_default())
@@ -131,6 +164,7 @@ impl Nodes {
 
     /// Marks a node and sets it for the run; done again it changes nothing.
     pub(super) async fn mark(&self, address: &str, name: &str, part: Part) -> Result<Marked, DriverError> {
+        let _alone = self.alone(address).await?;
         let Some(now) = self.settings(address).await? else {
             return Ok(Marked::NotAllowed);
         };
@@ -157,6 +191,7 @@ impl Nodes {
 
     /// Takes a mark away, and with the last one restores the settings; done again it changes nothing.
     pub(super) async fn unmark(&self, address: &str, name: &str) -> Result<(), DriverError> {
+        let _alone = self.alone(address).await?;
         let Some(now) = self.settings(address).await? else { return Ok(()) };
         let (own, mut marks) = split(&now.title);
         let Some(at) = marks.iter().position(|m| m.name == name) else { return Ok(()) };

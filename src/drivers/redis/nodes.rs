@@ -39,8 +39,10 @@ pub(super) struct Nodes {
     username: Option<String>,
     password: Option<String>,
     connect_timeout: Span,
-    command_timeout: Span,
+    pub(super) command_timeout: Span,
     open: Mutex<HashMap<(String, Lane), MultiplexedConnection>>,
+    /// Nodes whose marks are being changed: read and written in two commands, by one move at a time.
+    pub(super) marking: Mutex<HashSet<String>>,
     /// Lines for comparisons that nobody uses now.
     idle: Mutex<HashMap<String, Vec<Wire>>>,
 }
@@ -88,6 +90,7 @@ impl Nodes {
             connect_timeout: options.connect_timeout,
             command_timeout: options.command_timeout,
             open: Mutex::default(),
+            marking: Mutex::default(),
             idle: Mutex::default(),
         }
     }
