@@ -68,6 +68,36 @@ async fn values_that_only_their_type_calls_equal_differ_at_the_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_has_its_values_written_like_is_no_difference() {
+    let Some(clusters) = Clusters::start(2) else { return };
+    let home = &clusters.all[0];
+    home.ask(
+        "CREATE SCHEMA orders; CREATE TYPE orders.mood AS ENUM ('calm', 'busy'); \
+         CREATE DOMAIN orders.moment AS timestamptz; \
+         CREATE TABLE orders.steady (id int PRIMARY KEY, mood orders.mood, moods orders.mood[], tags text[]); \
+         CREATE TABLE orders.times (id int PRIMARY KEY, at orders.moment); \
+         CREATE TABLE orders.weights (id int PRIMARY KEY, all_of float8[]); \
+         CREATE TABLE orders.spans (id int PRIMARY KEY, all_of interval[], flags bytea[]); \
+         INSERT INTO orders.steady SELECT g FROM generate_series(1, 3) g; \
+         INSERT INTO orders.times SELECT g FROM generate_series(1, 3) g; \
+         INSERT INTO orders.weights SELECT g FROM generate_series(1, 3) g; \
+         INSERT INTO orders.spans SELECT g FROM generate_series(1, 3) g",
+    )
+    .await;
+    let (mover, job) = (mover(&clusters), job(&clusters, 0, 1));
+    before_the_cut(&mover, &job).await;
+    let settings = "SET timezone = 'Asia/Tokyo'; SET datestyle = 'German'; SET extra_float_digits = -8; \
+        SET intervalstyle = 'iso_8601'; SET bytea_output = 'escape'";
+    home.ask(&format!(
+        "{settings}; UPDATE orders.steady SET mood = 'busy', moods = '{{calm,busy}}', tags = '{{a,\"b c\"}}'; \
+         UPDATE orders.times SET at = now(); UPDATE orders.weights SET all_of = ARRAY[id / 7.0]; \
+         UPDATE orders.spans SET all_of = ARRAY[id * interval '1 hour'], flags = ARRAY['\\xff00'::bytea]"
+    ))
+    .await;
+    the_cut(&mover, &job).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn columns_that_stand_in_another_order_at_the_destination_are_no_difference() {
     let Some(clusters) = two_clusters(50).await else { return };
     let [home, away] = [&clusters.all[0], &clusters.all[1]];

@@ -33,7 +33,7 @@ pub(super) fn key_hash(table: &Table, row: &str) -> String {
 
 /// Whether the text of some column depends on the session's settings.
 pub(super) fn depends_on_settings(table: &Table) -> bool {
-    table.columns.iter().any(|c| matches!(Form::of(c), Form::Printed))
+    table.columns.iter().any(|c| matches!(Form::of(c), Form::Printed) && !c.steady)
 }
 
 fn of_columns<'a>(columns: impl Iterator<Item = &'a Column>, row: &str, seed: i64) -> String {

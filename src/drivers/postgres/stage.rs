@@ -83,7 +83,15 @@ pub(super) struct Column {
     /// Nothing about it lets its type call different texts equal: a numeric has a fixed number of digits after the
     /// point, a text a collation that tells all of them apart.
     pub(super) exact: bool,
+    /// What its type writes as text depends on no setting.
+    pub(super) steady: bool,
 }
+
+/// What writes a text that depends on no setting, of the system's output functions; a type of an extension or of a
+/// user's own (an enum, a domain) mostly has one of these.
+const STEADY: &str = "'textout', 'varcharout', 'bpcharout', 'nameout', 'enum_out', 'boolout', 'int2out', 'int4out', \
+    'int8out', 'oidout', 'numeric_out', 'uuid_out', 'inet_out', 'cidr_out', 'macaddr_out', 'macaddr8_out', 'bit_out', \
+    'varbit_out', 'json_out', 'jsonb_out', 'tsvectorout'";
 
 impl Table {
     /// As it stands in SQL.
@@ -235,6 +243,9 @@ pub(super) async fn tables(session: &Session, scope: &Scope) -> Result<Vec<Table
         "SELECT n.nspname, c.relname, c.relkind = 'r', a.attname, \
            CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname ELSE t.oid::regtype::text END, \
            coalesce(l.collisdeterministic, a.atttypid <> 'numeric'::regtype OR a.atttypmod >= 0), \
+           EXISTS (SELECT FROM pg_type e JOIN pg_proc o ON o.oid = e.typoutput JOIN pg_language p ON p.oid = o.prolang \
+             WHERE e.oid = CASE t.typoutput WHEN 'array_out'::regproc THEN t.typelem ELSE t.oid END \
+               AND p.lanname = 'internal' AND o.prosrc IN ({STEADY})), \
            coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index i \
              WHERE i.indrelid = c.oid AND i.indisprimary), -1) \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -260,10 +271,10 @@ pub(super) async fn tables(session: &Session, scope: &Scope) -> Result<Vec<Table
         }
         if let Some(table) = tables.last_mut() {
             let (name, kind) = (line.text(3).to_string(), line.text(4).to_string());
-            if line.number(6) >= 0 {
-                keys.push((line.number(6), name.clone()));
+            if line.number(7) >= 0 {
+                keys.push((line.number(7), name.clone()));
             }
-            table.columns.push(Column { name, kind, exact: line.yes(5) });
+            table.columns.push(Column { name, kind, exact: line.yes(5), steady: line.yes(6) });
         }
     }
     finish_key(tables.last_mut(), &mut keys);
