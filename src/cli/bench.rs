@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::bench_networks;
 use crate::fleet::rng::Random;
 use crate::fleet::topology::{Host, Partition};
 use crate::fleet::{Bytes, HostId, PartitionId, ServingState, Span, Timestamp, Topology, Workload};
@@ -32,6 +33,9 @@ pub struct Bench {
     /// A challenger runs in shadow: its looks are part of the cycles in which they are due.
     #[arg(long)]
     pub shadow: bool,
+    /// The fleet has weeks of history: an LSTM votes in every detector, and forecasts are tried with a network.
+    #[arg(long)]
+    pub networks: bool,
     /// Print one JSON object and nothing else.
     #[arg(long)]
     pub json: bool,
@@ -57,10 +61,24 @@ pub struct BenchReport {
     pub look_ms: Option<Quantiles>,
     /// Series that were forecast, all measured cycles together.
     pub forecasts: usize,
+    /// Where networks are asked for: what of them works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<AtWork>,
     /// New samples judged a second: partitions × metrics by the median cycle.
     pub points_per_s: f64,
     /// The whole process, in megabytes of 10^6 bytes; `None` where the system does not tell.
     pub rss_mb: Option<f64>,
+}
+
+/// Networks at work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct AtWork {
+    /// Partitions in whose detector an LSTM votes.
+    pub voters: usize,
+    /// Applications with a network for forecasts.
+    pub forecasters: usize,
+    /// Series whose last forecast was made with it.
+    pub chosen: usize,
 }
 
 /// Median and 99th percentile.
@@ -94,6 +112,7 @@ pub struct Subject {
     metrics: usize,
     random: Random,
     challenger: Option<Challenger>,
+    networks: Option<AtWork>,
 }
 
 /// A model in shadow, and the account of it and of the one that speaks.
@@ -110,6 +129,21 @@ impl Subject {
     /// The runtime that was found cannot run the shipped models: a measurement without them would be of
     /// something else.
     pub fn new(partitions: usize, metrics: usize) -> Result<Self, ModelError> {
+        Self::of(partitions, metrics, None)
+    }
+
+    /// The same of a fleet with weeks of history: see [`Bench::networks`].
+    ///
+    /// # Errors
+    /// As [`Subject::new`].
+    pub fn with_networks(partitions: usize, metrics: usize) -> Result<Self, ModelError> {
+        let mut subject = Self::of(partitions, metrics, Some(AtWork::default()))?;
+        let (voters, forecasters) = bench_networks::give(&mut subject.assessor, &subject.windows, level);
+        subject.networks = Some(AtWork { voters, forecasters, chosen: 0 });
+        Ok(subject)
+    }
+
+    fn of(partitions: usize, metrics: usize, networks: Option<AtWork>) -> Result<Self, ModelError> {
         let metrics = metrics.clamp(1, 64);
         let start = Timestamp(Span::days(20_000).0);
         let config = WindowsConfig::default();
@@ -146,7 +180,7 @@ impl Subject {
         assessor.use_models(&*runtime, open(None)?)?;
         let random = Random::new(1);
         let mut subject =
-            Subject { windows, topology, assessor, now: start, metrics, random, challenger: None };
+            Subject { windows, topology, assessor, now: start, metrics, random, challenger: None, networks };
         for _ in 0..config.len {
             subject.measure();
         }
@@ -189,18 +223,28 @@ impl Subject {
 
     /// One step of time and a sample of every metric.
     pub fn measure(&mut self) {
-        self.now += self.windows.config().step;
+        let step = self.windows.config().step;
+        self.now += step;
         self.windows.advance(self.now);
         for p in 0..self.windows.partitions().len() {
             let sick = if p % 100 == 7 { 1.6 } else { 1.0 };
             for m in 0..self.metrics {
-                // Uniform noise is as good here as any other, and quick.
-                let noise = self.random.unit() as f32 * 0.2 + 0.9;
-                let level = 10.0 + (p % 17) as f32 + 3.0 * m as f32;
-                let value = level * noise * if m % 5 == 1 { sick } else { 1.0 };
+                let value = match self.networks {
+                    Some(_) => bench_networks::value(level(p, m), m, (self.now, step), &mut self.random),
+                    // Uniform noise is as good here as any other, and quick.
+                    None => level(p, m) * (self.random.unit() as f32 * 0.2 + 0.9),
+                };
+                let value = value * if m % 5 == 1 { sick } else { 1.0 };
                 self.windows.put(PartitionIx(p as u32), MetricIx(m as u16), self.now, value);
             }
         }
+    }
+
+    /// Series whose last forecast was made with a network.
+    fn chosen(&self) -> usize {
+        let all = (0..self.windows.partitions().len()).map(|p| PartitionIx(p as u32));
+        let forecasts = all.flat_map(|p| self.assessor.forecasts(p));
+        forecasts.filter(|forecast| forecast.method.contains("LSTM")).count()
     }
 
     /// One cycle; returns how many partitions were assessed.
@@ -210,6 +254,11 @@ impl Subject {
         self.look();
         assessed
     }
+}
+
+/// Where a metric of a partition lies.
+fn level(partition: usize, metric: usize) -> f32 {
+    10.0 + (partition % bench_networks::LEVELS) as f32 + 3.0 * metric as f32
 }
 
 fn name(metric: usize) -> String {
@@ -249,7 +298,10 @@ pub fn measure(options: &Bench) -> Result<BenchReport, ModelError> {
 }
 
 fn measure_here(options: &Bench) -> Result<BenchReport, ModelError> {
-    let mut subject = Subject::new(options.partitions, options.metrics)?;
+    let mut subject = match options.networks {
+        true => Subject::with_networks(options.partitions, options.metrics)?,
+        false => Subject::new(options.partitions, options.metrics)?,
+    };
     let config = subject.windows.config();
     if options.shadow {
         subject.challenge()?;
@@ -268,6 +320,7 @@ fn measure_here(options: &Bench) -> Result<BenchReport, ModelError> {
         forecasts += subject.assessor.forecasts_made();
     }
     let cycle_ms = Quantiles::of(&mut times);
+    let networks = subject.networks.map(|at_work| AtWork { chosen: subject.chosen(), ..at_work });
     let points = (subject.windows.partitions().len() * subject.metrics) as f64;
     Ok(BenchReport {
         partitions: subject.windows.partitions().len(),
@@ -278,6 +331,7 @@ fn measure_here(options: &Bench) -> Result<BenchReport, ModelError> {
         cycle_ms,
         look_ms: subject.challenger.map(|mut c| Quantiles::of(&mut c.look_ms)),
         forecasts,
+        networks,
         points_per_s: points / (cycle_ms.p50 / 1000.0).max(1e-9),
         rss_mb: resident_mb(),
     })
@@ -296,8 +350,12 @@ pub fn run(options: &Bench) -> Result<String, ModelError> {
     let looks = report.look_ms.map_or_else(String::new, |look| {
         format!("; a look at the model in shadow takes {:.0} ms of it (p99 {:.0} ms)", look.p50, look.p99)
     });
+    let networks = report.networks.map_or_else(String::new, |n| {
+        let AtWork { voters, forecasters, chosen } = n;
+        format!("; an LSTM votes of {voters} partitions, {forecasters} applications have one for forecasts, which speaks in {chosen} of them")
+    });
     Ok(format!(
-        "{} partitions × {} metrics, {} thread(s): a cycle takes {:.0} ms (p99 {:.0} ms), {:.1} million points a second, {rss}{looks}",
+        "{} partitions × {} metrics, {} thread(s): a cycle takes {:.0} ms (p99 {:.0} ms), {:.1} million points a second, {rss}{looks}{networks}",
         report.partitions,
         report.metrics,
         report.threads,
@@ -321,7 +379,15 @@ mod tests {
 
     #[test]
     fn the_report_is_one_json_object_with_what_was_promised() {
-        let options = Bench { partitions: 50, metrics: 16, cycles: 3, threads: 1, shadow: true, json: true };
+        let options = Bench {
+            partitions: 50,
+            metrics: 16,
+            cycles: 3,
+            threads: 1,
+            shadow: true,
+            networks: false,
+            json: true,
+        };
         let report: serde_json::Value = serde_json::from_str(&run(&options).unwrap()).unwrap();
         for key in ["partitions", "metrics", "points_per_s", "rss_mb"] {
             assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
@@ -334,10 +400,41 @@ mod tests {
     #[test]
     #[ignore = "measures: run it with --release on a quiet machine"]
     fn ten_thousand_partitions_take_less_than_a_second_on_one_core() {
-        let options =
-            Bench { partitions: 10_000, metrics: 16, cycles: 12, threads: 1, shadow: false, json: true };
+        let options = Bench {
+            partitions: 10_000,
+            metrics: 16,
+            cycles: 12,
+            threads: 1,
+            shadow: false,
+            networks: false,
+            json: true,
+        };
         let report = measure(&options).unwrap();
         println!("{}", serde_json::to_string(&report).unwrap());
         assert!(report.cycle_ms.p99 < 1_000.0 && report.rss_mb.unwrap() < 500.0, "{report:?}");
+    }
+
+    /// The same with networks everywhere; run by hand, as above.
+    #[test]
+    #[ignore = "measures: run it with --release on a quiet machine"]
+    fn ten_thousand_partitions_with_networks_take_less_than_a_second_on_one_core() {
+        let options = Bench {
+            partitions: 10_000,
+            metrics: 16,
+            cycles: 12,
+            threads: 1,
+            shadow: false,
+            networks: true,
+            json: true,
+        };
+        let report = measure(&options).unwrap();
+        println!("{}", serde_json::to_string(&report).unwrap());
+        let at_work = report.networks.unwrap();
+        assert_eq!(
+            (at_work.voters, at_work.forecasters),
+            (10_000, 3),
+            "an LSTM votes of all, and all are tried"
+        );
+        assert!(at_work.chosen > 0 && report.cycle_ms.p99 < 1_000.0, "{report:?}");
     }
 }

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod attach;
 pub mod backtest;
 pub mod bench;
+mod bench_networks;
 pub mod check;
 pub mod check_model;
 pub mod coming;

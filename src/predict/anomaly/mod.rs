@@ -7,7 +7,7 @@
 //! training scores; the weighted mean is the score: 0 = an ordinary row, 1 =
 //! as unusual as one training row in a thousand. [`AnomalyModel::fit`] learns it,
 //! [`AnomalyModel::read`] streams it with a state of about 2 KB a partition and says when it is an
-//! alarm (the engine and `foreshift eval` both call it), [`AnomalyModel::score_columns`] scores history in
+//! alarm ([`calm`]; the engine and `foreshift eval` both call it), [`AnomalyModel::score_columns`] scores history in
 //! blocks. [`univariate`] is for a single series with
 //! nothing to train on.
 //!
