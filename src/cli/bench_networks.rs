@@ -21,15 +21,13 @@ const COPIES: usize = 17;
 const DAYS: i64 = 8;
 /// Slots after which a metric's course begins anew.
 const PERIOD: i64 = 24;
-/// Where in it the day begins. The trial of the voter is won from here; from some other places, by a hair, it is not.
-const BEGIN: i64 = 13;
 
-/// The value of a metric at a time, in slots of `step`: it climbs for twelve minutes and falls at once, which the
-/// rows before tell an LSTM and no linear voter; with a little noise.
+/// The value of a metric at a time, in slots of `step`: one peak every twelve minutes, which the rows before tell an
+/// LSTM and no linear voter, and a little noise.
 pub(super) fn value(level: f32, metric: usize, (at, step): (Timestamp, Span), random: &mut Random) -> f32 {
-    let place = (at.0 / step.0.max(1) + 5 * metric as i64 + BEGIN).rem_euclid(PERIOD);
-    let climb = 0.7 + 0.6 * place as f32 / PERIOD as f32;
-    level * climb * (1.0 + 0.02 * (random.unit() as f32 - 0.5))
+    let place = (at.0 / step.0.max(1) + 5 * metric as i64).rem_euclid(PERIOD);
+    let peak = if place == 0 { 1.5 } else { 1.0 };
+    level * peak * (1.0 + 0.02 * (random.unit() as f32 - 0.5))
 }
 
 /// How many partitions an LSTM votes of, and how many applications have a network for forecasts.
