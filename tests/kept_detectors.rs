@@ -358,7 +358,7 @@ fn what_does_not_fit_is_refused_and_named() {
         body[at] = byte;
         signed(body)
     };
-    assert!(said(&with(4, 2)).contains("format 2; this program reads format 1"));
+    assert!(said(&with(4, 1)).contains("format 1; this program reads format 2"));
     assert!(said(&with(6, 9)).contains("kind 9"));
     assert!(said(&signed(body[..body.len() - 4].to_vec())).contains("the model"));
     assert!(said(&vec![0; 2 << 20]).contains("bytes long"));
