@@ -140,12 +140,35 @@ fn install_sql(digest: &str, number: usize, table: &Table, new: &str, old: &str)
              SELECT {number}, -coalesce(sum(n), 0), -coalesce(sum(h), 0), false FROM {all} WHERE rel = {number}; \
            RETURN NULL; END $digest$; \
          CREATE OR REPLACE TRIGGER {clears} AFTER TRUNCATE ON {on} EXECUTE FUNCTION {cleared}(); \
-         ALTER TABLE {on} ENABLE ALWAYS TRIGGER {clears}",
+         ALTER TABLE {on} ENABLE ALWAYS TRIGGER {clears}; COMMENT ON TRIGGER {clears} ON {on} IS {order}",
+        order = literal(&order_of(table)),
         cleared = function(digest, number, "cleared"),
         folded = folded(digest),
         all = all(digest),
         clears = ident(&format!("{digest}_cleared")),
     )
+}
+
+/// The columns as the triggers hash them, as a comment of one of these says.
+fn order_of(table: &Table) -> String {
+    serde_json::Value::from_iter(table.columns.iter().map(|c| c.name.as_str())).to_string()
+}
+
+/// The table with its columns as its triggers hash them, wherever it was read: they may stand in another order
+/// on the other side, and a sum is of one order only.
+async fn as_hashed(session: &Session, digest: &str, table: &Table) -> Result<Table, DriverError> {
+    let sql = format!(
+        "SELECT coalesce(obj_description(oid, 'pg_trigger'), '[]') FROM pg_trigger \
+         WHERE tgrelid = to_regclass({}) AND tgname = {}",
+        literal(&table.on()),
+        literal(&format!("{digest}_cleared"))
+    );
+    let lines = session.ask("looking for the digest", &sql).await?;
+    let order: Vec<String> =
+        lines.first().and_then(|line| serde_json::from_str(line.text(0)).ok()).unwrap_or_default();
+    let mut table = table.clone();
+    table.columns.sort_by_key(|c| order.iter().position(|name| *name == c.name));
+    Ok(table)
 }
 
 /// Whether every table that holds rows has its trigger here.
@@ -173,6 +196,7 @@ pub(super) async fn begin(
     table: &Table,
     limit: Span,
 ) -> Result<Sum, DriverError> {
+    let table = &as_hashed(session, digest, table).await?;
     let sql = format!(
         "WITH seen AS (SELECT count(*) AS n, coalesce(sum({hash}), 0) AS h FROM ONLY {on} AS r{only}), \
            x AS (SELECT coalesce(sum(n), 0) AS n, coalesce(sum(h), 0) AS h FROM {all} WHERE rel = {number}), \
