@@ -3,7 +3,8 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use foreshift::fleet::rng::Random;
-use foreshift::predict::models::lstm::train::{Training, train_autoencoder, train_predictor};
+use foreshift::predict::models::lstm::autoencoder::train_autoencoder;
+use foreshift::predict::models::lstm::train::{Training, train_predictor};
 use foreshift::predict::models::onnx::{self, Model};
 use foreshift::predict::models::runtime::{Runtime, Tensor, kernels::Kernels, locate, native::Native};
 
@@ -17,7 +18,7 @@ fn lstm(c: &mut Criterion) {
     let windows = normals(64 * 32 * 16);
     let model = train_autoencoder(&windows, 16, &training, &mut |_, _, _| {});
     let bytes = onnx::encode(&Model::Autoencoder(model));
-    let input = [Tensor::new([64, 32, 16], windows)];
+    let input = [Tensor::new([32, 64, 16], windows)];
     let mut group = c.benchmark_group("lstm");
     group.sample_size(20);
     group.throughput(Throughput::Elements(64));

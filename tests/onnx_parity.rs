@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use foreshift::fleet::rng::Random;
 use foreshift::predict::models::linear;
+use foreshift::predict::models::lstm::autoencoder::train_autoencoder;
 use foreshift::predict::models::lstm::forecaster::train_forecaster;
-use foreshift::predict::models::lstm::train::{Training, train_autoencoder, train_predictor};
+use foreshift::predict::models::lstm::train::{Training, train_predictor};
 use foreshift::predict::models::onnx::{self, Model};
 use foreshift::predict::models::runtime::kernels::Kernels;
 use foreshift::predict::models::runtime::{Runtime, Tensor, locate, native::Native};
@@ -64,7 +65,7 @@ fn inputs(model: &Model, rows: usize) -> Vec<Tensor> {
     let shape =
         |dims: &[usize], gaps| Tensor::new(dims.to_vec(), normals(dims.iter().product(), gaps, rows as u64));
     match model {
-        Model::Autoencoder(m) => vec![shape(&[rows, m.steps, m.metrics()], 0.0)],
+        Model::Autoencoder(m) => vec![shape(&[m.steps, rows, m.metrics()], 0.0)],
         Model::Forecaster(m) => vec![shape(&[rows, m.steps, m.inputs()], 0.0)],
         Model::Predictor(m) => {
             let state = [1, rows, m.layer.hidden];
@@ -124,7 +125,7 @@ fn numbers_that_are_not_finite_are_refused_by_both() {
         let error = session.run(&bad).unwrap_err();
         assert!(matches!(error, ModelError::NotFinite { index: 700, .. }), "{error}");
         let error = session.run(&[Tensor::new([2, 2], vec![0.0; 4])]).unwrap_err();
-        assert!(error.to_string().contains("expected [any, 32, 16], got [2, 2]"), "{error}");
+        assert!(error.to_string().contains("expected [32, any, 16], got [2, 2]"), "{error}");
     }
 }
 

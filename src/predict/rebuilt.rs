@@ -13,6 +13,7 @@ use super::assess::Assessor;
 use super::failure::{FeatureSpec, live};
 use super::health;
 use super::models::ModelError;
+use super::models::lstm::forward::by_time;
 use super::models::runtime::{Runtime, Session, Tensor};
 use super::train::Card;
 use crate::telemetry::{PartitionIx, Windows};
@@ -33,6 +34,8 @@ pub struct Rebuilder {
     session: Mutex<Box<dyn Session>>,
     spec: FeatureSpec,
     steps: usize,
+    /// It wants `[step][window][metric]`, as ours do; a person's own may want windows first.
+    time_first: bool,
     /// Mean squared error of healthy partitions.
     usual: f32,
 }
@@ -55,10 +58,19 @@ impl Rebuilder {
     pub fn open(runtime: &dyn Runtime, onnx: &[u8], card: &Card) -> Result<Self, ModelError> {
         let wrong = |detail: String| ModelError::Card { file: card.title.clone(), detail };
         let session = runtime.load(onnx, &card.title)?;
-        let steps = match session.inputs() {
+        let (steps, time_first) = match session.inputs() {
             [slot] => match slot.shape[..] {
-                [None, Some(steps), Some(metrics)] if metrics == card.features.metrics.len() => steps,
-                _ => return Err(wrong(format!("it takes {:?}, not [any, steps, metrics]", slot.shape))),
+                [Some(steps), None, Some(metrics)] if metrics == card.features.metrics.len() => (steps, true),
+                [None, Some(steps), Some(metrics)] if metrics == card.features.metrics.len() => {
+                    (steps, false)
+                }
+                _ => {
+                    let detail = format!(
+                        "it takes {:?}, not [steps, any, metrics] or [any, steps, metrics]",
+                        slot.shape
+                    );
+                    return Err(wrong(detail));
+                }
             },
             all => return Err(wrong(format!("it takes {} tensors, one was expected", all.len()))),
         };
@@ -66,22 +78,32 @@ impl Rebuilder {
         if usual.is_nan() || usual <= 0.0 {
             return Err(wrong("measures.mean_error_of_healthy must be a number over 0".into()));
         }
-        Ok(Self { session: Mutex::new(session), spec: card.features.clone(), steps, usual })
+        Ok(Self { session: Mutex::new(session), spec: card.features.clone(), steps, time_first, usual })
     }
 
-    /// Errors of the windows, in units of that of healthy partitions.
-    fn errors(&self, windows: Vec<f32>) -> Result<Vec<f32>, ModelError> {
-        let size = self.steps * self.spec.metrics.len();
-        let input = Tensor::new([windows.len() / size.max(1), self.steps, self.spec.metrics.len()], windows);
+    /// Errors of the windows (`[window][step][metric]`), in units of that of healthy partitions.
+    fn errors(&self, windows: &[f32]) -> Result<Vec<f32>, ModelError> {
+        let metrics = self.spec.metrics.len();
+        let count = windows.len() / (self.steps * metrics).max(1);
+        let input = if self.time_first {
+            let mut turned = Vec::with_capacity(windows.len());
+            by_time(windows, self.steps, metrics, &mut turned);
+            Tensor::new([self.steps, count, metrics], turned)
+        } else {
+            Tensor::new([count, self.steps, metrics], windows.to_vec())
+        };
         let input = [input];
         let mut session = self.session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let rebuilt = session.run(&input)?;
-        let rows = input[0].values.chunks_exact(size).zip(rebuilt[0].values.chunks_exact(size));
-        Ok(rows
-            .map(|(a, b)| {
-                a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / size as f32 / self.usual
-            })
-            .collect())
+        let mut errors = vec![0f32; count];
+        let rows = input[0].values.chunks_exact(metrics).zip(rebuilt[0].values.chunks_exact(metrics));
+        for (at, (a, b)) in rows.enumerate() {
+            let window = if self.time_first { at % count } else { at / self.steps };
+            errors[window] += a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
+        }
+        let usual = (self.steps * metrics) as f32 * self.usual;
+        errors.iter_mut().for_each(|e| *e /= usual);
+        Ok(errors)
     }
 }
 
@@ -116,7 +138,7 @@ impl Assessor {
         if whose.is_empty() {
             return;
         }
-        match rebuilder.errors(batch) {
+        match rebuilder.errors(&batch) {
             Ok(errors) => {
                 for (p, error) in whose.into_iter().zip(errors) {
                     self.rows[p as usize].rebuilt = if error.is_finite() { error } else { 0.0 };
@@ -144,5 +166,60 @@ impl Assessor {
             );
             out.take_off("course", health::saturated(over, MOST_ODDS), words);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::models::runtime::Slot;
+
+    /// Rebuilds every number of window `w` as `w` more than it is.
+    struct Off {
+        inputs: Vec<Slot>,
+        windows: usize,
+    }
+
+    impl Runtime for [Option<usize>; 3] {
+        fn name(&self) -> String {
+            "of a test".into()
+        }
+
+        fn load(&self, _: &[u8], _: &str) -> Result<Box<dyn Session>, ModelError> {
+            let windows = self.iter().position(Option::is_none).unwrap_or(0);
+            Ok(Box::new(Off { inputs: vec![Slot { name: "windows".into(), shape: self.to_vec() }], windows }))
+        }
+    }
+
+    impl Session for Off {
+        fn inputs(&self) -> &[Slot] {
+            &self.inputs
+        }
+
+        fn outputs(&self) -> &[Slot] {
+            &self.inputs
+        }
+
+        fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
+            let shape = &inputs[0].shape;
+            let below: usize = shape[self.windows + 1..].iter().product();
+            let off = |at: usize| (at / below % shape[self.windows]) as f32;
+            let values = inputs[0].values.iter().enumerate().map(|(at, x)| x + off(at)).collect();
+            Ok(vec![Tensor::new(shape.clone(), values)])
+        }
+    }
+
+    #[test]
+    fn an_error_is_that_of_its_window_whichever_way_round_a_file_wants_them() {
+        let mut card = crate::predict::failure::open(None).unwrap().autoencoder.unwrap().1;
+        card.features.metrics.truncate(3);
+        card.measures.insert("mean_error_of_healthy".into(), 0.5);
+        let windows: Vec<f32> = (0..4 * 5 * 3).map(|n| n as f32).collect();
+        for shape in [[Some(5), None, Some(3)], [None, Some(5), Some(3)]] {
+            let rebuilder = Rebuilder::open(&shape, &[], &card).unwrap();
+            assert_eq!(rebuilder.errors(&windows).unwrap(), [0.0, 2.0, 8.0, 18.0], "{shape:?}");
+        }
+        let odd = Rebuilder::open(&[None, Some(5), Some(4)], &[], &card).unwrap_err().to_string();
+        assert!(odd.contains("not [steps, any, metrics] or [any, steps, metrics]"), "{odd}");
     }
 }

@@ -9,8 +9,9 @@ use super::failure::{HeadFile, Part, part_of};
 use super::replay::Replayed;
 use crate::predict::failure::features::FeatureSpec;
 use crate::predict::failure::quality::Quality;
-use crate::predict::models::lstm::forward::AutoencoderRun;
-use crate::predict::models::lstm::train::{Training, train_autoencoder};
+use crate::predict::models::lstm::autoencoder::{AutoencoderRun, train_autoencoder};
+use crate::predict::models::lstm::forward::by_time;
+use crate::predict::models::lstm::train::Training;
 use crate::predict::models::onnx::{self, Model};
 
 /// Trains on the replay's windows whose row is `healthy`; judged on held-back partitions, where
@@ -44,12 +45,14 @@ pub fn train(
         let what = format!("training the autoencoder, loss {loss:.3}");
         progress(Progress { what, share: epoch as f64 / of.max(1) as f64 });
     });
-    let errors: Vec<f64> = AutoencoderRun::new(&model)
-        .rebuild(&held)
-        .chunks_exact(size)
-        .zip(held.chunks_exact(size))
-        .map(|(a, b)| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / size as f64)
-        .collect();
+    let mut x = Vec::new();
+    by_time(&held, steps, metrics, &mut x);
+    let rebuilt = AutoencoderRun::new(&model).rebuild(&x);
+    let mut errors = vec![0f64; wrong.len()];
+    for (at, (a, b)) in x.chunks_exact(metrics).zip(rebuilt.chunks_exact(metrics)).enumerate() {
+        let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        errors[at % wrong.len()] += squares / size as f64;
+    }
     let quality = Quality::of(&errors, &wrong);
     let calm: Vec<f64> = errors.iter().zip(&wrong).filter(|(_, w)| !**w).map(|(e, _)| *e).collect();
     let mean = calm.iter().sum::<f64>() / calm.len().max(1) as f64;

@@ -2,7 +2,7 @@
 //! a step; a dense layer on what it has in the end says all steps ahead at once (direct multi-horizon: no
 //! step rests on what was said of the one before).
 
-use super::forward::{BATCH, Packed, dense, reset};
+use super::forward::{BATCH, Packed, by_time, dense, reset};
 use super::train::{
     Adam, Progress, State, Tape, Training, dense_backward, dense_forward, new_dense, new_layer,
 };
@@ -70,16 +70,6 @@ impl ForecasterRun {
     }
 }
 
-/// Time first, so that a step of all windows is one stretch of memory.
-fn by_time(windows: &[f32], steps: usize, inputs: usize, out: &mut Vec<f32>) {
-    out.clear();
-    for t in 0..steps {
-        for window in windows.chunks_exact(steps * inputs) {
-            out.extend_from_slice(&window[t * inputs..(t + 1) * inputs]);
-        }
-    }
-}
-
 /// Where training takes its windows from: appends one window (`[step][input]`) and what follows it
 /// (`[ahead]`, NaN = not known, counts nothing).
 pub type Draw<'a> = &'a mut dyn FnMut(&mut Random, &mut Vec<f32>, &mut Vec<f32>);
@@ -127,8 +117,8 @@ fn descend(model: &mut Forecaster, x: &[f32], targets: &[f32], count: usize, ada
     let told = dense_forward(&model.head, tape.last_hidden(), count);
     let (loss, error) = huber(&told, targets);
     let (head, last) = dense_backward(&model.head, tape.last_hidden(), &error, count);
-    let none = vec![0f32; steps * count * hidden];
-    let (layer, _) = tape.back(&model.layer, x, &none, Some(&last));
+    let last = State { cells: vec![0.0; last.len()], hidden: last };
+    let (layer, _) = tape.back(&model.layer, x, None, Some(last));
     let Forecaster { layer: l, head: h, .. } = model;
     adam.step(
         &mut [&mut l.w, &mut l.r, &mut l.b, &mut h.weights, &mut h.bias],
@@ -184,7 +174,8 @@ mod tests {
         let told = dense_forward(&model.head, tape.last_hidden(), count);
         let (_, error) = huber(&told, &targets);
         let (head, last) = dense_backward(&model.head, tape.last_hidden(), &error, count);
-        let (layer, _) = tape.back(&model.layer, &x, &vec![0f32; steps * count * hidden], Some(&last));
+        let last = State { cells: vec![0.0; last.len()], hidden: last };
+        let (layer, _) = tape.back(&model.layer, &x, None, Some(last));
         let differ = |change: &dyn Fn(&mut Forecaster, f32)| {
             let (mut up, mut down) = (model.clone(), model.clone());
             change(&mut up, 1e-2);

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{multiply_add, step_gates};
-use super::{Autoencoder, Dense, Layer, Predictor};
+use super::{Dense, Layer, Predictor};
 
 /// A layer with its weights turned round for speed: `[inputs][4 hidden]`, `[hidden][4 hidden]`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -53,11 +53,14 @@ impl Packed {
 
     /// Sums of all gates for `rows` rows of inputs, biases included.
     pub(super) fn input_gates(&self, x: &[f32], rows: usize, gates: &mut Vec<f32>) {
-        gates.clear();
-        for _ in 0..rows {
-            gates.extend_from_slice(&self.b);
-        }
+        self.untold_gates(rows, gates);
         multiply_add(gates, x, &self.w, (rows, self.inputs, 4 * self.hidden));
+    }
+
+    /// What a layer that is told nothing begins each of its steps with: the biases, once a row.
+    pub(super) fn untold_gates(&self, rows: usize, gates: &mut Vec<f32>) {
+        gates.clear();
+        (0..rows).for_each(|_| gates.extend_from_slice(&self.b));
     }
 
     /// One step for a batch: `gates` holds the sums of the inputs, and is used up.
@@ -87,92 +90,19 @@ pub(super) fn dense(layer: &Dense, x: &[f32], rows: usize, out: &mut Vec<f32>) {
     multiply_add(out, x, &layer.weights, (rows, layer.inputs, layer.outputs));
 }
 
+/// Windows as they pass through a network: `[step][window][input]` of `[window][step][input]`, so that a
+/// step of all windows is one stretch of memory.
+pub fn by_time(windows: &[f32], steps: usize, inputs: usize, out: &mut Vec<f32>) {
+    out.clear();
+    for t in 0..steps {
+        for window in windows.chunks_exact((steps * inputs).max(1)) {
+            out.extend_from_slice(&window[t * inputs..(t + 1) * inputs]);
+        }
+    }
+}
+
 /// Windows that pass together; their gates stay in the second cache.
 pub(super) const BATCH: usize = 64;
-
-/// The autoencoder, ready to run.
-#[derive(Clone, Debug)]
-pub struct AutoencoderRun {
-    steps: usize,
-    encoder: Packed,
-    decoder: Packed,
-    head: Dense,
-}
-
-impl AutoencoderRun {
-    /// Of these weights.
-    pub fn new(model: &Autoencoder) -> Self {
-        Self {
-            steps: model.steps,
-            encoder: Packed::new(&model.encoder),
-            decoder: Packed::new(&model.decoder),
-            head: model.head.clone(),
-        }
-    }
-
-    /// Rebuilds windows: `[window][step][metric]` in and out.
-    ///
-    /// # Panics
-    /// Where `windows` is not a whole number of windows.
-    pub fn rebuild(&self, windows: &[f32]) -> Vec<f32> {
-        let size = self.steps * self.encoder.inputs;
-        assert_eq!(windows.len() % size.max(1), 0, "a whole number of windows");
-        let mut out = Vec::with_capacity(windows.len());
-        let mut scratch = Scratch::default();
-        for batch in windows.chunks(BATCH * size.max(1)) {
-            self.batch(batch, &mut scratch, &mut out);
-        }
-        out
-    }
-
-    fn batch(&self, windows: &[f32], scratch: &mut Scratch, out: &mut Vec<f32>) {
-        let (steps, metrics) = (self.steps, self.encoder.inputs);
-        let count = windows.len() / (steps * metrics);
-        let Scratch { x, gates, step, cells, hidden, tape, rows } = scratch;
-        // Time first, so that a step of all windows is one stretch of memory.
-        x.clear();
-        for t in 0..steps {
-            for window in windows.chunks_exact(steps * metrics) {
-                x.extend_from_slice(&window[t * metrics..(t + 1) * metrics]);
-            }
-        }
-        self.encoder.input_gates(x, steps * count, gates);
-        reset(cells, count * self.encoder.hidden);
-        reset(hidden, count * self.encoder.hidden);
-        for gates in gates.chunks_exact_mut(count * 4 * self.encoder.hidden) {
-            self.encoder.step(gates, cells, hidden);
-        }
-        self.decoder.input_gates(hidden, count, gates);
-        reset(cells, count * self.decoder.hidden);
-        reset(hidden, count * self.decoder.hidden);
-        tape.clear();
-        for _ in 0..steps {
-            step.clear();
-            step.extend_from_slice(gates);
-            self.decoder.step(step, cells, hidden);
-            tape.extend_from_slice(hidden);
-        }
-        dense(&self.head, tape, steps * count, rows);
-        let width = self.head.outputs;
-        for window in 0..count {
-            for t in 0..steps {
-                let start = (t * count + window) * width;
-                out.extend_from_slice(&rows[start..start + width]);
-            }
-        }
-    }
-}
-
-#[derive(Default)]
-struct Scratch {
-    x: Vec<f32>,
-    gates: Vec<f32>,
-    step: Vec<f32>,
-    cells: Vec<f32>,
-    hidden: Vec<f32>,
-    tape: Vec<f32>,
-    rows: Vec<f32>,
-}
 
 pub(super) fn reset(values: &mut Vec<f32>, len: usize) {
     values.clear();

@@ -1,11 +1,12 @@
 //! Long short-term memory (Hochreiter and Schmidhuber 1997; the equations of ONNX's LSTM operator):
 //! an autoencoder over windows, a stateful one-step predictor, and a forecaster that says many steps at
 //! once. [`kernel`] is the arithmetic, [`forward`] runs a batch of partitions, [`train`] fits by
-//! back-propagation through time, [`forecaster`] does both for forecasts. The weights stand as ONNX keeps
+//! back-propagation through time, [`autoencoder`] and [`forecaster`] do both for their kind. The weights stand as ONNX keeps
 //! them: gates in the order input, output, forget, cell.
 
 use serde::{Deserialize, Serialize};
 
+pub mod autoencoder;
 pub mod forecaster;
 pub mod forward;
 pub mod kernel;
@@ -40,14 +41,16 @@ pub struct Dense {
 }
 
 /// Rebuilds a window from its own summary: what it can't rebuild is unlike what it was trained on.
-/// Encoder over the window, its last output fed to every step of the decoder, a dense layer a step.
+/// The encoder goes over the window; the decoder begins with what the encoder remembers in the end and is
+/// told nothing more (the unconditioned decoder of Srivastava et al. 2015, "Unsupervised learning of video
+/// representations using LSTMs"); a dense layer a step.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Autoencoder {
     /// Steps of a window.
     pub steps: usize,
     /// Reads the window.
     pub encoder: Layer,
-    /// Writes it again.
+    /// Writes it again; it has no inputs, and as many cells as the encoder.
     pub decoder: Layer,
     /// From the decoder's cells to the metrics.
     pub head: Dense,
@@ -71,13 +74,6 @@ pub struct Forecaster {
     pub layer: Layer,
     /// From the last step's cells to the values ahead.
     pub head: Dense,
-}
-
-impl Autoencoder {
-    /// Metrics of a row.
-    pub fn metrics(&self) -> usize {
-        self.head.outputs
-    }
 }
 
 impl Predictor {

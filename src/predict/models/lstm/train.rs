@@ -4,7 +4,7 @@
 
 use super::forward::transpose;
 use super::kernel::{multiply_add, step_gates};
-use super::{Autoencoder, Dense, Layer, Predictor};
+use super::{Dense, Layer, Predictor};
 use crate::fleet::rng::Random;
 
 /// How a network is trained.
@@ -32,72 +32,6 @@ impl Default for Training {
 
 /// What is called after each epoch: its number from 1, of how many, and the mean loss.
 pub type Progress<'a> = &'a mut dyn FnMut(usize, usize, f32);
-
-/// Trains an autoencoder on windows, `[window][step][metric]`.
-pub fn train_autoencoder(
-    windows: &[f32],
-    metrics: usize,
-    training: &Training,
-    progress: Progress<'_>,
-) -> Autoencoder {
-    let mut random = Random::new(training.seed);
-    let (steps, hidden) = (training.steps.max(1), training.hidden.max(1));
-    let mut model = Autoencoder {
-        steps,
-        encoder: new_layer(metrics, hidden, &mut random),
-        decoder: new_layer(hidden, hidden, &mut random),
-        head: new_dense(hidden, metrics, &mut random),
-    };
-    let size = steps * metrics;
-    let count = windows.len().checked_div(size).unwrap_or(0);
-    if count == 0 {
-        return model;
-    }
-    let mut order: Vec<usize> = (0..count).collect();
-    let per_epoch = count.div_ceil(training.batch.max(1));
-    let mut adam = Adam::new(training, per_epoch);
-    for epoch in 0..training.epochs {
-        shuffle(&mut order, &mut random);
-        let (mut loss, mut batches) = (0.0, 0);
-        for batch in order.chunks(training.batch.max(1)) {
-            let targets = by_time(windows, batch, steps, metrics);
-            loss += autoencoder_step(&mut model, &targets, batch.len(), &mut adam);
-            batches += 1;
-        }
-        progress(epoch + 1, training.epochs, loss / batches.max(1) as f32);
-    }
-    model
-}
-
-fn autoencoder_step(model: &mut Autoencoder, targets: &[f32], count: usize, adam: &mut Adam) -> f32 {
-    let steps = model.steps;
-    let x: Vec<f32> = targets.iter().map(|v| if v.is_nan() { 0.0 } else { *v }).collect();
-    let zero_e = State::zero(count, model.encoder.hidden);
-    let zero_d = State::zero(count, model.decoder.hidden);
-    let encoded = Tape::run(&model.encoder, &x, steps, count, &zero_e);
-    let summary = encoded.last_hidden().to_vec();
-    let fed = summary.repeat(steps);
-    let decoded = Tape::run(&model.decoder, &fed, steps, count, &zero_d);
-    let told = dense_forward(&model.head, decoded.outputs(), steps * count);
-    let (loss, error) = squares(&told, targets);
-    let (head, told_back) = dense_backward(&model.head, decoded.outputs(), &error, steps * count);
-    let (decoder, fed_back) = decoded.back(&model.decoder, &fed, &told_back, None);
-    // Every step of the decoder was fed the same summary.
-    let mut summary_back = vec![0f32; summary.len()];
-    for part in fed_back.chunks_exact(summary.len()) {
-        for (sum, p) in summary_back.iter_mut().zip(part) {
-            *sum += p;
-        }
-    }
-    let none = vec![0f32; steps * summary.len()];
-    let (encoder, _) = encoded.back(&model.encoder, &x, &none, Some(&summary_back));
-    let Autoencoder { encoder: e, decoder: d, head: h, .. } = model;
-    adam.step(
-        &mut [&mut e.w, &mut e.r, &mut e.b, &mut d.w, &mut d.r, &mut d.b, &mut h.weights, &mut h.bias],
-        &[&encoder.w, &encoder.r, &encoder.b, &decoder.w, &decoder.r, &decoder.b, &head.weights, &head.bias],
-    );
-    loss
-}
 
 /// Trains a one-step predictor on rows, `[time][metric]`: the series is cut into as many streams as
 /// a batch holds, each carries its memory on, and errors are traced back over `steps` steps.
@@ -145,7 +79,7 @@ pub fn train_predictor(
             let (part, error) = squares(&told, &targets);
             loss += part;
             let (head, back) = dense_backward(&model.head, tape.outputs(), &error, taken * streams);
-            let (layer, _) = tape.back(&model.layer, &x, &back, None);
+            let (layer, _) = tape.back(&model.layer, &x, Some(&back), None);
             state = tape.last_state();
             let Predictor { layer: l, head: h } = &mut model;
             adam.step(
@@ -156,24 +90,6 @@ pub fn train_predictor(
         progress(epoch + 1, training.epochs, loss / chunks as f32);
     }
     model
-}
-
-fn shuffle(order: &mut [usize], random: &mut Random) {
-    for at in (1..order.len()).rev() {
-        order.swap(at, random.below(at + 1));
-    }
-}
-
-fn by_time(windows: &[f32], batch: &[usize], steps: usize, metrics: usize) -> Vec<f32> {
-    let size = steps * metrics;
-    let mut out = Vec::with_capacity(batch.len() * size);
-    for t in 0..steps {
-        for &window in batch {
-            let start = window * size + t * metrics;
-            out.extend_from_slice(&windows[start..start + metrics]);
-        }
-    }
-    out
 }
 
 /// Uniform within `1 / √hidden`, as PyTorch begins; the forget gate's bias at 1 (Jozefowicz et al.
@@ -193,7 +109,7 @@ pub(super) fn new_dense(inputs: usize, outputs: usize, random: &mut Random) -> D
 }
 
 /// Mean square over the targets that are there, and its derivative.
-fn squares(told: &[f32], targets: &[f32]) -> (f32, Vec<f32>) {
+pub(super) fn squares(told: &[f32], targets: &[f32]) -> (f32, Vec<f32>) {
     let there = targets.iter().filter(|t| !t.is_nan()).count().max(1) as f32;
     let mut loss = 0f32;
     let error = told
@@ -208,9 +124,10 @@ fn squares(told: &[f32], targets: &[f32]) -> (f32, Vec<f32>) {
     (loss / there, error)
 }
 
+/// Of each row of a batch, `[row][hidden]`: what a layer remembers, or the derivatives of that.
 pub(super) struct State {
-    cells: Vec<f32>,
-    hidden: Vec<f32>,
+    pub(super) cells: Vec<f32>,
+    pub(super) hidden: Vec<f32>,
 }
 
 impl State {
@@ -255,7 +172,7 @@ impl Tape {
         self.count * self.hidden
     }
 
-    fn outputs(&self) -> &[f32] {
+    pub(super) fn outputs(&self) -> &[f32] {
         &self.states[self.size()..]
     }
 
@@ -263,28 +180,31 @@ impl Tape {
         &self.states[self.states.len() - self.size()..]
     }
 
-    fn last_state(&self) -> State {
+    pub(super) fn last_state(&self) -> State {
         let cells = self.cells[self.cells.len() - self.size()..].to_vec();
         State { cells, hidden: self.last_hidden().to_vec() }
     }
 
-    /// Derivatives of the weights and of the inputs, from those of the outputs and of the last one.
+    /// Derivatives of the weights and of the state before the first step, from those of the outputs (none:
+    /// nothing reads them) and of the state after the last step (none: nothing reads that).
     pub(super) fn back(
         &self,
         layer: &Layer,
         x: &[f32],
-        outputs: &[f32],
-        last: Option<&[f32]>,
-    ) -> (Layer, Vec<f32>) {
+        outputs: Option<&[f32]>,
+        last: Option<State>,
+    ) -> (Layer, State) {
         let (size, hidden, count) = (self.size(), self.hidden, self.count);
         let wide = 4 * hidden;
         let steps = self.gates.len() / (count * wide);
         let mut slopes = vec![0f32; self.gates.len()];
-        let mut hidden_back = last.map_or_else(|| vec![0.0; size], <[f32]>::to_vec);
-        let mut cells_back = vec![0f32; size];
+        let State { cells: mut cells_back, hidden: mut hidden_back } =
+            last.unwrap_or_else(|| State::zero(count, hidden));
         for t in (0..steps).rev() {
-            for (h, o) in hidden_back.iter_mut().zip(&outputs[t * size..(t + 1) * size]) {
-                *h += o;
+            if let Some(outputs) = outputs {
+                for (h, o) in hidden_back.iter_mut().zip(&outputs[t * size..(t + 1) * size]) {
+                    *h += o;
+                }
             }
             let gates = &self.gates[t * count * wide..(t + 1) * count * wide];
             let slopes = &mut slopes[t * count * wide..(t + 1) * count * wide];
@@ -319,9 +239,7 @@ impl Tape {
                 *b += s;
             }
         }
-        let mut inputs = vec![0f32; x.len()];
-        multiply_add(&mut inputs, &slopes, &layer.w, (steps * count, wide, layer.inputs));
-        (grown, inputs)
+        (grown, State { cells: cells_back, hidden: hidden_back })
     }
 }
 
@@ -416,11 +334,11 @@ impl Adam {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::predict::models::lstm::forward::{AutoencoderRun, PredictorRun};
+    use crate::predict::models::lstm::forward::PredictorRun;
 
-    fn waves(count: usize, steps: usize, metrics: usize, seed: u64) -> Vec<f32> {
+    pub(crate) fn waves(count: usize, steps: usize, metrics: usize, seed: u64) -> Vec<f32> {
         let mut random = Random::new(seed);
         let mut out = Vec::new();
         for _ in 0..count {
@@ -433,80 +351,6 @@ mod tests {
             }
         }
         out
-    }
-
-    /// The loss of a batch, by the very pass that training runs.
-    fn loss_of(model: &Autoencoder, targets: &[f32], count: usize) -> f64 {
-        let zero = |h| State::zero(count, h);
-        let encoded = Tape::run(&model.encoder, targets, model.steps, count, &zero(model.encoder.hidden));
-        let fed = encoded.last_hidden().repeat(model.steps);
-        let decoded = Tape::run(&model.decoder, &fed, model.steps, count, &zero(model.decoder.hidden));
-        let told = dense_forward(&model.head, decoded.outputs(), model.steps * count);
-        let n = targets.len() as f64;
-        told.iter().zip(targets).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>() / n
-    }
-
-    #[test]
-    fn derivatives_agree_with_differences() {
-        let mut random = Random::new(3);
-        let (steps, metrics, hidden, count) = (5, 3, 4, 2);
-        let model = Autoencoder {
-            steps,
-            encoder: new_layer(metrics, hidden, &mut random),
-            decoder: new_layer(hidden, hidden, &mut random),
-            head: new_dense(hidden, metrics, &mut random),
-        };
-        let targets = waves(count, steps, metrics, 1);
-        // A step of plain descent, read back from the change of the weights.
-        let encoded = Tape::run(&model.encoder, &targets, steps, count, &State::zero(count, hidden));
-        let fed = encoded.last_hidden().repeat(steps);
-        let decoded = Tape::run(&model.decoder, &fed, steps, count, &State::zero(count, hidden));
-        let told = dense_forward(&model.head, decoded.outputs(), steps * count);
-        let (_, error) = squares(&told, &targets);
-        let (_, back) = dense_backward(&model.head, decoded.outputs(), &error, steps * count);
-        let (decoder, fed_back) = decoded.back(&model.decoder, &fed, &back, None);
-        let mut summary = vec![0f32; count * hidden];
-        for part in fed_back.chunks_exact(count * hidden) {
-            summary.iter_mut().zip(part).for_each(|(s, p)| *s += p);
-        }
-        let none = vec![0f32; steps * count * hidden];
-        let (encoder, _) = encoded.back(&model.encoder, &targets, &none, Some(&summary));
-        let differ = |change: &dyn Fn(&mut Autoencoder, f32)| {
-            let (mut up, mut down) = (model.clone(), model.clone());
-            change(&mut up, 1e-2);
-            change(&mut down, -1e-2);
-            (loss_of(&up, &targets, count) - loss_of(&down, &targets, count)) / 2e-2
-        };
-        for at in [0, 7, 20, 40] {
-            let checks = [
-                (differ(&|m, e| m.encoder.w[at] += e), encoder.w[at]),
-                (differ(&|m, e| m.encoder.r[at] += e), encoder.r[at]),
-                (differ(&|m, e| m.decoder.w[at] += e), decoder.w[at]),
-                (differ(&|m, e| m.decoder.r[at] += e), decoder.r[at]),
-                (differ(&|m, e| m.decoder.b[at % 16] += e), decoder.b[at % 16]),
-            ];
-            for (want, got) in checks {
-                assert!((want - f64::from(got)).abs() < 2e-4, "{want} and {got}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_autoencoder_rebuilds_what_it_was_trained_on_and_not_what_is_unlike() {
-        let windows = waves(600, 16, 2, 1);
-        let training = Training { hidden: 16, epochs: 30, steps: 16, ..Training::default() };
-        let mut losses = Vec::new();
-        let model = train_autoencoder(&windows, 2, &training, &mut |_, _, loss| losses.push(loss));
-        assert!(losses[29] < losses[0] / 5.0, "{losses:?}");
-        let run = AutoencoderRun::new(&model);
-        let error = |x: &[f32]| {
-            run.rebuild(x).iter().zip(x).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / x.len() as f32
-        };
-        let mut odd = waves(10, 16, 2, 7);
-        odd.iter_mut().skip(5).step_by(7).for_each(|x| *x = -*x + 1.0);
-        assert!(error(&odd) > 4.0 * error(&waves(10, 16, 2, 8)));
-        let again = train_autoencoder(&windows, 2, &training, &mut |_, _, _| {});
-        assert_eq!(again, model, "the same seed trains the same model");
     }
 
     #[test]
@@ -529,14 +373,9 @@ mod tests {
     }
 
     #[test]
-    fn gaps_and_too_little_data_are_borne() {
-        let mut windows = waves(70, 16, 2, 1);
-        windows.iter_mut().step_by(9).for_each(|x| *x = f32::NAN);
+    fn too_little_data_is_borne() {
         let training = Training { hidden: 4, epochs: 2, steps: 16, ..Training::default() };
-        let model = train_autoencoder(&windows, 2, &training, &mut |_, _, _| {});
-        assert!(model.encoder.w.iter().all(|w| w.is_finite()));
-        train_autoencoder(&[], 2, &training, &mut |_, _, _| {});
         train_predictor(&[1.0], 1, &training, &mut |_, _, _| {});
-        train_predictor(&windows, 2, &training, &mut |_, _, _| {});
+        train_predictor(&waves(70, 16, 2, 1), 2, &training, &mut |_, _, _| {});
     }
 }

@@ -154,35 +154,39 @@ fn dense_of(reader: &Reader<'_>, name: &str, inputs: usize) -> Result<Dense, Mod
     Ok(Dense { inputs, outputs, weights, bias })
 }
 
+/// Windows come and go time first, as the LSTM operator wants them. The decoder has no inputs, which the
+/// operator does not know: it gets one that is nought, with weights that are nought. The dense layer is one
+/// product over all steps.
 fn autoencoder(model: &Autoencoder) -> GraphProto {
     let hidden = |layer: &Layer| vec![int("hidden_size", layer.hidden as i64)];
-    let perm = || vec![super::build::int_list("perm", vec![1, 0, 2])];
     let node = vec![
-        node("Transpose", &["windows"], &["by_time"], perm()),
         node(
             "LSTM",
-            &["by_time", "encoder.W", "encoder.R", "encoder.B"],
-            &["", "summary", ""],
+            &["windows", "encoder.W", "encoder.R", "encoder.B"],
+            &["", "hidden", "cells"],
             hidden(&model.encoder),
         ),
-        node("Expand", &["summary", "spread"], &["repeated"], Vec::new()),
+        node("Shape", &["windows"], &["steps_and_windows"], vec![int("start", 0), int("end", 2)]),
+        node("Concat", &["steps_and_windows", "one"], &["untold_shape"], vec![int("axis", 0)]),
+        node("ConstantOfShape", &["untold_shape"], &["untold"], Vec::new()),
         node(
             "LSTM",
-            &["repeated", "decoder.W", "decoder.R", "decoder.B"],
+            &["untold", "decoder.W", "decoder.R", "decoder.B", "", "hidden", "cells"],
             &["told", "", ""],
             hidden(&model.decoder),
         ),
-        node("Squeeze", &["told", "axis"], &["flat"], Vec::new()),
-        node("MatMul", &["flat", "head.weights"], &["weighed"], Vec::new()),
-        node("Add", &["weighed", "head.bias"], &["rows"], Vec::new()),
-        node("Transpose", &["rows"], &["rebuilt"], perm()),
+        node("Reshape", &["told", "flat_shape"], &["flat"], Vec::new()),
+        node("Gemm", &["flat", "head.weights", "head.bias"], &["rows"], Vec::new()),
+        node("Reshape", &["rows", "rebuilt_shape"], &["rebuilt"], Vec::new()),
     ];
+    let told_nought = Layer { inputs: 1, w: vec![0.0; 4 * model.decoder.hidden], ..model.decoder.clone() };
     let mut initializer = layer_constants("encoder", &model.encoder);
-    initializer.extend(layer_constants("decoder", &model.decoder));
+    initializer.extend(layer_constants("decoder", &told_nought));
     initializer.extend(dense_constants("head", &model.head));
-    initializer.push(whole("spread", &[model.steps as i64, 1, 1]));
-    initializer.push(whole("axis", &[1]));
-    let shape = [Free("N"), Fixed(model.steps), Fixed(model.metrics())];
+    initializer.push(whole("one", &[1]));
+    initializer.push(whole("flat_shape", &[-1, model.decoder.hidden as i64]));
+    initializer.push(whole("rebuilt_shape", &[model.steps as i64, -1, model.metrics() as i64]));
+    let shape = [Fixed(model.steps), Free("N"), Fixed(model.metrics())];
     GraphProto {
         node,
         name: None,
@@ -194,10 +198,15 @@ fn autoencoder(model: &Autoencoder) -> GraphProto {
 
 fn autoencoder_of(reader: &Reader<'_>) -> Result<Model, ModelError> {
     let encoder = layer_of(reader, "encoder")?;
-    let decoder = layer_of(reader, "decoder")?;
+    let told = layer_of(reader, "decoder")?;
+    if told.inputs != 1 || told.w.iter().any(|&w| w != 0.0) {
+        let detail = "its decoder is told something at each step: train it anew (foreshift train)";
+        return Err(reader.wrong(detail));
+    }
+    let decoder = Layer { inputs: 0, w: Vec::new(), ..told };
     let head = dense_of(reader, "head", decoder.hidden)?;
-    let (steps, metrics) = (reader.input_dim("windows", 1)?, reader.input_dim("windows", 2)?);
-    if decoder.inputs != encoder.hidden || head.outputs != metrics || encoder.inputs != metrics {
+    let (steps, metrics) = (reader.input_dim("windows", 0)?, reader.input_dim("windows", 2)?);
+    if decoder.hidden != encoder.hidden || head.outputs != metrics || encoder.inputs != metrics {
         return Err(reader.wrong("encoder, decoder and head do not fit one another"));
     }
     if steps > 1 << 14 {

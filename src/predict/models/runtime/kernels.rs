@@ -3,8 +3,9 @@
 use super::{Missing, Runtime, Session, Slot, Tensor, check_inputs};
 use crate::predict::models::error::ModelError;
 use crate::predict::models::linear::Linear;
+use crate::predict::models::lstm::autoencoder::AutoencoderRun;
 use crate::predict::models::lstm::forecaster::ForecasterRun;
-use crate::predict::models::lstm::forward::{AutoencoderRun, PredictorRun, State};
+use crate::predict::models::lstm::forward::{PredictorRun, State};
 use crate::predict::models::matrix::FeatureMatrix;
 use crate::predict::models::onnx::{self, Model};
 use crate::predict::models::trees::FlatForest;
@@ -60,7 +61,7 @@ impl Loaded {
                 (Ready::Blend(FlatForest::new(forest), linear.clone()), x(forest.width), margin)
             }
             Model::Autoencoder(model) => {
-                let shape = [None, Some(model.steps), Some(model.metrics())];
+                let shape = [Some(model.steps), None, Some(model.metrics())];
                 let ready = Ready::Autoencoder(AutoencoderRun::new(model));
                 (ready, vec![slot("windows", &shape)], vec![slot("rebuilt", &shape)])
             }
