@@ -292,3 +292,23 @@ async fn a_person_who_undoes_it_after_the_cut_has_the_slots_where_they_were_and_
     let driver = mover(&cluster, &["0-2730"]);
     assert_eq!(driver.leaks().await.expect("a list"), [], "no mark is left");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_is_as_large_as_its_keys_and_goes_nowhere_where_they_have_no_room() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 20_000);
+    let mover = mover(&cluster, &["0-2730", "2731-5460"]);
+    let found = mover.discover().await.expect("a topology");
+    let sizes =
+        ["cart-0-2730", "cart-2731-5460"].map(|id| found.workload(&id.into()).expect("a workload").size.0);
+    assert!(sizes[0] > 1_000_000 && sizes[1] == 0, "all keys stand in the first: {sizes:?}");
+    // Room for three quarters of it: more than half of what its node holds.
+    let used = cluster.nodes[2].text(&["INFO", "memory"]);
+    let used = used.lines().find_map(|line| line.strip_prefix("used_memory:")).expect("a number");
+    let limit = used.trim().parse::<u64>().expect("a number") + sizes[0] / 4 * 3;
+    cluster.nodes[2].text(&["CONFIG", "SET", "maxmemory", &limit.to_string()]);
+    let error = refused(&mover, &job(&cluster, 0, 2), Action::Prepare).await;
+    assert!(error.to_string().contains("its maxmemory is"), "{error}");
+    cluster.nodes[2].text(&["CONFIG", "SET", "maxmemory", "0"]);
+    complete(&mover, &job(&cluster, 0, 2), Action::Prepare).await;
+}

@@ -9,6 +9,7 @@
 mod canary;
 mod census;
 mod compare;
+mod counts;
 mod cut;
 mod discover;
 mod elections;

@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::compare::{Comparison, Pair};
+use super::counts::counts;
 use super::fingerprint::{PIECE, PIECE_END, fingerprints_over, of_string};
 use super::nodes::{Nodes, system};
 use super::view::{SLOTS, slot_of_key};
@@ -227,7 +228,8 @@ impl Pair {
     /// Slots of which the owner has other keys than were seen, or the other side other than many.
     async fn slots_that_do_not_add_up(&self, seen: &[u32]) -> Result<Vec<bool>, DriverError> {
         let (ours, theirs) =
-            try_join(counts(&self.nodes, &self.owner), counts(&self.nodes, &self.other)).await?;
+            try_join(counts(&self.nodes, &self.owner, 0..SLOTS), counts(&self.nodes, &self.other, 0..SLOTS))
+                .await?;
         let seen = seen.iter().map(|n| Some(i64::from(*n)));
         Ok(seen.zip(ours).zip(theirs).map(|((seen, ours), theirs)| seen != ours || seen != theirs).collect())
     }
@@ -266,22 +268,6 @@ fn whole(address: &str, answer: Option<Reply<'_>>) -> Result<i64, DriverError> {
         Some(Reply::Error(words)) => Err(said(address, "reading a time to live", words)),
         _ => Ok(-1),
     }
-}
-
-/// How many keys a node counts in each slot; `None` where it does not say.
-async fn counts(nodes: &Nodes, address: &str) -> Result<Vec<Option<i64>>, DriverError> {
-    let mut wire = nodes.wire(address).await?;
-    let mut counted = Vec::with_capacity(usize::from(SLOTS));
-    let slots: Vec<String> = (0..SLOTS).map(|slot| slot.to_string()).collect();
-    for slots in slots.chunks(MOST) {
-        let mut requests = Requests::default();
-        slots.iter().for_each(|slot| requests.add(&[b"CLUSTER", b"COUNTKEYSINSLOT", slot.as_bytes()]));
-        counted.extend(wire.exchange(&requests).await?.map(|answer| match answer {
-            Reply::Int(n) => Some(n),
-            _ => None,
-        }));
-    }
-    Ok(counted)
 }
 
 /// All keys of one node, batch by batch; a key may come twice.

@@ -128,7 +128,8 @@ impl RedisSlotMover {
             ));
         }
         let data = Bytes(ours.whole("used_memory_dataset").unwrap_or(0));
-        let needed = ranges::data_of(scene.range, source, data);
+        let share = ranges::share(nodes, scene.range, source, Some(ours.keys())).await;
+        let needed = ranges::part(data, share);
         let (used, limit) =
             (theirs.whole("used_memory").unwrap_or(0), theirs.whole("maxmemory").unwrap_or(0));
         if limit > 0 && limit < used + needed.0 {

@@ -1,5 +1,7 @@
 //! Ranges of slots, as a person writes them, and the workloads that they are.
 
+use super::super::counts::counts;
+use super::super::nodes::Nodes;
 use super::super::view::{Node, SLOTS, SlotRange};
 use crate::fleet::{Bytes, WorkloadId};
 
@@ -63,13 +65,24 @@ pub(super) fn count(range: SlotRange) -> u32 {
 }
 
 /// Which share of a node's slots a range is, 1 at the most.
-pub(super) fn share(range: SlotRange, node: &Node) -> f64 {
+fn share_of_slots(range: SlotRange, node: &Node) -> f64 {
     (f64::from(count(range)) / f64::from(node.slot_count().max(1))).min(1.0)
 }
 
-/// That share of a node's data, where all slots hold the same.
-pub(super) fn data_of(range: SlotRange, node: &Node, all: Bytes) -> Bytes {
-    Bytes((all.0 as f64 * share(range, node)) as u64)
+/// Which share of what a node holds and does a range is: that of its keys, of which the node has `all`; where it does
+/// not say how many, that of its slots, as if all held the same.
+pub(super) async fn share(nodes: &Nodes, range: SlotRange, node: &Node, all: Option<u64>) -> f64 {
+    // Who did not say how many keys it has is not asked again.
+    let Some(all) = all.filter(|&all| all > 0) else { return share_of_slots(range, node) };
+    let slots = (range.first..=range.last).filter(|&slot| node.owns(slot));
+    let counted = counts(nodes, &node.address, slots).await;
+    let keys = counted.ok().and_then(|c| c.into_iter().sum::<Option<i64>>());
+    keys.map_or_else(|| share_of_slots(range, node), |keys| (keys.max(0) as f64 / all as f64).min(1.0))
+}
+
+/// That share of all.
+pub(super) fn part(all: Bytes, share: f64) -> Bytes {
+    Bytes((all.0 as f64 * share) as u64)
 }
 
 #[cfg(test)]

@@ -26,9 +26,9 @@ impl RedisSlotMover {
             let Some(owner) = owner_of(range.first) else { continue };
             let partition = self.inner.partition_of(owner);
             let Some(shard) = shards.iter().find(|w| w.partition == partition) else { continue };
-            let share = ranges::share(range, owner);
             let mut labels = shard.labels.clone();
-            labels.remove("keys");
+            let all = labels.remove("keys").and_then(|keys| keys.parse().ok());
+            let share = ranges::share(&self.inner.nodes, range, owner, all).await;
             labels.insert("slots".into(), format!("{}-{}", range.first, range.last));
             let held = (range.first..=range.last).filter(|&slot| owner.owns(slot)).count() as u32;
             if held < ranges::count(range) {
@@ -36,7 +36,7 @@ impl RedisSlotMover {
             }
             workloads.push(Workload {
                 id: ranges::workload_of(&self.inner.options.cluster, range),
-                size: ranges::data_of(range, owner, shard.size),
+                size: ranges::part(shard.size, share),
                 writes_per_s: shard.writes_per_s * share,
                 requests_per_s: shard.requests_per_s * share,
                 // Copies stay with their master; a range that goes finds those of the other.
