@@ -154,3 +154,19 @@ fn a_terminal_that_is_too_small_says_so() {
     assert!(Console::new(fleet(), (59, 24)).text().contains("too small: 59×24, needs 60×16"));
     Console::new(fleet(), (1, 1)).text();
 }
+
+#[test]
+fn the_way_back_is_read_to_its_end_on_a_narrow_screen() {
+    let mut fleet = fleet();
+    let words = "a mirrored move to beta/7102, nothing is lost; the way back is proved while it is watched, then undone";
+    let migrations = std::sync::Arc::make_mut(&mut fleet.migrations);
+    let first = migrations.iter_mut().find(|m| m.id.0 == 977).expect("it runs");
+    first.way_back = words.to_string();
+    first.waiting = words.replace("way back", "other side");
+    let mut console = Console::new(fleet, (80, 24));
+    let shown = console.run("6<enter>").text();
+    let told: Vec<&str> = shown.split_whitespace().collect();
+    let told = told.join(" ");
+    assert!(told.contains(words) && told.contains(&words.replace("way back", "other side")), "{shown}");
+    assert!(shown.contains("WHAT HAPPENED"), "{shown}");
+}

@@ -186,6 +186,16 @@ impl<'a> Pane<'a> {
         self.put_in(x, y, u16::MAX, text, style)
     }
 
+    /// Writes `text` from `x`, `y` on, in as many lines of the room to the right of `x` as it takes; the row after
+    /// them.
+    pub fn put_wrapped(&mut self, x: u16, y: u16, text: &str, style: Style) -> u16 {
+        let lines = wrap(text, usize::from(self.width().saturating_sub(x + 1)));
+        lines.iter().fold(y, |y, line| {
+            self.put(x, y, line, style);
+            y + 1
+        })
+    }
+
     /// Writes pieces one after the other; the column after the last.
     pub fn pieces(&mut self, x: u16, y: u16, pieces: &[Piece]) -> u16 {
         pieces.iter().fold(x, |x, (text, style)| self.put(x, y, text, *style))

@@ -78,25 +78,22 @@ pub fn draw(model: &Model, pane: &mut Pane<'_>) {
             true => (format!("{} waits: {}", look.glyphs.suspect, m.waiting), Token::Watch),
             false => (m.waiting.clone(), Token::Dim),
         };
-        pane.put(2, y, &words, look[token]);
-        y += 1;
+        y = pane.put_wrapped(2, y, &words, look[token]);
     }
     y += 1;
     if !m.judge.is_empty() {
         y = judge(model, m, pane, y) + 1;
     }
     let x = pane.put(2, y, "way back     ", dim);
-    match (&m.can.roll_back, m.ended) {
-        (_, Some(_)) => pane.put(x, y, &format!("it has ended: {}", m.phase.word()), dim),
-        (None, _) if !m.way_back.is_empty() => pane.put(x, y, &m.way_back, text),
-        (None, _) => pane.put(x, y, "none", look[Token::Watch]),
-        (Some(why), _) => pane.put(x, y, why, look[Token::Watch]),
+    y = match (&m.can.roll_back, m.ended) {
+        (_, Some(_)) => pane.put_wrapped(x, y, &format!("it has ended: {}", m.phase.word()), dim),
+        (None, _) if !m.way_back.is_empty() => pane.put_wrapped(x, y, &m.way_back, text),
+        (None, _) => pane.put_wrapped(x, y, "none", look[Token::Watch]),
+        (Some(why), _) => pane.put_wrapped(x, y, why, look[Token::Watch]),
     };
-    y += 1;
     if !m.canary_carries.is_empty() {
         let x = pane.put(2, y, "canary       ", dim);
-        pane.put(x, y, &m.canary_carries, text);
-        y += 1;
+        y = pane.put_wrapped(x, y, &m.canary_carries, text);
     }
     y += 1;
     pane.put(2, y, "WHAT HAPPENED", look[Token::Title]);
