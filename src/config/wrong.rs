@@ -37,7 +37,7 @@ const WRONG: [(&str, &str); 35] = [
     ),
     (
         "driver with another class' key",
-        "[drivers.cache]\nclass = \"redis\"\nsockets = [\"/run/haproxy.sock\"]\nrouter = \"lb\"\n",
+        "[drivers.cache]\nclass = \"redis\"\nsockets = [\"/run/haproxy.sock\"]\nrouter = \"lb\"\nkey_by_key = true\n",
     ),
     ("two directories of one name", "[drivers.a]\nclass = \"files\"\nroots = [\"/a/x\", \"/b/x\"]\n"),
     (

@@ -53,6 +53,10 @@ pub(super) fn drivers(config: &Config, places: &Places, broken: &mut Broken) {
                 None => say(broken, at("router"), format!("there is no [drivers.{router}]")),
             }
         }
+        if driver.key_by_key && driver.slots.is_empty() {
+            let what = "says how `slots` go, and there are none: whole shards go by a failover";
+            say(broken, at("key_by_key"), what);
+        }
         positive(broken, &[(&at("timeout"), driver.timeout), (&at("stop_within"), driver.stop_within)]);
         roots(driver, &section, broken);
         databases(driver, &section, broken);
