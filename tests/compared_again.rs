@@ -122,6 +122,20 @@ async fn a_person_may_go_back_while_it_compares() {
 }
 
 #[tokio::test]
+async fn a_person_who_goes_back_while_nobody_can_tell_what_came_of_it_is_heard() {
+    let lost = || Some(Err(DriverError::new(Retry::Unknown, "ready", "comparing", "the answer was lost")));
+    let mut drive = moved(comparing(lost)).await;
+    *drive.mover.untold.lock().unwrap() = Some(Action::Verify);
+    drive.until("is asked what came of it", |runner| runner.state(ID).unwrap().probes > 0).await;
+    drive.runner.command(ID, OperatorCommand::RollBack, "operator").unwrap();
+    drive.until("ends", |runner| runner.state(ID).unwrap().phase.is_end()).await;
+    assert_eq!(
+        (drive.runner.state(ID).unwrap().phase, drive.owner().await.as_str()),
+        (Phase::RolledBack, "a")
+    );
+}
+
+#[tokio::test]
 async fn the_next_engine_compares_where_one_died_comparing() {
     let mut slow = 1;
     let mut drive = moved(comparing(move || {

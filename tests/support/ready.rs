@@ -29,6 +29,12 @@ pub struct Ready {
     pub done: Mutex<Vec<String>>,
     /// Nobody hears what came of the way back.
     pub mute: AtomicBool,
+    /// Nobody can tell whether this was done.
+    pub untold: Mutex<Option<Action>>,
+    /// The source is dead.
+    pub dead: Arc<AtomicBool>,
+    /// What the policy allows to lose where it dies.
+    pub may_lose: Option<Span>,
     /// What it answers instead, where it says something.
     pub says: Mutex<Option<Says>>,
     /// It votes by itself, which takes a while; until its word is known the vote can be called off.
@@ -105,7 +111,7 @@ impl Mover for Ready {
         Ok(Answer::Done(Evidence { summary, equal: Some(true), ..Evidence::default() }))
     }
     async fn probe(&self, job: &Job, action: &Action) -> Probe {
-        if self.is_mute(action) {
+        if self.is_mute(action) || self.untold.lock().unwrap().as_ref() == Some(action) {
             return Probe::Unknown { reason: "nobody hears it".to_string() };
         }
         match self.done.lock().unwrap().contains(&job.key(&format!("{action:?}"))) {
@@ -120,7 +126,7 @@ impl Mover for Ready {
             total: Bytes(1),
             streaming: true,
             lag: Some(Span::ZERO),
-            source_alive: true,
+            source_alive: !self.dead.load(Ordering::SeqCst),
             destination_alive: true,
             note: String::new(),
             broken: None,
@@ -206,7 +212,8 @@ pub fn proposal() -> Proposal {
 pub async fn leader(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<ManualClock>) -> Runner {
     let epoch = Single::new(Arc::clone(store)).campaign("engine").await.unwrap();
     let movers = BTreeMap::from([("ready".to_string(), Arc::clone(mover) as Arc<dyn Mover>)]);
-    let options = Options { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Options::default() };
+    let mut options = Options { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Options::default() };
+    options.policy.loss_bound = mover.may_lose;
     let authority = Authority::of(Mode::Advise).unwrap();
     Runner::new(Arc::clone(store), epoch, movers, BTreeMap::new(), options, &authority)
 }

@@ -16,7 +16,7 @@ use crate::fleet::Phase;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::judge::Ruling;
-use crate::migrate::state::{Act, Again, Deed, HoldReason, State, Todo};
+use crate::migrate::state::{Act, Again, Deed, HoldReason, State, Todo, Wish};
 use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {
@@ -68,7 +68,7 @@ fn done(d: &mut Draft, act: &Act, evidence: &Evidence) {
     if !compares(act) {
         d.begin();
     } else if evidence.equal == Some(true) {
-        d.go(Phase::Retiring, "");
+        retire(d);
     } else {
         let found = verifying::differences(evidence);
         let words = format!("after the cut {found}; the destination serves");
@@ -90,7 +90,18 @@ fn passed(d: &mut Draft) {
         d.set_deadline();
         d.begin();
     } else {
-        d.go(Phase::Retiring, "");
+        retire(d);
+    }
+}
+
+/// Lets the source go, unless a person wished to undo it while an answer was waited for.
+fn retire(d: &mut Draft) {
+    match d.s.wish.take() {
+        Some(Wish::RollBack { actor }) => undo(d, format!("asked for by {actor}"), Again::No),
+        other => {
+            d.s.wish = other;
+            d.go(Phase::Retiring, "");
+        }
     }
 }
 
@@ -98,7 +109,7 @@ fn leave_out(d: &mut Draft, why: &str) {
     d.drop_pending("left out");
     d.alert(Severity::Warning, format!("{}: not compared again after the cut: {why}", d.s.plan.id));
     d.decide("left out the comparison after the cut", why);
-    d.go(Phase::Retiring, "");
+    retire(d);
 }
 
 fn watch(d: &mut Draft, samples: &Result<(CanarySample, CanarySample), String>) {
