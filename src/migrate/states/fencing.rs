@@ -55,6 +55,7 @@ fn done(d: &mut Draft, act: &Act, evidence: &Evidence) {
     let compared = matches!(act.deed, Deed::Mover { action: Action::VerifyAtCut });
     if compared && evidence.equal != Some(true) {
         let found = verifying::differences(evidence);
+        d.s.verified = false;
         d.alert(Severity::Critical, format!("{}: the cut was refused: {found}", d.s.plan.id));
         d.s.cuts = d.s.plan.policy.cut_tries;
         give_up(d, &format!("the cut was refused: {found}"));

@@ -1,7 +1,7 @@
 //! SOURCE_LOST: the source died for real while it was being moved.
 //!
-//! Does: decides at once. After a full comparison, with the lag seen within a bound that the policy
-//! allows to lose, the destination is committed and the bound is declared; else it is undone and the
+//! Does: decides at once. After a full comparison that found both equal, and none since that found otherwise, with
+//! the lag seen within a bound that the policy allows to lose, the destination is committed and the bound is declared; else it is undone and the
 //! system's own failover keeps the word. Where the system votes it always keeps the word. Deadline:
 //! none needed. Recovery: decides again, from the same facts. Rollback: ROLLING_BACK_PRE.
 
@@ -39,7 +39,7 @@ fn decide(d: &mut Draft) {
         _ => {
             let why = match (d.s.verified, plan.capabilities.system_votes) {
                 (_, true) => "the system's own failover decides",
-                (false, _) => "both sides were not compared yet",
+                (false, _) => "both sides were not found equal",
                 (true, _) => "the policy allows no loss",
             };
             d.alert(Severity::Critical, format!("{}: the source is lost; undone: {why}", plan.id));

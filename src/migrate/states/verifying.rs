@@ -33,6 +33,8 @@ fn done(d: &mut Draft, _: &Act, evidence: &Evidence) {
         return;
     }
     let found = differences(evidence);
+    // What an earlier comparison found no longer holds: were the source lost now, this copy could not stand in.
+    d.s.verified = false;
     d.s.mismatches += 1;
     if d.s.mismatches < 2 {
         d.alert(Severity::Warning, format!("{}: {found}; copies again", d.s.plan.id));
