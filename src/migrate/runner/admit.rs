@@ -72,7 +72,7 @@ pub(super) async fn admit(context: &Context, machine: &mut Machine) -> Result<()
 }
 
 /// Why it may not begin now, before limits are looked at.
-fn blocked(context: &Context, plan: &Plan, now: Timestamp) -> Option<(String, Timestamp)> {
+pub(super) fn blocked(context: &Context, plan: &Plan, now: Timestamp) -> Option<(String, Timestamp)> {
     let again = now + Span::seconds(1);
     let Some(world) = context.world() else {
         return Some(("the fleet has not been seen yet".to_string(), again));

@@ -170,7 +170,10 @@ impl Machine {
             if let Some(entry) = found.filter(|e| Some(&e.value) == wanted) {
                 return Ok(self.saved(context, entry.modified).await);
             }
-            if unsaved.conditional && unsaved.takes.is_none() {
+            // An admission is sent again as it is, so that its tokens count all the while; but not where it may not
+            // begin any more.
+            let still = || super::admit::blocked(context, &self.state.plan, context.now()).is_none();
+            if unsaved.conditional && !(unsaved.takes.is_some() && still()) {
                 // What it rests on may have changed since it was decided: decided anew. Should the
                 // lost transaction arrive after all, the next one conflicts and this engine stops.
                 self.retry_at = Timestamp(i64::MIN);
