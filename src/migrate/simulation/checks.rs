@@ -59,6 +59,8 @@ pub(super) struct Checks {
     pub(super) ledger: BTreeSet<String>,
     /// What an engine sent and had no answer to.
     pub(super) unanswered: BTreeMap<(Epoch, MigrationId), String>,
+    /// Where an engine has heard an answer, or looked, since it leads.
+    pub(super) found_out: BTreeSet<(Epoch, MigrationId)>,
     pub(super) tokens: BTreeMap<MigrationId, Token>,
     /// Migrations that stand and of which nobody was told yet, since when.
     pub(super) untold: BTreeMap<MigrationId, i64>,

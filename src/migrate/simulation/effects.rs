@@ -72,8 +72,8 @@ impl Checks {
 
     pub(super) fn not_answered(&mut self, epoch: Epoch, id: MigrationId, step: &str) {
         self.unanswered.insert((epoch, id), step.to_string());
-        if epoch < self.leader {
-            // The leader, too, has to find out before it repeats it.
+        if epoch < self.leader && !self.found_out.contains(&(self.leader, id)) {
+            // The leader, too, has to find out before it repeats it; of what comes after it did it cannot know.
             self.unanswered.entry((self.leader, id)).or_insert_with(|| step.to_string());
         }
     }
@@ -81,6 +81,7 @@ impl Checks {
     /// What was asked for is known: its answer came, or it was looked for.
     pub(super) fn answered(&mut self, epoch: Epoch, id: MigrationId) {
         self.unanswered.remove(&(epoch, id));
+        self.found_out.insert((epoch, id));
     }
 
     /// An effect happened in the system.
