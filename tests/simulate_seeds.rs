@@ -9,9 +9,15 @@ fn seeds() -> std::ops::Range<u64> {
     0..count
 }
 
+/// What the release gate found in its 100,000: a wish to undo that was forgotten, a copy that differed and stood in for a
+/// lost source, an admission of what was unknown by then, and what the checks took for a repetition.
+const FAILED_ONCE: [u64; 11] =
+    [2_146, 25_575, 29_920, 31_049, 8_852, 20_210, 31_752, 32_095, 34_924, 32_352, 32_973];
+
 #[test]
 fn every_seed_ends_as_exactly_the_old_or_the_new_owner() {
     let failed: Vec<String> = seeds()
+        .chain(FAILED_ONCE)
         .map(|seed| run_seed(seed, Setting::default()))
         .filter_map(|o| o.violation.map(|v| format!("seed {}: {v}", o.seed)))
         .collect();
