@@ -377,17 +377,20 @@ fn resident_mb() -> Option<f64> {
 mod tests {
     use super::*;
 
+    /// The fleet of which figures are promised.
+    const PROMISED: Bench = Bench {
+        partitions: 10_000,
+        metrics: 16,
+        cycles: 12,
+        threads: 1,
+        shadow: false,
+        networks: false,
+        json: true,
+    };
+
     #[test]
     fn the_report_is_one_json_object_with_what_was_promised() {
-        let options = Bench {
-            partitions: 50,
-            metrics: 16,
-            cycles: 3,
-            threads: 1,
-            shadow: true,
-            networks: false,
-            json: true,
-        };
+        let options = Bench { partitions: 50, cycles: 3, shadow: true, ..PROMISED };
         let report: serde_json::Value = serde_json::from_str(&run(&options).unwrap()).unwrap();
         for key in ["partitions", "metrics", "points_per_s", "rss_mb"] {
             assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
@@ -400,15 +403,7 @@ mod tests {
     #[test]
     #[ignore = "measures: run it with --release on a quiet machine"]
     fn ten_thousand_partitions_take_less_than_a_second_on_one_core() {
-        let options = Bench {
-            partitions: 10_000,
-            metrics: 16,
-            cycles: 12,
-            threads: 1,
-            shadow: false,
-            networks: false,
-            json: true,
-        };
+        let options = PROMISED;
         let report = measure(&options).unwrap();
         println!("{}", serde_json::to_string(&report).unwrap());
         assert!(report.cycle_ms.p99 < 1_000.0 && report.rss_mb.unwrap() < 500.0, "{report:?}");
@@ -418,15 +413,7 @@ mod tests {
     #[test]
     #[ignore = "measures: run it with --release on a quiet machine"]
     fn ten_thousand_partitions_with_networks_take_less_than_a_second_on_one_core() {
-        let options = Bench {
-            partitions: 10_000,
-            metrics: 16,
-            cycles: 12,
-            threads: 1,
-            shadow: false,
-            networks: true,
-            json: true,
-        };
+        let options = Bench { networks: true, ..PROMISED };
         let report = measure(&options).unwrap();
         println!("{}", serde_json::to_string(&report).unwrap());
         let at_work = report.networks.unwrap();

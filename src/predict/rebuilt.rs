@@ -74,6 +74,9 @@ impl Rebuilder {
             },
             all => return Err(wrong(format!("it takes {} tensors, one was expected", all.len()))),
         };
+        if steps == 0 || card.features.metrics.is_empty() {
+            return Err(wrong("a window of it holds no numbers".into()));
+        }
         let usual = card.measures.get("mean_error_of_healthy").copied().unwrap_or(f64::NAN) as f32;
         if usual.is_nan() || usual <= 0.0 {
             return Err(wrong("measures.mean_error_of_healthy must be a number over 0".into()));
@@ -82,15 +85,15 @@ impl Rebuilder {
     }
 
     /// Errors of the windows (`[window][step][metric]`), in units of that of healthy partitions.
-    fn errors(&self, windows: &[f32]) -> Result<Vec<f32>, ModelError> {
+    fn errors(&self, windows: Vec<f32>) -> Result<Vec<f32>, ModelError> {
         let metrics = self.spec.metrics.len();
         let count = windows.len() / (self.steps * metrics).max(1);
         let input = if self.time_first {
             let mut turned = Vec::with_capacity(windows.len());
-            by_time(windows, self.steps, metrics, &mut turned);
+            by_time(windows.chunks_exact(self.steps * metrics), self.steps, metrics, &mut turned);
             Tensor::new([self.steps, count, metrics], turned)
         } else {
-            Tensor::new([count, self.steps, metrics], windows.to_vec())
+            Tensor::new([count, self.steps, metrics], windows)
         };
         let input = [input];
         let mut session = self.session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -138,7 +141,7 @@ impl Assessor {
         if whose.is_empty() {
             return;
         }
-        match rebuilder.errors(&batch) {
+        match rebuilder.errors(batch) {
             Ok(errors) => {
                 for (p, error) in whose.into_iter().zip(errors) {
                     self.rows[p as usize].rebuilt = if error.is_finite() { error } else { 0.0 };
@@ -217,9 +220,11 @@ mod tests {
         let windows: Vec<f32> = (0..4 * 5 * 3).map(|n| n as f32).collect();
         for shape in [[Some(5), None, Some(3)], [None, Some(5), Some(3)]] {
             let rebuilder = Rebuilder::open(&shape, &[], &card).unwrap();
-            assert_eq!(rebuilder.errors(&windows).unwrap(), [0.0, 2.0, 8.0, 18.0], "{shape:?}");
+            assert_eq!(rebuilder.errors(windows.clone()).unwrap(), [0.0, 2.0, 8.0, 18.0], "{shape:?}");
         }
         let odd = Rebuilder::open(&[None, Some(5), Some(4)], &[], &card).unwrap_err().to_string();
+        let none = Rebuilder::open(&[None, Some(0), Some(3)], &[], &card).unwrap_err().to_string();
+        assert!(none.contains("holds no numbers"), "{none}");
         assert!(odd.contains("not [steps, any, metrics] or [any, steps, metrics]"), "{odd}");
     }
 }

@@ -172,8 +172,8 @@ impl Machine {
             }
             // An admission is sent again as it is, so that its tokens count all the while; but not where it may not
             // begin any more.
-            let still = || super::admit::blocked(context, &self.state.plan, context.now()).is_none();
-            if unsaved.conditional && !(unsaved.takes.is_some() && still()) {
+            let refused = || super::admit::blocked(context, &self.state.plan, context.now()).is_some();
+            if unsaved.conditional && (unsaved.takes.is_none() || refused()) {
                 // What it rests on may have changed since it was decided: decided anew. Should the
                 // lost transaction arrive after all, the next one conflicts and this engine stops.
                 self.retry_at = Timestamp(i64::MIN);

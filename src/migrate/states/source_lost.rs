@@ -1,9 +1,10 @@
 //! SOURCE_LOST: the source died for real while it was being moved.
 //!
-//! Does: decides at once. After a full comparison that found both equal, and none since that found otherwise, with
-//! the lag seen within a bound that the policy allows to lose, the destination is committed and the bound is declared; else it is undone and the
-//! system's own failover keeps the word. Where the system votes it always keeps the word. Deadline:
-//! none needed. Recovery: decides again, from the same facts. Rollback: ROLLING_BACK_PRE.
+//! Does: decides at once. After a full comparison that found both equal, and none since that found
+//! otherwise, with the lag seen within a bound that the policy allows to lose, the destination is
+//! committed and the bound is declared; else it is undone and the system's own failover keeps the word.
+//! Where the system votes it always keeps the word. Deadline: none needed. Recovery: decides again, from
+//! the same facts. Rollback: ROLLING_BACK_PRE.
 
 use super::{Rules, undo};
 use crate::fleet::Phase;

@@ -46,7 +46,7 @@ pub fn train(
         progress(Progress { what, share: epoch as f64 / of.max(1) as f64 });
     });
     let mut x = Vec::new();
-    by_time(&held, steps, metrics, &mut x);
+    by_time(held.chunks_exact(size), steps, metrics, &mut x);
     let rebuilt = AutoencoderRun::new(&model).rebuild(&x);
     let mut errors = vec![0f64; wrong.len()];
     for (at, (a, b)) in x.chunks_exact(metrics).zip(rebuilt.chunks_exact(metrics)).enumerate() {

@@ -1,7 +1,7 @@
 //! The autoencoder: runs over a batch of windows, and its training. Windows go through it time first,
 //! `[step][window][metric]`, as the file's graph has them, too: ONNX's LSTM operator wants them so.
 
-use super::forward::{BATCH, Packed, dense, reset};
+use super::forward::{BATCH, Packed, by_time, dense, reset};
 use super::train::{
     Adam, Progress, State, Tape, Training, dense_backward, dense_forward, new_dense, new_layer, squares,
 };
@@ -114,11 +114,12 @@ pub fn train_autoencoder(
     let mut order: Vec<usize> = (0..count).collect();
     let per_epoch = count.div_ceil(training.batch.max(1));
     let mut adam = Adam::new(training, per_epoch);
+    let mut targets = Vec::new();
     for epoch in 0..training.epochs {
         shuffle(&mut order, &mut random);
         let (mut loss, mut batches) = (0.0, 0);
         for batch in order.chunks(training.batch.max(1)) {
-            let targets = gather(windows, batch, steps, metrics);
+            by_time(batch.iter().map(|w| &windows[w * size..][..size]), steps, metrics, &mut targets);
             loss += descend(&mut model, &targets, batch.len(), &mut adam);
             batches += 1;
         }
@@ -161,22 +162,8 @@ fn shuffle(order: &mut [usize], random: &mut Random) {
     }
 }
 
-/// Those of the windows, time first.
-fn gather(windows: &[f32], which: &[usize], steps: usize, metrics: usize) -> Vec<f32> {
-    let size = steps * metrics;
-    let mut out = Vec::with_capacity(which.len() * size);
-    for t in 0..steps {
-        for &window in which {
-            let start = window * size + t * metrics;
-            out.extend_from_slice(&windows[start..start + metrics]);
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::forward::by_time;
     use super::super::train::tests::waves;
     use super::*;
 
@@ -224,7 +211,7 @@ mod tests {
         let run = AutoencoderRun::new(&model);
         let error = |windows: &[f32]| {
             let mut x = Vec::new();
-            by_time(windows, 16, 2, &mut x);
+            by_time(windows.chunks_exact(32), 16, 2, &mut x);
             run.rebuild(&x).iter().zip(&x).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / x.len() as f32
         };
         let mut odd = waves(10, 16, 2, 7);
@@ -241,7 +228,7 @@ mod tests {
         // More than one batch, the last of them not full.
         let (windows, count) = (waves(150, 6, 3, 4), 150);
         let mut x = Vec::new();
-        by_time(&windows, 6, 3, &mut x);
+        by_time(windows.chunks_exact(18), 6, 3, &mut x);
         let together = run.rebuild(&x);
         for window in [0, 63, 64, 149] {
             // One window alone reads the same, time first or not.

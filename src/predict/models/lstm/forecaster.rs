@@ -56,7 +56,7 @@ impl ForecasterRun {
         let (mut x, mut gates, mut cells, mut hidden, mut rows) = Default::default();
         for batch in windows.chunks(BATCH * size) {
             let count = batch.len() / size;
-            by_time(batch, self.steps, self.layer.inputs(), &mut x);
+            by_time(batch.chunks_exact(size), self.steps, self.layer.inputs(), &mut x);
             self.layer.input_gates(&x, self.steps * count, &mut gates);
             reset(&mut cells, count * self.layer.hidden());
             reset(&mut hidden, count * self.layer.hidden());
@@ -103,7 +103,7 @@ pub fn train_forecaster(
             windows.clear();
             targets.clear();
             (0..count).for_each(|_| draw(&mut random, &mut windows, &mut targets));
-            by_time(&windows, steps, inputs, &mut x);
+            by_time(windows.chunks_exact((steps * inputs).max(1)), steps, inputs, &mut x);
             loss += descend(&mut model, &x, &targets, count, &mut adam);
         }
         progress(epoch + 1, training.epochs, loss / batches.max(1) as f32);
@@ -167,7 +167,7 @@ mod tests {
         let windows: Vec<f32> = (0..count * steps * inputs).map(|_| random.normal() as f32).collect();
         let targets: Vec<f32> = (0..count * ahead).map(|_| random.normal() as f32).collect();
         let mut x = Vec::new();
-        by_time(&windows, steps, inputs, &mut x);
+        by_time(windows.chunks_exact((steps * inputs).max(1)), steps, inputs, &mut x);
         // The tape's outputs are what the kernels run: the same numbers from windows as they stand in a file.
         let loss = |m: &Forecaster| f64::from(huber(&ForecasterRun::new(m).ahead_of(&windows), &targets).0);
         let tape = Tape::run(&model.layer, &x, steps, count, &State::zero(count, hidden));

@@ -90,12 +90,17 @@ pub(super) fn dense(layer: &Dense, x: &[f32], rows: usize, out: &mut Vec<f32>) {
     multiply_add(out, x, &layer.weights, (rows, layer.inputs, layer.outputs));
 }
 
-/// Windows as they pass through a network: `[step][window][input]` of `[window][step][input]`, so that a
-/// step of all windows is one stretch of memory.
-pub fn by_time(windows: &[f32], steps: usize, inputs: usize, out: &mut Vec<f32>) {
+/// Windows as they pass through a network: `[step][window][input]` of windows that are `[step][input]` each,
+/// so that a step of all windows is one stretch of memory.
+pub fn by_time<'a>(
+    windows: impl Iterator<Item = &'a [f32]> + Clone,
+    steps: usize,
+    inputs: usize,
+    out: &mut Vec<f32>,
+) {
     out.clear();
     for t in 0..steps {
-        for window in windows.chunks_exact((steps * inputs).max(1)) {
+        for window in windows.clone() {
             out.extend_from_slice(&window[t * inputs..(t + 1) * inputs]);
         }
     }
