@@ -165,6 +165,8 @@ pub const UNREACHABLE_WITH_SLOTS: [(&str, &str); 9] = [
 pub struct SlotsGround {
     cluster: RedisCluster,
     keys: Vec<String>,
+    /// Keys that nobody writes.
+    carried: Vec<String>,
 }
 
 /// The range, and slots of it that are asked for.
@@ -184,16 +186,16 @@ impl SlotsGround {
         let mut keys = within(40, "kill");
         keys.truncate(40);
         // Something to carry, so that a move is not over with its first batch.
-        let more = within(1_000, "carry");
+        let carried = within(1_000, "carry");
         let mut connection = cluster.nodes[0].connect();
-        for key in more {
-            redis_cluster::ask(&mut connection, &["SET", &key, &"x".repeat(200)]);
+        for key in &carried {
+            redis_cluster::ask(&mut connection, &["SET", key, &"x".repeat(200)]);
         }
         // Nor, where the servers copy by themselves, before anybody can be stopped.
         for node in &cluster.nodes {
             node.ask(&["CONFIG", "SET", "rdb-key-save-delay", "200"]);
         }
-        Some(Self { cluster, keys })
+        Some(Self { cluster, keys, carried })
     }
 
     fn node(&self, address: &str) -> usize {
@@ -250,10 +252,20 @@ impl Ground for SlotsGround {
     }
 
     async fn left(&self) -> Vec<String> {
-        match self.system().mover().leaks().await {
+        let owner = self.cluster.owner(0, 0).expect("an owner");
+        let mut connection = self.cluster.nodes[owner].connect();
+        let found = |key: &String| {
+            redis::from_redis_value::<u64>(redis_cluster::ask(&mut connection, &["STRLEN", key])).ok()
+                == Some(200)
+        };
+        let found = self.carried.iter().map(found).filter(|found| *found).count();
+        let gone = (found < self.carried.len())
+            .then(|| format!("{found} of {} keys that nobody writes", self.carried.len()));
+        let leaks = match self.system().mover().leaks().await {
             Ok(leaks) => leaks.iter().map(|l| format!("{l:?}")).collect(),
             Err(error) => vec![error.to_string()],
-        }
+        };
+        gone.into_iter().chain(leaks).collect()
     }
 }
 

@@ -85,7 +85,7 @@ impl Census {
 
 /// The node that gave the view.
 fn asked(view: &View) -> &str {
-    view.nodes.iter().find(|n| n.myself).map_or("a node", |n| n.address.as_str())
+    view.asked().map_or("a node", |n| n.address.as_str())
 }
 
 fn owner(view: &View, slot: u16) -> &str {

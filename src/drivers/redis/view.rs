@@ -115,6 +115,11 @@ impl View {
         Ok(View { nodes })
     }
 
+    /// The node that gave the view.
+    pub(super) fn asked(&self) -> Option<&Node> {
+        self.nodes.iter().find(|n| n.myself)
+    }
+
     pub(super) fn node(&self, id: &str) -> Option<&Node> {
         self.nodes.iter().find(|n| n.id == id)
     }

@@ -8,7 +8,6 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
 use redis::Value;
 
 use super::super::view::Node;
@@ -83,7 +82,12 @@ impl RedisSlotMover {
                 None => {}
             }
         }
-        let moved = self.slice(job, &scene).await;
+        let start = Instant::now();
+        let moved = match self.hear_anew(job, &scene, start).await {
+            Ok(Some(waiting)) => return Ok(waiting),
+            Ok(None) => self.slice(job, &scene, start).await,
+            Err(error) => Err(error),
+        };
         let left = ranges::count(scene.range) - scene.held_by(destination);
         match moved {
             Ok(slots) => Ok(working(format!(
@@ -100,8 +104,8 @@ impl RedisSlotMover {
     }
 
     /// Moves slots until the time is over; how many became whole.
-    async fn slice(&self, job: &Job, scene: &Scene) -> Result<u32, DriverError> {
-        let (start, mut whole) = (Instant::now(), 0);
+    async fn slice(&self, job: &Job, scene: &Scene, start: Instant) -> Result<u32, DriverError> {
+        let mut whole = 0;
         let destination = &scene.destination;
         let refuse =
             |node, detail: String| RedisMover::at_node(node, Retry::Retryable, "moving slots", detail);
@@ -139,8 +143,8 @@ impl RedisSlotMover {
         start: Instant,
     ) -> Result<bool, DriverError> {
         let nodes = &self.inner.nodes;
-        nodes.tell(&destination.address, &set_slot(slot, "IMPORTING", owner)).await?;
-        nodes.tell(&owner.address, &set_slot(slot, "MIGRATING", destination)).await?;
+        nodes.tell(&destination.address, &set_slot(slot, "IMPORTING", &owner.id)).await?;
+        nodes.tell(&owner.address, &set_slot(slot, "MIGRATING", &destination.id)).await?;
         loop {
             let pace = self.works.with(job.key("work"), |w| w.pace);
             let mut ask = redis::cmd("CLUSTER");
@@ -182,33 +186,28 @@ impl RedisSlotMover {
     }
 
     /// Gives an empty slot to the destination: there first, or the slot has no owner should the old one
-    /// die in between.
+    /// die in between. The others hear of it from the destination; who has not is told when all slots are
+    /// there ([`RedisSlotMover::convince`]).
     async fn settle(&self, scene: &Scene, slot: u16, owner: &Node) -> Result<(), DriverError> {
-        let nodes = &self.inner.nodes;
-        let give = set_slot(slot, "NODE", &scene.destination);
-        nodes.tell(&scene.destination.address, &give).await?;
-        nodes.tell(&owner.address, &give).await?;
-        // The others hear of it by gossip, too; a master that does not answer now does so later.
-        let voters =
-            scene.census.views.iter().flat_map(|v| v.nodes.iter().filter(|n| n.myself && n.is_master()));
-        let others: Vec<&Node> =
-            voters.filter(|n| n.id != scene.destination.id && n.id != owner.id).collect();
-        join_all(others.iter().map(|n| nodes.tell(&n.address, &give))).await;
+        let give = set_slot(slot, "NODE", &scene.destination.id);
+        self.inner.nodes.tell(&scene.destination.address, &give).await?;
+        self.inner.nodes.tell(&owner.address, &give).await?;
         Ok(())
     }
 
     /// A node that was told of a move and not of its end keeps calling the slot half moved.
     pub(super) async fn clear_marks(&self, scene: &Scene) -> Result<(), DriverError> {
         for open in &scene.open {
-            self.inner.nodes.tell(&open.at, &set_slot(open.slot, "NODE", &scene.destination)).await?;
+            self.inner.nodes.tell(&open.at, &set_slot(open.slot, "NODE", &scene.destination.id)).await?;
         }
         Ok(())
     }
 }
 
-fn set_slot(slot: u16, how: &str, node: &Node) -> redis::Cmd {
+/// `CLUSTER SETSLOT` with the id of a node.
+pub(super) fn set_slot(slot: u16, how: &str, node: &str) -> redis::Cmd {
     let mut cmd = redis::cmd("CLUSTER");
-    cmd.arg("SETSLOT").arg(slot).arg(how).arg(&node.id);
+    cmd.arg("SETSLOT").arg(slot).arg(how).arg(node);
     cmd
 }
 

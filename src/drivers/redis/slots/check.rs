@@ -225,6 +225,7 @@ impl RedisSlotMover {
             return Err(RedisMover::at_node(destination, Retry::Retryable, "open", detail));
         }
         if let Some((slot, who)) = scene.doubter(destination) {
+            self.convince(job, &scene).await?;
             return Ok(working(format!("{who} to know the new owner of slot {slot}")));
         }
         if let Some(open) = scene.open.first() {

@@ -9,6 +9,7 @@
 
 mod advance;
 mod check;
+mod claims;
 mod look;
 mod ranges;
 mod scene;
@@ -22,6 +23,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use self::advance::Pace;
+use self::claims::Claims;
 use self::survey::{Found, Survey};
 use self::together::Offer;
 use super::view::SlotRange;
@@ -45,6 +47,7 @@ struct Work {
     sampler: Option<Sampler>,
     /// Moves of all slots as one that the servers knew when this process began another.
     asked: Option<BTreeSet<String>>,
+    claims: Claims,
 }
 
 /// The driver of the slots of one Redis Cluster.

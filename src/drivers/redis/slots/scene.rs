@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::RedisMover;
 use super::super::census::Census;
 use super::super::nodes::system;
-use super::super::view::{Health, Node, SlotRange};
+use super::super::view::{Health, Node, SlotRange, View};
 use super::ranges;
 use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::Job;
@@ -112,11 +112,25 @@ impl Scene {
 
     /// A slot of the range and a node that does not name `node` as its owner.
     pub(super) fn doubter(&self, node: &Node) -> Option<(u16, String)> {
-        self.census.views.iter().find_map(|view| {
-            let slot = self.slots().find(|&slot| view.owner_of(slot).is_none_or(|n| n.id != node.id))?;
-            let who = view.nodes.iter().find(|n| n.myself).map_or("a node", |n| n.address.as_str());
-            Some((slot, who.to_string()))
+        self.doubted(node).find_map(|(view, mut slots)| {
+            let who = view.asked().map_or("a node", |n| n.address.as_str());
+            Some((slots.next()?, who.to_string()))
         })
+    }
+
+    /// Every node that does not name `node` as the owner of slots of the range, and those slots.
+    pub(super) fn doubters<'a>(&'a self, node: &'a Node) -> Vec<(&'a Node, Vec<u16>)> {
+        let each = self.doubted(node).filter_map(|(view, slots)| Some((view.asked()?, slots.collect())));
+        each.filter(|(_, slots): &(_, Vec<u16>)| !slots.is_empty()).collect()
+    }
+
+    /// Of each view: the slots of the range that are another's than `node`'s there.
+    fn doubted<'a>(
+        &'a self,
+        node: &'a Node,
+    ) -> impl Iterator<Item = (&'a View, impl Iterator<Item = u16> + 'a)> {
+        let other = |view: &View, slot| view.owner_of(slot).is_none_or(|n| n.id != node.id);
+        self.census.views.iter().map(move |view| (view, self.slots().filter(move |&slot| other(view, slot))))
     }
 
     /// Whether a node answers and is not called failed.

@@ -168,6 +168,9 @@ impl RedisSlotMover {
                 ]);
             }
             None => commands.extend([
+                format!(
+                    "Redis 7.0.13 to 7.0.15 and 7.2.0 to 7.2.3, so that {destination} hears anew what {source} owns: {destination}> CLUSTER SETSLOT <one slot> NODE <a third master>; before it, where the claim of {source} is the oldest: {source}> CLUSTER BUMPEPOCH"
+                ),
                 format!("for each slot of {slots}:"),
                 format!("  {destination}> CLUSTER SETSLOT <slot> IMPORTING {from}"),
                 format!("  {source}> CLUSTER SETSLOT <slot> MIGRATING {to}"),
@@ -175,7 +178,8 @@ impl RedisSlotMover {
                     "  {source}> CLUSTER GETKEYSINSLOT <slot>, MIGRATE to {destination} REPLACE KEYS …, until it is empty"
                 ),
                 format!("  {destination}> CLUSTER SETSLOT <slot> NODE {to}"),
-                format!("  {source}, then every other master> CLUSTER SETSLOT <slot> NODE {to}"),
+                format!("  {source}> CLUSTER SETSLOT <slot> NODE {to}"),
+                format!("every other master that has not heard of it after a second> CLUSTER SETSLOT <slot> NODE {to}"),
                 "both> the settings as before".into(),
                 "after the first key the only way is forward; the way back is the same move the other way round"
                     .into(),
