@@ -25,6 +25,16 @@ fn every_seed_ends_as_exactly_the_old_or_the_new_owner() {
 }
 
 #[test]
+fn a_run_that_a_storm_ends_early_goes_on_until_enough_went_wrong() {
+    // Eleven of its 21 moves went stale, and 8 faults were all that it met.
+    for seed in [2_056].into_iter().chain(FAILED_ONCE) {
+        let outcome = run_seed(seed, Setting::default());
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        assert!(outcome.faults >= 10, "seed {seed} met {} faults", outcome.faults);
+    }
+}
+
+#[test]
 fn a_seed_repeats_bit_for_bit() {
     let setting = Setting { trace: true, ..Setting::default() };
     let (a, b) = (run_seed(7, setting), run_seed(7, setting));

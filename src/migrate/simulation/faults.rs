@@ -58,11 +58,13 @@ pub(super) struct Faults {
     /// How many are still to come.
     left: u32,
     pub(super) hit: u32,
+    /// Those that are left come close together.
+    hasty: bool,
 }
 
 impl Faults {
     pub(super) fn new(random: Random) -> Self {
-        let mut faults = Self { random, gap: 0, left: 0, hit: 0 };
+        let mut faults = Self { random, gap: 0, left: 0, hit: 0, hasty: false };
         faults.left = 12 + faults.random.below(8) as u32;
         faults.next_gap();
         faults
@@ -70,7 +72,14 @@ impl Faults {
 
     fn next_gap(&mut self) {
         // Mostly one here and there, sometimes several close together.
-        self.gap = if self.random.chance(0.25) { self.random.below(4) } else { self.random.below(60) };
+        let close = self.random.chance(0.25) || self.hasty;
+        self.gap = if close { self.random.below(4) } else { self.random.below(60) };
+    }
+
+    /// What is left comes soon.
+    pub(super) fn hasten(&mut self) {
+        self.hasty = true;
+        self.gap = self.gap.min(4);
     }
 
     /// No more faults.

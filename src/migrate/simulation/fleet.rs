@@ -97,37 +97,47 @@ pub(super) fn topology(random: &mut Random) -> Topology {
     topology
 }
 
-/// At least 20 moves in seven or more proposals: each empties one host.
+/// Hosts that every run empties; the others are kept for a run that comes to its end too early.
+pub(super) const EMPTIED: usize = 7;
+
+/// At least 20 moves in [`EMPTIED`] proposals: each empties one host.
 pub(super) fn proposals(random: &mut Random, topology: &Topology, now: Timestamp) -> Vec<Arc<Proposal>> {
-    let mut found = Vec::new();
+    (0..EMPTIED).map(|i| evacuation(random, topology, i, now)).collect()
+}
+
+/// The proposal that empties the `i`-th host.
+pub(super) fn evacuation(
+    random: &mut Random,
+    topology: &Topology,
+    i: usize,
+    now: Timestamp,
+) -> Arc<Proposal> {
     let partitions = &topology.partitions;
-    for (i, source) in partitions.iter().take(7).enumerate() {
-        let moves: Vec<Move> = topology
-            .on_partition(&source.id)
-            .map(|workload| {
-                let mut to = random.below(partitions.len());
-                if to == i {
-                    to = (to + 1) % partitions.len();
-                }
-                Move {
-                    workload: workload.id.clone(),
-                    class: workload.class.clone(),
-                    source: source.id.clone(),
-                    destination: partitions[to].id.clone(),
-                    generation: workload.generation,
-                    because: "healthy".to_string(),
-                    data: workload.size,
-                    duration: Span::seconds(2),
-                    blackout: Span::millis(20),
-                    disruption: 1.0,
-                    capabilities: capabilities(&workload.class),
-                    in_time: None,
-                }
-            })
-            .collect();
-        found.push(Arc::new(proposal(random, i as u64 + 1, source, moves, now)));
-    }
-    found
+    let source = &partitions[i];
+    let moves: Vec<Move> = topology
+        .on_partition(&source.id)
+        .map(|workload| {
+            let mut to = random.below(partitions.len());
+            if to == i {
+                to = (to + 1) % partitions.len();
+            }
+            Move {
+                workload: workload.id.clone(),
+                class: workload.class.clone(),
+                source: source.id.clone(),
+                destination: partitions[to].id.clone(),
+                generation: workload.generation,
+                because: "healthy".to_string(),
+                data: workload.size,
+                duration: Span::seconds(2),
+                blackout: Span::millis(20),
+                disruption: 1.0,
+                capabilities: capabilities(&workload.class),
+                in_time: None,
+            }
+        })
+        .collect();
+    Arc::new(proposal(random, i as u64 + 1, source, moves, now))
 }
 
 fn proposal(random: &mut Random, id: u64, source: &Partition, moves: Vec<Move>, now: Timestamp) -> Proposal {

@@ -31,6 +31,8 @@ const START: i64 = 1_000_000_000;
 const STEPS: u32 = 6_000;
 /// Steps after which no new faults come and everything has to end.
 const QUIET_AFTER: u32 = 1_500;
+/// Faults that every run is to meet.
+const FAULTS: u32 = 10;
 
 /// What was written and called, and in which phase.
 pub(super) type Occasions = Arc<Mutex<BTreeSet<Occasion>>>;
@@ -65,6 +67,8 @@ pub(super) struct Run {
     pub(super) occasions: Occasions,
     pub(super) deaths: u32,
     pub(super) hosts: usize,
+    /// Hosts for which there was a proposal.
+    emptied: usize,
     /// Migrations that this engine told people of.
     pub(super) alerts: BTreeSet<MigrationId>,
     /// Something changed since the last check.
@@ -161,6 +165,7 @@ impl Run {
             occasions,
             deaths: 0,
             hosts,
+            emptied: fleet::EMPTIED,
             alerts: BTreeSet::new(),
             changed: true,
         };
@@ -190,14 +195,7 @@ impl Run {
         for steps in 0..STEPS {
             if steps == QUIET_AFTER {
                 self.outside().faults.quiet();
-                self.events = Events::default();
-                self.outside().offset = 0;
-                self.storming = false;
-                self.stormy = false;
-                let mut outside = self.outside();
-                outside.failing.clear();
-                outside.unknown.clear();
-                outside.topology_changed = true;
+                self.calm();
             }
             self.pass();
             self.happen();
@@ -212,7 +210,7 @@ impl Run {
             }
             self.tick()?;
             self.check()?;
-            if self.is_over() {
+            if self.is_over() && !(steps < QUIET_AFTER && self.goes_on()) {
                 return self.end();
             }
             self.advance();
@@ -224,6 +222,39 @@ impl Run {
             .map(|s| format!("{} {:?} todo {:?} waiting {:?}", s.plan.id, s.phase, s.todo, s.waiting))
             .collect();
         Err(format!("I9: not everything ended in {STEPS} steps: {}", standing.join("; ")))
+    }
+
+    /// Nothing more happens outside.
+    fn calm(&mut self) {
+        self.events = Events::default();
+        self.storming = false;
+        self.stormy = false;
+        let mut outside = self.outside();
+        outside.offset = 0;
+        outside.failing.clear();
+        outside.unknown.clear();
+        outside.topology_changed = true;
+    }
+
+    /// All has ended before enough went wrong, because a storm let most moves go stale: one more host is
+    /// emptied, in calm weather and with faults close together. Not where all have been.
+    fn goes_on(&mut self) -> bool {
+        if self.outside().faults.hit >= FAULTS || self.emptied == self.hosts {
+            return false;
+        }
+        self.calm();
+        let (now, wall) = (self.now(), self.wall());
+        let mut random = self.random.fork("one more");
+        let mut outside = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = outside.topology.clone();
+        fresh.workloads.retain(|w| !outside.checks.approved.contains_key(&w.id));
+        let proposal = fleet::evacuation(&mut random, &fresh, self.emptied, wall);
+        outside.checks.approve(&proposal);
+        outside.faults.hasten();
+        drop(outside);
+        self.waiting.push((now, proposal));
+        self.emptied += 1;
+        true
     }
 
     pub(super) fn pass(&mut self) {

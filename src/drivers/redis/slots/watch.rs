@@ -1,17 +1,26 @@
 //! What stands where, how far a move is, how both nodes do, and the exact commands, for people.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
+use futures::future::join_all;
 use redis::Value;
 
 use super::super::nodes::Lane;
 use super::super::prepare::mark_name;
-use super::super::view::Node;
+use super::super::view::{Node, SlotRange};
 use super::{RedisSlotMover, ranges};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{CanarySample, Job, JobStatus};
 use crate::drivers::paired_reads::{Read, Sampler};
 use crate::fleet::{Bytes, Clock, PartitionId, Span, SystemClock, Timestamp, Topology, Workload};
+
+/// A range of slots, the node that owns its first one, and what all of that node's slots are as one workload.
+struct Held<'a> {
+    range: SlotRange,
+    owner: &'a Node,
+    shard: &'a Workload,
+}
 
 impl RedisSlotMover {
     /// Masters are partitions that take slots; replicas are watched, and take none.
@@ -20,32 +29,18 @@ impl RedisSlotMover {
         let mut topology = self.inner.topology_of(&census).await;
         let shards = std::mem::take(&mut topology.workloads);
         let Some(view) = census.newest() else { return Ok(topology) };
-        let mut workloads = Vec::new();
-        for &range in &self.ranges {
-            let owner_of = |slot| census.best(slot).and_then(|view| view.owner_of(slot));
-            let Some(owner) = owner_of(range.first) else { continue };
-            let partition = self.inner.partition_of(owner);
-            let Some(shard) = shards.iter().find(|w| w.partition == partition) else { continue };
-            let mut labels = shard.labels.clone();
-            let all = labels.remove("keys").and_then(|keys| keys.parse().ok());
-            let share = ranges::share(&self.inner.nodes, range, owner, all).await;
-            labels.insert("slots".into(), format!("{}-{}", range.first, range.last));
-            let held = (range.first..=range.last).filter(|&slot| owner.owns(slot)).count() as u32;
-            if held < ranges::count(range) {
-                labels.insert("split".into(), format!("{held} of {} slots here", ranges::count(range)));
-            }
-            workloads.push(Workload {
-                id: ranges::workload_of(&self.inner.options.cluster, range),
-                size: ranges::part(shard.size, share),
-                writes_per_s: shard.writes_per_s * share,
-                requests_per_s: shard.requests_per_s * share,
-                // Copies stay with their master; a range that goes finds those of the other.
-                replicas: Vec::new(),
-                labels,
-                ..shard.clone()
-            });
-        }
-        topology.workloads = workloads;
+        let held: Vec<Held<'_>> = self
+            .ranges
+            .iter()
+            .filter_map(|&range| {
+                let owner = census.best(range.first)?.owner_of(range.first)?;
+                let partition = self.inner.partition_of(owner);
+                Some(Held { range, owner, shard: shards.iter().find(|w| w.partition == partition)? })
+            })
+            .collect();
+        let shares = self.shares(&held).await;
+        topology.workloads =
+            held.iter().zip(shares).map(|(held, share)| self.workload(held, share)).collect();
         self.look_for_offers(view).await;
         let masters: Vec<PartitionId> =
             view.nodes.iter().filter(|n| n.is_master()).map(|n| self.inner.partition_of(n)).collect();
@@ -54,6 +49,46 @@ impl RedisSlotMover {
         }
         topology.normalise();
         Ok(topology)
+    }
+
+    /// Which share of its node each range is. All nodes are asked at once, each for one range after another.
+    async fn shares(&self, held: &[Held<'_>]) -> Vec<f64> {
+        let mut of_node: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (i, one) in held.iter().enumerate() {
+            of_node.entry(&one.owner.id).or_default().push(i);
+        }
+        let asked = of_node.into_values().map(|ranges| async move {
+            let mut found = Vec::with_capacity(ranges.len());
+            for i in ranges {
+                let Held { range, owner, shard } = &held[i];
+                let all = shard.labels.get("keys").and_then(|keys| keys.parse().ok());
+                found.push((i, ranges::share(&self.inner.nodes, *range, owner, all).await));
+            }
+            found
+        });
+        let mut shares = vec![0.0; held.len()];
+        join_all(asked).await.into_iter().flatten().for_each(|(i, share)| shares[i] = share);
+        shares
+    }
+
+    fn workload(&self, Held { range, owner, shard }: &Held<'_>, share: f64) -> Workload {
+        let mut labels = shard.labels.clone();
+        labels.remove("keys");
+        labels.insert("slots".into(), format!("{}-{}", range.first, range.last));
+        let here = (range.first..=range.last).filter(|&slot| owner.owns(slot)).count() as u32;
+        if here < ranges::count(*range) {
+            labels.insert("split".into(), format!("{here} of {} slots here", ranges::count(*range)));
+        }
+        Workload {
+            id: ranges::workload_of(&self.inner.options.cluster, *range),
+            size: ranges::part(shard.size, share),
+            writes_per_s: shard.writes_per_s * share,
+            requests_per_s: shard.requests_per_s * share,
+            // Copies stay with their master; a range that goes finds those of the other.
+            replicas: Vec::new(),
+            labels,
+            ..(*shard).clone()
+        }
     }
 
     pub(super) async fn job_status(&self, job: &Job) -> Result<JobStatus, DriverError> {
