@@ -260,8 +260,11 @@ fn command_lines(look: &Look, p: &ProposalView, width: u16) -> Vec<Vec<Piece>> {
             out.push(vec![("    the driver names no commands".to_string(), look[Token::Dim])]);
         }
         for command in &m.commands {
-            for line in wrap(command, usize::from(width).saturating_sub(6)) {
-                out.push(vec![(format!("    {line}"), look[Token::Text])]);
+            // What the driver moves in stays moved in; what goes on in the next line is moved in further.
+            let deep = 4 + command.len() - command.trim_start().len();
+            for (n, line) in wrap(command, usize::from(width).saturating_sub(deep + 4)).iter().enumerate() {
+                let deep = if n == 0 { deep } else { deep + 2 };
+                out.push(vec![(format!("{:deep$}{line}", ""), look[Token::Text])]);
             }
         }
         out.push(Vec::new());

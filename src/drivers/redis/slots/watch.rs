@@ -204,8 +204,10 @@ impl RedisSlotMover {
             }
             None => commands.extend([
                 format!(
-                    "Redis 7.0.13 to 7.0.15 and 7.2.0 to 7.2.3, so that {destination} hears anew what {source} owns: {destination}> CLUSTER SETSLOT <one slot> NODE <a third master>; before it, where the claim of {source} is the oldest: {source}> CLUSTER BUMPEPOCH"
+                    "once, where {destination} runs Redis 7.0.13 to 7.0.15 or 7.2.0 to 7.2.3, to hear anew what {source} owns:"
                 ),
+                format!("  {source}> CLUSTER BUMPEPOCH (where its claim is the oldest of all)"),
+                format!("  {destination}> CLUSTER SETSLOT <one slot> NODE <a third master>"),
                 format!("for each slot of {slots}:"),
                 format!("  {destination}> CLUSTER SETSLOT <slot> IMPORTING {from}"),
                 format!("  {source}> CLUSTER SETSLOT <slot> MIGRATING {to}"),
@@ -214,7 +216,7 @@ impl RedisSlotMover {
                 ),
                 format!("  {destination}> CLUSTER SETSLOT <slot> NODE {to}"),
                 format!("  {source}> CLUSTER SETSLOT <slot> NODE {to}"),
-                format!("every other master that has not heard of it after a second> CLUSTER SETSLOT <slot> NODE {to}"),
+                format!("masters that have not heard of it after a second> CLUSTER SETSLOT <slot> NODE {to}"),
                 "both> the settings as before".into(),
                 "after the first key the only way is forward; the way back is the same move the other way round"
                     .into(),
