@@ -41,7 +41,7 @@ impl Census {
     /// The node as it describes itself, where it answered: what it follows is its own setting, and
     /// gossip about it comes later. Whether it is alive is for the others to say.
     pub(super) fn in_its_own_words(&self, node: &Node) -> Node {
-        let own = self.views.iter().flat_map(|v| &v.nodes).find(|n| n.myself && n.id == node.id);
+        let own = self.views.iter().filter_map(View::asked).find(|n| n.id == node.id);
         own.map_or_else(|| node.clone(), |own| Node { role: own.role.clone(), ..node.clone() })
     }
 
@@ -58,7 +58,7 @@ impl Census {
         let yes = self
             .views
             .iter()
-            .filter(|v| v.nodes.iter().any(|n| n.myself && voters.contains(&n.id.as_str())))
+            .filter(|v| v.asked().is_some_and(|n| voters.contains(&n.id.as_str())))
             .filter(|v| v.owner_of(slot).is_some_and(|n| n.id == id))
             .count();
         yes * 2 > voters.len()
@@ -83,8 +83,8 @@ impl Census {
     }
 }
 
-/// The node that gave the view.
-fn asked(view: &View) -> &str {
+/// The address of the node that gave the view.
+pub(super) fn asked(view: &View) -> &str {
     view.asked().map_or("a node", |n| n.address.as_str())
 }
 

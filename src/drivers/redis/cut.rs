@@ -246,7 +246,7 @@ impl RedisMover {
             self.nodes.tell(&source.address, redis::cmd("CLUSTER").arg("RESET").arg("SOFT")).await?;
         }
         for view in &stage.census.views {
-            let Some(me) = view.nodes.iter().find(|n| n.myself && n.id != source.id) else { continue };
+            let Some(me) = view.asked().filter(|n| n.id != source.id) else { continue };
             if view.node(&source.id).is_some() {
                 self.nodes.tell(&me.address, redis::cmd("CLUSTER").arg("FORGET").arg(&source.id)).await?;
             }

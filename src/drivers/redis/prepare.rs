@@ -269,7 +269,7 @@ impl RedisMover {
 }
 
 fn version(info: &Info) -> u32 {
-    info.text("redis_version").and_then(|v| v.split('.').next()?.parse().ok()).unwrap_or(0)
+    info.version().first().copied().unwrap_or(0)
 }
 
 /// How far a replica is.

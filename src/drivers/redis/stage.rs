@@ -46,7 +46,7 @@ impl Stage {
     fn is_known_replica(&self, replica: &Node, master: &Node) -> bool {
         let follows = Role::ReplicaOf(master.id.clone());
         let knows = |view: &View| view.node(&replica.id).is_some_and(|n| n.role == follows);
-        let said_by = |view: &&View, id: &str| view.nodes.iter().any(|n| n.myself && n.id == id);
+        let said_by = |view: &&View, id: &str| view.asked().is_some_and(|n| n.id == id);
         let views = &self.census.views;
         let voters: Vec<&str> = self
             .census

@@ -244,6 +244,12 @@ impl Info {
         self.0.get(name).map(String::as_str)
     }
 
+    /// The parts of `redis_version`; empty where it does not say.
+    pub(super) fn version(&self) -> Vec<u32> {
+        let text = self.text("redis_version").unwrap_or_default();
+        text.split('.').map_while(|part| part.parse().ok()).collect()
+    }
+
     pub(super) fn number(&self, name: &str) -> Option<f64> {
         self.text(name)?.parse().ok()
     }

@@ -245,7 +245,7 @@ impl Run {
         self.calm();
         let (now, wall) = (self.now(), self.wall());
         let mut random = self.random.fork("one more");
-        let mut outside = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outside = self.outside();
         let mut fresh = outside.topology.clone();
         fresh.workloads.retain(|w| !outside.checks.approved.contains_key(&w.id));
         let proposal = fleet::evacuation(&mut random, &fresh, self.emptied, wall);

@@ -7,7 +7,7 @@ use redis::Value;
 use super::super::mark::{Marked, Part};
 use super::super::nodes::text;
 use super::super::prepare::{artifact, mark_name};
-use super::super::view::Health;
+use super::super::view::{Health, Info};
 use super::super::{RedisMover, done, working};
 use super::scene::Scene;
 use super::survey::Survey;
@@ -116,10 +116,7 @@ impl RedisSlotMover {
         let refuse = |detail: String| {
             Err(RedisMover::at_node(destination, Retry::Permanent, "preparing a move of slots", detail))
         };
-        let version = |info: &super::super::view::Info| -> Vec<u32> {
-            let text = info.text("redis_version").unwrap_or_default();
-            text.split('.').take(2).filter_map(|part| part.parse().ok()).collect()
-        };
+        let version = |info: &Info| -> Vec<u32> { info.version().into_iter().take(2).collect() };
         if version(&theirs) < version(&ours) {
             return refuse(format!(
                 "it runs {}, the source {}: an older server cannot read what a newer one sends",

@@ -13,11 +13,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::view::{Health, SlotRange, View};
+use super::super::view::{Health, Info, SlotRange, View};
 use super::super::working;
 use super::RedisSlotMover;
 use super::advance::{SLICE, set_slot};
-use super::scene::Scene;
+use super::scene::{Scene, half_moved};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{Answer, Job};
 
@@ -51,9 +51,8 @@ enum Next {
 }
 
 /// Whether a server of this version keeps notes that it should have thrown away.
-fn keeps_notes(version: &str) -> bool {
-    let parts: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
-    matches!(parts.as_slice(), [7, 0, 13..=u32::MAX] | [7, 2, 0..=3])
+fn keeps_notes(server: &Info) -> bool {
+    matches!(server.version().as_slice(), [7, 0, 13..=u32::MAX] | [7, 2, 0..=3])
 }
 
 /// What comes next, by the destination's own view.
@@ -72,12 +71,8 @@ fn next(
         }
     }
     let Some(owner) = view.node(source) else { return Next::Nothing };
-    let half_moved = |slot: u16| {
-        let own = view.asked().into_iter().flat_map(|n| &n.open);
-        own.filter_map(|open| open.trim_start_matches('[').split('-').next()?.parse::<u16>().ok())
-            .any(|open| open == slot)
-    };
-    let slot = (range.first..=range.last).rev().find(|&slot| owner.owns(slot) && !half_moved(slot));
+    let open: Vec<u16> = half_moved(view).map(|open| open.slot).collect();
+    let slot = (range.first..=range.last).rev().find(|&slot| owner.owns(slot) && !open.contains(&slot));
     let thirds = view.nodes.iter().filter(|n| n.is_master() && n.id != source && n.id != destination);
     match (slot, thirds.min_by_key(|n| (n.epoch >= owner.epoch, n.health != Health::Alive, n.epoch))) {
         (Some(slot), Some(third)) if third.epoch < owner.epoch => Next::Say(slot, third.id.clone()),
@@ -100,7 +95,7 @@ impl RedisSlotMover {
         if self.claims(job, |c| c.heard.as_ref() == Some(&pair)) {
             return Ok(None);
         }
-        if keeps_notes(nodes.info(&destination.address).await?.text("redis_version").unwrap_or_default()) {
+        if keeps_notes(&nodes.info(&destination.address).await?) {
             loop {
                 let view = nodes.view(&destination.address).await?;
                 let asked = self.claims(job, |c| c.asked.clone());
@@ -205,6 +200,7 @@ mod tests {
 
     #[test]
     fn the_versions_with_the_defect_are_known() {
+        let keeps_notes = |version: &str| keeps_notes(&Info::parse(&format!("redis_version:{version}")));
         for version in ["7.0.13", "7.0.15", "7.2.0", "7.2.3"] {
             assert!(keeps_notes(version), "{version}");
         }

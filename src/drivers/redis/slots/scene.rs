@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::RedisMover;
-use super::super::census::Census;
+use super::super::census::{Census, asked};
 use super::super::nodes::system;
 use super::super::view::{Health, Node, SlotRange, View};
 use super::ranges;
@@ -47,10 +47,15 @@ impl Open {
     }
 }
 
-/// Every half-moved slot that any node tells of itself.
+/// Every half-moved slot that the node which gave the view tells of itself.
+pub(super) fn half_moved(view: &View) -> impl Iterator<Item = Open> + '_ {
+    let own = view.asked().into_iter();
+    own.flat_map(|n| n.open.iter().filter_map(|text| Open::parse(text, &n.address)))
+}
+
+/// The same of all nodes.
 fn open_slots(census: &Census) -> Vec<Open> {
-    let own = census.views.iter().flat_map(|v| v.nodes.iter().filter(|n| n.myself));
-    own.flat_map(|n| n.open.iter().filter_map(|text| Open::parse(text, &n.address))).collect()
+    census.views.iter().flat_map(half_moved).collect()
 }
 
 /// Of each slot of a range: its owner. In no view does it change but at the edge of a range there.
@@ -112,10 +117,7 @@ impl Scene {
 
     /// A slot of the range and a node that does not name `node` as its owner.
     pub(super) fn doubter(&self, node: &Node) -> Option<(u16, String)> {
-        self.doubted(node).find_map(|(view, mut slots)| {
-            let who = view.asked().map_or("a node", |n| n.address.as_str());
-            Some((slots.next()?, who.to_string()))
-        })
+        self.doubted(node).find_map(|(view, mut slots)| Some((slots.next()?, asked(view).to_string())))
     }
 
     /// Every node that does not name `node` as the owner of slots of the range, and those slots.
