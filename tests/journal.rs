@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering;
 
 use foreshift::cli::journal::{JournalArgs, What, run};
 use foreshift::fleet::{Clock, Generation, ManualClock, Phase, Span, Timestamp};
-use foreshift::migrate::{OperatorCommand, Runner};
+use foreshift::migrate::journal::Record;
+use foreshift::migrate::{OperatorCommand, Progress, Runner};
 use foreshift::state::{Op, RedbStore, Store, Txn};
 use ready::{Ready, approved, engine, leader, until};
 
@@ -64,7 +65,8 @@ async fn a_journal_that_many_engines_wrote_verifies_and_a_changed_record_is_foun
     assert!(!well && said.contains("another process has it open"), "{said}");
     let key = "/migrations/M-1/journal/00000005".to_string();
     let value = store.get(&key).await.unwrap().unwrap().value;
-    let forged = String::from_utf8(value).unwrap().replace("engine", "nobody").into_bytes();
+    let place = value.windows(6).position(|bytes| bytes == b"engine").unwrap();
+    let forged = [&value[..place], b"nobody", &value[place + 6..]].concat();
     store.txn(Txn { compares: Vec::new(), ops: vec![Op::Put(key, forged)] }).await.unwrap();
     drop(store);
     let (well, said) = journal(&path, What::Verify { migration: None });
@@ -153,16 +155,31 @@ async fn a_restart_shows_what_was_seen_before_it_and_a_lost_ledger_is_not_taken_
     assert_eq!(again.state("M-1".parse().unwrap()).unwrap().phase, Phase::Done);
 }
 
+/// Writes the journal of the migration as earlier versions did; its state as they wrote it.
+async fn as_json(store: &Arc<dyn Store>) -> serde_json::Map<String, serde_json::Value> {
+    let mut hash = String::new();
+    for entry in store.list("/migrations/M-1/journal/").await.unwrap() {
+        let mut record = Record::read(&entry.value).unwrap();
+        record.prev = serde_json::from_value(hash.into()).unwrap();
+        let json = serde_json::to_vec(&record).unwrap();
+        hash = blake3::hash(&json).to_hex().to_string();
+        put(store, vec![Op::Put(entry.key, json)]).await;
+    }
+    let state = Progress::read(&store.get(STATE).await.unwrap().unwrap().value).unwrap();
+    let mut state = serde_json::to_value(&state).unwrap();
+    state["journal"]["hash"] = hash.into();
+    state.as_object().unwrap().clone()
+}
+
 #[tokio::test]
 async fn a_state_that_an_earlier_version_wrote_whole_is_carried_on_and_an_unknown_field_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
     let store: Arc<dyn Store> = Arc::new(RedbStore::open(&path).unwrap());
     let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
-    drop(left_behind(&store, &mover, &clock).await);
+    let before = left_behind(&store, &mover, &clock).await;
 
-    let bytes = store.get(STATE).await.unwrap().unwrap().value;
-    let mut state: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap();
+    let mut state = as_json(&store).await;
     state.insert("swiched".to_string(), true.into());
     put(&store, vec![Op::Put(STATE.to_string(), serde_json::to_vec(&state).unwrap())]).await;
     let refused = leader(&store, &mover, &clock).await.recover(clock.now()).await.unwrap_err().to_string();
@@ -170,7 +187,10 @@ async fn a_state_that_an_earlier_version_wrote_whole_is_carried_on_and_an_unknow
     state.remove("swiched");
 
     let ledger = store.get(LEDGER).await.unwrap().unwrap().value;
-    state.insert("ledger".to_string(), serde_json::from_slice(&ledger).unwrap());
+    let kept = before.state("M-1".parse().unwrap()).unwrap().ledger.clone();
+    drop(before);
+    assert_eq!(kept.bytes(), ledger);
+    state.insert("ledger".to_string(), serde_json::to_value(&kept).unwrap());
     state.insert("evidence".to_string(), serde_json::json!([["prepare", "made of old"]]));
     for (field, value) in [("tries", serde_json::json!(0)), ("wish", serde_json::json!(null))] {
         state.insert(field.to_string(), value);
@@ -181,7 +201,7 @@ async fn a_state_that_an_earlier_version_wrote_whole_is_carried_on_and_an_unknow
     assert_eq!(runner.views()[0].steps[0].evidence, "made of old");
     // The first thing that it writes parts them.
     let parted = store.get(LEDGER).await.unwrap().unwrap().value;
-    assert_eq!(String::from_utf8_lossy(&parted), String::from_utf8_lossy(&ledger));
+    assert_eq!(parted, ledger);
     until(&mut runner, &clock, Phase::Done).await;
     assert_eq!(runner.state("M-1".parse().unwrap()).unwrap().phase, Phase::Done);
     drop((runner, store));

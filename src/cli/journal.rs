@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde::Deserialize;
 
 use crate::fleet::MigrationId;
+use crate::migrate::Progress;
 use crate::migrate::journal::{self, Broken, Head, Record};
 use crate::state::redb::read_entries;
 use crate::state::{Entry, StoreError};
@@ -104,12 +104,6 @@ impl Journal {
     }
 }
 
-/// The part of a migration's state that names the end of its journal.
-#[derive(Deserialize)]
-struct Ends {
-    journal: Head,
-}
-
 fn read(
     store: &std::path::Path,
     migration: Option<MigrationId>,
@@ -125,7 +119,7 @@ fn read(
         if rest.starts_with("journal/") {
             journal.records.push(entry);
         } else if rest == "state" {
-            journal.head = serde_json::from_slice::<Ends>(&entry.value).ok().map(|e| e.journal);
+            journal.head = Progress::read(&entry.value).ok().map(|state| state.journal);
         }
     }
     Ok(journals)

@@ -107,7 +107,7 @@ impl Draft {
     /// Stands still with a reason, an alert, and what it would have done next.
     pub(super) fn hold(&mut self, reason: HoldReason, words: impl Into<String>) {
         let words = words.into();
-        let (from, todo, queue) = (self.s.phase, self.s.todo.clone(), self.s.queue.clone());
+        let (from, todo, queue) = (self.s.phase, self.s.todo, self.s.queue.clone());
         let (since, looks, judgement) = (self.s.watched_since, self.s.looks, self.s.judgement.clone());
         let at_gate = self.s.at_gate;
         let severity = if reason == HoldReason::Operator { Severity::Info } else { Severity::Warning };

@@ -2,20 +2,71 @@
 //! before. What was intended is durable before it is asked for, what came of it right after; a
 //! record that was changed or taken away later breaks the chain.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+use super::stored;
 use crate::drivers::{Artifact, CleanupPolicy};
 use crate::fleet::{Epoch, Generation, MigrationId, Phase, Timestamp, digits};
-use crate::state::{Entry, Op, stored};
+use crate::state::{Entry, Op};
+
+/// BLAKE3 of a record's bytes, or that there is no record. As text it is in hex, or empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RecordHash(Option<[u8; blake3::OUT_LEN]>);
+
+impl RecordHash {
+    fn of(record: &[u8]) -> Self {
+        Self(Some(*blake3::hash(record).as_bytes()))
+    }
+
+    /// Its bytes: 32, or none.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |bytes| bytes)
+    }
+
+    /// That of 32 bytes, or of none.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [] => Some(Self(None)),
+            bytes => bytes.try_into().ok().map(|bytes| Self(Some(bytes))),
+        }
+    }
+}
+
+impl fmt::Display for RecordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&digits::hex(self.bytes()))
+    }
+}
+
+impl Serialize for RecordHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RecordHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.as_str() {
+            "" => Ok(Self(None)),
+            hex => {
+                blake3::Hash::from_hex(hex).map(|hash| Self(Some(*hash.as_bytes()))).map_err(D::Error::custom)
+            }
+        }
+    }
+}
 
 /// The end of a chain: how many records there are and the hash of the last.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Head {
     /// How many records there are; the next one has this number.
     pub next: u64,
-    /// BLAKE3 of the last record's bytes in hex; empty where there is none.
-    pub hash: String,
+    /// That of the last record.
+    pub hash: RecordHash,
 }
 
 /// What came of an action.
@@ -105,8 +156,8 @@ pub enum Note {
 pub struct Record {
     /// Its number within the migration, from 0.
     pub seq: u64,
-    /// Hash of the record before, in hex; empty for the first.
-    pub prev: String,
+    /// Hash of the record before; none for the first.
+    pub prev: RecordHash,
     /// The migration.
     pub migration: MigrationId,
     /// When.
@@ -125,7 +176,15 @@ pub struct Record {
 impl Record {
     /// The bytes of it that are stored, and hashed.
     pub fn bytes(&self) -> Vec<u8> {
-        stored(self, 448).expect("plain data serialises")
+        stored::record_bytes(self)
+    }
+
+    /// The record that [`Record::bytes`], or an earlier version, made these bytes of.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn read(bytes: &[u8]) -> Result<Record, stored::Unreadable> {
+        stored::record_of(bytes)
     }
 
     /// Whether the log on a screen shows it.
@@ -202,7 +261,7 @@ pub(super) fn chain(head: &mut Head, notes: Vec<Note>, stamp: &Stamp<'_>) -> Vec
         .map(|note| {
             let record = Record {
                 seq: head.next,
-                prev: std::mem::take(&mut head.hash),
+                prev: head.hash,
                 migration: stamp.migration,
                 at: stamp.at,
                 epoch: stamp.epoch,
@@ -211,8 +270,7 @@ pub(super) fn chain(head: &mut Head, notes: Vec<Note>, stamp: &Stamp<'_>) -> Vec
                 note,
             };
             let bytes = record.bytes();
-            digits::push_hex(&mut head.hash, blake3::hash(&bytes).as_bytes());
-            head.next += 1;
+            *head = Head { next: head.next + 1, hash: RecordHash::of(&bytes) };
             (Op::Put(record_key(stamp.migration, record.seq), bytes), record)
         })
         .collect()
@@ -245,9 +303,9 @@ pub enum Broken {
         /// The key of the record that names the hash.
         key: String,
         /// The hash that it names.
-        expected: String,
+        expected: RecordHash,
         /// The hash of what is there.
-        got: String,
+        got: RecordHash,
     },
     /// The end is not the one that the state names.
     #[error(
@@ -263,98 +321,60 @@ pub enum Broken {
     },
 }
 
-/// What the chain needs of a record; the rest is not made.
-#[derive(Deserialize)]
-struct Link<'a> {
-    seq: u64,
-    #[serde(borrow)]
-    prev: &'a str,
-}
-
 /// Checks the chain of one migration's records up to `head`, without making the records: what a
-/// restart needs, at a third of the cost of [`verify`].
+/// restart needs. A record begins with its number and the hash of the one before; what follows need not be
+/// read, the hash that the next record or the state names vouches for every byte of it.
 ///
 /// # Errors
 /// The first place where it is broken.
 pub fn check(migration: MigrationId, entries: &[Entry], head: Option<&Head>) -> Result<(), Broken> {
     let mut walk = Walk::new(migration);
     for entry in entries {
-        if walk.goes_on(entry) {
-            continue;
-        }
-        let link: Link<'_> = serde_json::from_slice(&entry.value)
-            .map_err(|e| Broken::Unreadable { key: entry.key.clone(), detail: e.to_string() })?;
-        walk.step(entry, link.seq, link.prev)?;
+        let (seq, prev) = stored::record_front(&entry.value).map_err(|e| unreadable(entry, &e))?;
+        walk.step(entry, seq, prev)?;
     }
     walk.end(head)
+}
+
+fn unreadable(entry: &Entry, error: &stored::Unreadable) -> Broken {
+    Broken::Unreadable { key: entry.key.clone(), detail: error.to_string() }
 }
 
 /// Follows a chain.
 struct Walk {
     migration: MigrationId,
-    seen: u64,
-    hash: String,
+    seen: Head,
     /// The key that the next record has to have.
     key: String,
     /// The length of what all keys begin with.
     prefix: usize,
-    /// What the next record has to begin with, where [`chain`] wrote it.
-    front: String,
 }
 
 impl Walk {
     fn new(migration: MigrationId) -> Self {
         let mut key = String::with_capacity(48);
         push_journal(&mut key, migration);
-        let front = String::with_capacity(128);
-        Self { migration, seen: 0, hash: String::new(), prefix: key.len(), key, front }
+        Self { migration, seen: Head::default(), prefix: key.len(), key }
     }
 
-    /// Takes in the next record where it is as [`chain`] writes it: number and hash stand in front, and are
-    /// the right ones. What follows them need not be read: the hash that the next record or the state names
-    /// vouches for every byte of it. Otherwise nothing is taken in.
-    fn goes_on(&mut self, entry: &Entry) -> bool {
-        self.front.clear();
-        self.front.push_str("{\"seq\":");
-        digits::push_number(&mut self.front, self.seen, 1);
-        self.front.push_str(",\"prev\":\"");
-        self.front.push_str(&self.hash);
-        self.front.push_str("\",\"migration\":");
-        self.key.truncate(self.prefix);
-        digits::push_number(&mut self.key, self.seen, SEQ_DIGITS);
-        let fits = entry.key == self.key
-            && entry.value.starts_with(self.front.as_bytes())
-            && entry.value.ends_with(b"}");
-        if fits {
-            self.take(entry);
-        }
-        fits
-    }
-
-    fn step(&mut self, entry: &Entry, seq: u64, prev: &str) -> Result<(), Broken> {
+    fn step(&mut self, entry: &Entry, seq: u64, prev: RecordHash) -> Result<(), Broken> {
         self.key.truncate(self.prefix);
         digits::push_number(&mut self.key, seq, SEQ_DIGITS);
-        if seq != self.seen || entry.key != self.key {
-            return Err(Broken::Missing { key: entry.key.clone(), expected: self.seen, got: seq });
+        let Head { next, hash } = self.seen;
+        if seq != next || entry.key != self.key {
+            return Err(Broken::Missing { key: entry.key.clone(), expected: next, got: seq });
         }
-        if prev != self.hash {
-            let got = std::mem::take(&mut self.hash);
-            return Err(Broken::Changed { key: entry.key.clone(), expected: prev.to_string(), got });
+        if prev != hash {
+            return Err(Broken::Changed { key: entry.key.clone(), expected: prev, got: hash });
         }
-        self.take(entry);
+        self.seen = Head { next: next + 1, hash: RecordHash::of(&entry.value) };
         Ok(())
-    }
-
-    fn take(&mut self, entry: &Entry) {
-        self.hash.clear();
-        digits::push_hex(&mut self.hash, blake3::hash(&entry.value).as_bytes());
-        self.seen += 1;
     }
 
     fn end(self, head: Option<&Head>) -> Result<(), Broken> {
         match head {
-            Some(head) if head.next != self.seen || head.hash != self.hash => {
-                Err(Broken::End { migration: self.migration, expected: head.next, got: self.seen })
+            Some(head) if *head != self.seen => {
+                Err(Broken::End { migration: self.migration, expected: head.next, got: self.seen.next })
             }
             _ => Ok(()),
         }
@@ -369,9 +389,8 @@ pub fn verify(migration: MigrationId, entries: &[Entry], head: Option<&Head>) ->
     let mut walk = Walk::new(migration);
     let mut records = Vec::with_capacity(entries.len());
     for entry in entries {
-        let record: Record = serde_json::from_slice(&entry.value)
-            .map_err(|e| Broken::Unreadable { key: entry.key.clone(), detail: e.to_string() })?;
-        walk.step(entry, record.seq, &record.prev)?;
+        let record = Record::read(&entry.value).map_err(|e| unreadable(entry, &e))?;
+        walk.step(entry, record.seq, record.prev)?;
         records.push(record);
     }
     walk.end(head).map(|()| records)
@@ -431,8 +450,8 @@ mod tests {
     fn a_record_that_was_changed_taken_away_or_cut_off_is_found() {
         let (head, entries) = written();
         let mut changed = entries.clone();
-        changed[2].value =
-            String::from_utf8(changed[2].value.clone()).unwrap().replace("fs_1", "fs_2").into();
+        let name = changed[2].value.windows(4).position(|bytes| bytes == b"fs_1").unwrap();
+        changed[2].value[name + 3] = b'2';
         assert!(matches!(verify(MigrationId(4), &changed, Some(&head)), Err(Broken::Changed { .. })));
         for bad in [&changed, &entries[..entries.len() - 1].to_vec()] {
             assert_eq!(
@@ -447,8 +466,7 @@ mod tests {
         let cut = &entries[..entries.len() - 1];
         assert!(matches!(verify(MigrationId(4), cut, Some(&head)), Err(Broken::End { .. })));
         let mut last = entries.clone();
-        let end = last.len() - 1;
-        last[end].value = String::from_utf8(last[end].value.clone()).unwrap().replace("-1", "1").into();
+        *last.last_mut().unwrap().value.last_mut().unwrap() ^= 1;
         assert!(matches!(verify(MigrationId(4), &last, Some(&head)), Err(Broken::End { .. })));
     }
 }

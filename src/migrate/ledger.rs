@@ -10,8 +10,8 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::state::Side;
+use super::stored;
 use crate::drivers::{Artifact, CleanupPolicy};
-use crate::state::stored;
 
 /// An artifact that an action will make, known before the action is asked for.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -61,7 +61,20 @@ impl fmt::Display for Holds {
     }
 }
 
+impl Holds {
+    /// Artifacts foreseen, lines, and lines whose artifact is gone.
+    pub(super) fn counts(self) -> [u64; 3] {
+        [self.0, self.1, self.2].map(|n| n as u64)
+    }
+}
+
 impl Ledger {
+    /// One that is to be taken from the store and holds so much ([`Holds::counts`]).
+    pub(super) fn named([foreseen, lines, done]: [u64; 3]) -> Self {
+        let count = |n| usize::try_from(n).unwrap_or(usize::MAX);
+        Self { named: Some(Holds(count(foreseen), count(lines), count(done))), ..Self::default() }
+    }
+
     /// How much it holds.
     pub fn holds(&self) -> Holds {
         Holds(self.foreseen.len(), self.lines.len(), self.lines.iter().filter(|l| l.done).count())
@@ -81,7 +94,7 @@ impl Ledger {
 
     /// The bytes of it that are stored.
     pub fn bytes(&self) -> Vec<u8> {
-        stored(self, 1024).expect("plain data serialises")
+        stored::ledger_bytes(self)
     }
 
     /// Takes what is stored under the ledger's own key into the place of what the state named. Tells whether
@@ -97,7 +110,7 @@ impl Ledger {
             };
         };
         let named = self.named.unwrap_or_else(|| self.holds());
-        let ledger: Ledger = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let ledger = stored::ledger_of(bytes).map_err(|e| e.to_string())?;
         if ledger.holds() != named {
             return Err(format!("expected {named}, got {}", ledger.holds()));
         }
@@ -168,8 +181,7 @@ pub(super) fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ledger
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Ledger, A::Error> {
-            let named = Some(Holds::deserialize(SeqAccessDeserializer::new(access))?);
-            Ok(Ledger { named, ..Ledger::default() })
+            Ok(Ledger::named(Holds::deserialize(SeqAccessDeserializer::new(access))?.counts()))
         }
 
         fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Ledger, A::Error> {

@@ -20,6 +20,7 @@ pub mod simulation;
 pub mod state;
 mod states;
 pub mod step;
+pub mod stored;
 pub mod view;
 
 pub use approval::{Approval, Authority};

@@ -12,9 +12,9 @@ use super::journal::Head;
 use super::judge::Judgement;
 use super::ledger::{self, Ledger};
 use super::plan::Plan;
+use super::stored;
 use crate::drivers::Action;
 use crate::fleet::{Epoch, Phase, Share, Timestamp};
-use crate::state::stored;
 
 /// Which way an action goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -113,7 +113,7 @@ impl Act {
 }
 
 /// What comes next.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "todo")]
 pub enum Todo {
     /// Go on at once.
@@ -432,10 +432,19 @@ impl State {
 impl Progress {
     /// The bytes of it that are stored.
     pub fn bytes(&self) -> Vec<u8> {
-        stored(self, 768).expect("plain data serialises")
+        stored::progress_bytes(self)
     }
 
-    fn fresh(phase: Phase, epoch: Epoch, now: Timestamp) -> Self {
+    /// The progress that [`Progress::bytes`], or an earlier version, made these bytes of. Its ledger is named
+    /// only ([`Ledger::take`]).
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn read(bytes: &[u8]) -> Result<Progress, stored::Unreadable> {
+        stored::progress_of(bytes)
+    }
+
+    pub(super) fn fresh(phase: Phase, epoch: Epoch, now: Timestamp) -> Self {
         Self {
             phase,
             since: now,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::store::{Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome};
+use super::stored::read_stored;
 use crate::fleet::{Generation, HostId, Probability, Timestamp, WorkloadId};
 
 /// How often a compare-and-set is tried again when somebody else was faster.
@@ -284,7 +285,7 @@ pub fn transfer_within(
     now: Timestamp,
 ) -> (Compare, Op) {
     let key = claim_key(workload);
-    let before = entry.and_then(|e| serde_json::from_slice::<Claim>(&e.value).ok()).unwrap_or_default();
+    let before = entry.and_then(|e| read_stored::<Claim>(&e.value).ok()).unwrap_or_default();
     let compare = match entry {
         Some(entry) => Compare::Modified(key.clone(), entry.modified),
         None => Compare::Absent(key.clone()),
@@ -320,7 +321,7 @@ fn read_claim(entry: Option<&Entry>, place: &str) -> Result<Claim, StoreError> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(entry: &Entry, place: &str) -> Result<T, StoreError> {
-    serde_json::from_slice(&entry.value).map_err(|e| StoreError::Corrupt {
+    read_stored(&entry.value).map_err(|e| StoreError::Corrupt {
         place: place.to_string(),
         key: entry.key.clone(),
         detail: e.to_string(),

@@ -17,4 +17,4 @@ pub use leadership::{Leader, Leadership, Single};
 pub use memory::MemoryStore;
 pub use redb::RedbStore;
 pub use store::{Change, Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, Watch};
-pub use stored::stored;
+pub use stored::{read_stored, stored};

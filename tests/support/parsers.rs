@@ -11,8 +11,8 @@ use foreshift::cli::failures::{parse_csv, parse_time};
 use foreshift::config::{Config, quantity};
 use foreshift::eval::datasets;
 use foreshift::fleet::{MigrationId, Revision, Span, Timestamp};
-use foreshift::migrate::journal;
 use foreshift::migrate::plan::Approved;
+use foreshift::migrate::{Progress, journal};
 use foreshift::predict::failure::shipped;
 use foreshift::predict::keep::record;
 use foreshift::predict::models::onnx;
@@ -109,9 +109,14 @@ pub fn messages(bytes: &[u8]) {
     }
 }
 
-/// A record of the journal and the bytes of an approval, as the store has them.
+/// A record of the journal, the progress and the ledger of a migration, and the bytes of an approval, as the store
+/// has them.
 pub fn stored(bytes: &[u8]) {
     let _ = Approved::read(bytes);
+    if let Ok(mut progress) = Progress::read(bytes) {
+        let _ = progress.ledger.take(Some(bytes));
+        assert!(Progress::read(&progress.bytes()).is_ok());
+    }
     let key = journal::record_key(MigrationId(7), 1);
     let entry =
         Entry { key: key.clone(), value: bytes.to_vec(), created: Revision(1), modified: Revision(1) };

@@ -15,7 +15,7 @@ use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::plan::Plan;
 use crate::migrate::state::Side;
 use crate::migrate::step::step;
-use crate::state::{Compare, Entry, Op, StoreError, claims};
+use crate::state::{Compare, Entry, Op, StoreError, claims, read_stored};
 
 /// The key of the bytes that were approved.
 pub(super) fn approved_key(proposal: ProposalId) -> String {
@@ -33,7 +33,7 @@ pub(super) async fn admit(context: &Context, machine: &mut Machine) -> Result<()
     let approved = context.get(&approved_key(plan.proposal)).await?;
     let key = owner_key(&plan.workload);
     let entry = context.get(&key).await?;
-    let owner = entry.as_ref().and_then(|e| serde_json::from_slice::<Owner>(&e.value).ok());
+    let owner = entry.as_ref().and_then(|e| read_stored::<Owner>(&e.value).ok());
     if let Some(other) = owner.as_ref().and_then(|o| o.migration).filter(|m| *m != plan.id) {
         let reason = format!("{other} works on {}", plan.workload);
         let again = now + Span::seconds(1);

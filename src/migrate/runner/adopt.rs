@@ -5,7 +5,7 @@ use super::Runner;
 use super::drive::json;
 use crate::fleet::{Epoch, Generation, HostId, PartitionId, Timestamp, WorkloadId};
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
-use crate::state::{Compare, Op, StoreError, TxnOutcome, claims};
+use crate::state::{Compare, Op, StoreError, TxnOutcome, claims, read_stored};
 
 impl Runner {
     /// The epoch under which it acts.
@@ -29,7 +29,7 @@ impl Runner {
         let context = &self.context;
         let key = owner_key(workload);
         let Some(entry) = context.get(&key).await? else { return Ok(None) };
-        let stands = serde_json::from_slice::<Owner>(&entry.value).is_ok_and(|owner| owner == *seen);
+        let stands = read_stored::<Owner>(&entry.value).is_ok_and(|owner| owner == *seen);
         if !stands || seen.migration.is_some() {
             return Ok(None);
         }

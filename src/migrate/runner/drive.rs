@@ -19,7 +19,7 @@ use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::plan::Plan;
 use crate::migrate::state::{Act, Deed, Side, State};
 use crate::migrate::step::step;
-use crate::state::{Compare, Op, StoreError, claims, stored};
+use crate::state::{Compare, Op, StoreError, claims, read_stored, stored};
 
 /// Between two looks at what a cut waits for, at the least.
 const GATE: Span = Span::millis(200);
@@ -321,7 +321,7 @@ async fn change_owner(context: &Context, machine: &mut Machine, side: Side) -> R
     let job = job_of(plan, side);
     let key = owner_key(&plan.workload);
     let entry = context.get(&key).await?;
-    let owner = entry.as_ref().and_then(|e| serde_json::from_slice::<Owner>(&e.value).ok());
+    let owner = entry.as_ref().and_then(|e| read_stored::<Owner>(&e.value).ok());
     let expected = owner.as_ref().is_some_and(|o| {
         o.owner == job.source && o.generation.0 + 1 == job.generation.0 && o.migration == Some(plan.id)
     });

@@ -100,7 +100,7 @@ impl Runner {
                 state = again;
                 continue;
             }
-            let read = |state: &Entry| serde_json::from_slice::<Progress>(&state.value).ok();
+            let read = |state: &Entry| Progress::read(&state.value).ok();
             let Some(mut progress) = state.as_ref().and_then(read) else { return Ok(None) };
             let taken = progress.ledger.take(ledger.as_ref().map(|e| e.value.as_slice()));
             return Ok(taken.is_ok().then_some(progress.ledger));

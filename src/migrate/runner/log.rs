@@ -28,7 +28,7 @@ pub(super) struct Log {
 
 /// What a record says was seen of a step that was done.
 fn seen(entry: &Entry) -> Option<(String, String)> {
-    match serde_json::from_slice::<Record>(&entry.value).ok()?.note {
+    match Record::read(&entry.value).ok()?.note {
         Note::Outcome { step, result: Verdict::Applied, evidence, .. } if !evidence.is_empty() => {
             Some((step, evidence))
         }
@@ -63,7 +63,7 @@ impl Log {
     /// The lines, newest first.
     pub(super) fn lines(&self) -> Vec<(Timestamp, String)> {
         let old = self.read.get_or_init(|| {
-            let read = |entry: &Entry| serde_json::from_slice::<Record>(&entry.value).ok();
+            let read = |entry: &Entry| Record::read(&entry.value).ok();
             let shown = self.old.iter().rev().filter_map(read).filter(Record::is_shown);
             shown.take(LINES).map(|r| (r.at, r.words())).collect()
         });

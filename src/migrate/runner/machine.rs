@@ -16,7 +16,7 @@ use crate::migrate::limits::Token;
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::state::{State, Todo};
 use crate::migrate::step::{Ask, Step};
-use crate::state::{Compare, Op, StoreError, Txn, TxnOutcome, leadership};
+use crate::state::{Compare, Op, StoreError, Txn, TxnOutcome, leadership, read_stored};
 
 /// One migration in the runner's hands.
 pub(super) struct Machine {
@@ -267,7 +267,7 @@ async fn give_back(context: &Context, state: &State, txn: &mut Txn) -> Result<()
     let plan = &state.plan;
     let key = owner_key(&plan.workload);
     if let Some(entry) = context.get(&key).await?
-        && let Ok(owner) = serde_json::from_slice::<Owner>(&entry.value)
+        && let Ok(owner) = read_stored::<Owner>(&entry.value)
         && owner.migration == Some(plan.id)
     {
         let free = Owner { mode: OwnerMode::Active, migration: None, ..owner };
@@ -290,7 +290,7 @@ impl Unsaved {
         let id = state.plan.id;
         let gives = machine.state.admitted && !state.admitted;
         let stamp = Stamp { migration: id, at, epoch: context.epoch, actor: &actor, phase: state.phase };
-        let mut head = std::mem::take(&mut state.progress.journal);
+        let mut head = state.progress.journal;
         let chained = journal::chain(&mut head, notes, &stamp);
         state.progress.journal = head;
         let mut ops = Vec::with_capacity(chained.len() + 4 + with.ops.len());

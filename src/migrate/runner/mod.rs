@@ -43,7 +43,7 @@ use crate::drivers::{JobStatus, Mover, Router};
 use crate::fleet::{Epoch, MigrationId, Phase, Span, Timestamp, Topology, WorkloadId};
 use crate::migrate::approval::Authority;
 use crate::protocol::{MigrationView, Refusal};
-use crate::state::{Op, Store, StoreError};
+use crate::state::{Op, Store, StoreError, read_stored};
 
 /// The key under which a global stop is remembered.
 const STOPPED_KEY: &str = "/engine/stopped";
@@ -328,7 +328,7 @@ impl Runner {
             .iter()
             .filter_map(|entry| {
                 let name = entry.key.strip_prefix("/owners/")?;
-                Some((WorkloadId::from(name), serde_json::from_slice(&entry.value).ok()?))
+                Some((WorkloadId::from(name), read_stored(&entry.value).ok()?))
             })
             .collect())
     }

@@ -16,7 +16,7 @@ use crate::migrate::limits::{RECENT_PREFIX, TOKEN_PREFIX, Token, Tokens};
 use crate::migrate::owner::{Owner, owner_key};
 use crate::migrate::plan::Plan;
 use crate::migrate::state::{Progress, State};
-use crate::state::{Entry, StoreError};
+use crate::state::{Entry, StoreError, read_stored};
 
 /// Whether a journal is checked when it is read: one that something will be decided on is; one that
 /// is only shown is not (`foreshift journal` checks it).
@@ -38,7 +38,7 @@ impl Runner {
         let recent = self.tokens(RECENT_PREFIX).await?;
         *self.context.tokens.lock().await = Tokens { held, recent };
         if let Some(entry) = self.context.get(STOPPED_KEY).await? {
-            self.stopped = serde_json::from_slice(&entry.value).ok();
+            self.stopped = read_stored(&entry.value).ok();
         }
         self.load(Some(now)).await?;
         for entry in last(self.context.list("/ended/").await?, ENDED / 4) {
@@ -62,7 +62,7 @@ impl Runner {
             let (mut machine, log) = self.read(id, Chain::Checked).await?;
             if adopt.is_some() && machine.state.epoch != self.context.epoch {
                 let owner = self.context.get(&owner_key(&machine.state.plan.workload)).await?;
-                let owner = owner.and_then(|e| serde_json::from_slice::<Owner>(&e.value).ok());
+                let owner = owner.and_then(|e| read_stored::<Owner>(&e.value).ok());
                 let kind = EventKind::Recovered { epoch: self.context.epoch, owner };
                 apply(&self.context, &mut machine, kind).await?;
                 if self.context.is_deposed() {
@@ -89,10 +89,9 @@ impl Runner {
         let is_record = |e: &Entry| e.key[prefix.len()..].starts_with("journal/");
         let beside = records.split_off(records.partition_point(is_record));
         let ledger = beside.iter().find(|e| e.key == ledger_key(id)).map(|e| e.value.as_slice());
-        let plan: Plan =
-            serde_json::from_slice(&plan.value).map_err(|e| unreadable("plan", e.to_string()))?;
+        let plan: Plan = read_stored(&plan.value).map_err(|e| unreadable("plan", e.to_string()))?;
         let mut progress: Progress =
-            serde_json::from_slice(&state.value).map_err(|e| unreadable("state", e.to_string()))?;
+            Progress::read(&state.value).map_err(|e| unreadable("state", e.to_string()))?;
         let apart = progress.ledger.take(ledger).map_err(|detail| unreadable("ledger", detail))?;
         if chain == Chain::Checked {
             journal::check(id, &records, Some(&progress.journal))?;
@@ -108,7 +107,7 @@ impl Runner {
         let entries = self.context.list(prefix).await?;
         Ok(entries
             .iter()
-            .filter_map(|entry| serde_json::from_slice::<Token>(&entry.value).ok())
+            .filter_map(|entry| read_stored::<Token>(&entry.value).ok())
             .map(|token| (token.migration, token))
             .collect())
     }

@@ -181,7 +181,7 @@ impl Runner {
             phase: Phase::Approved,
         };
         let notes = first_notes(approval).into();
-        let mut head = std::mem::take(&mut state.progress.journal);
+        let mut head = state.progress.journal;
         let mut fresh = Vec::with_capacity(2);
         for (op, record) in journal::chain(&mut head, notes, &stamp) {
             fresh.push(record);

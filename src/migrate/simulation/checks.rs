@@ -1,19 +1,18 @@
 //! The invariants, checked after every commit and every effect. They know what was approved and what
-//! was committed, and look at the system from outside; they share no code with the machine. What is
+//! was committed, and look at the system from outside; they share no code with the machine but the reading
+//! of what is stored. What is
 //! checked on the drivers' side is in `effects.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
 
 use super::fleet::VOTING;
 use super::system::System;
 use crate::fleet::{Epoch, Generation, MigrationId, PartitionId, Phase, Topology, WorkloadId};
+use crate::migrate::journal::{Note, Record, Verdict};
 use crate::migrate::limits::{Limits, Token};
 use crate::migrate::owner::Owner;
 use crate::plan::Proposal;
-use crate::state::Op;
+use crate::state::{Op, read_stored};
 
 /// A move as it was approved.
 pub(super) struct Approved {
@@ -64,7 +63,7 @@ pub(super) struct Checks {
     pub(super) tokens: BTreeMap<MigrationId, Token>,
     /// Migrations that stand and of which nobody was told yet, since when.
     pub(super) untold: BTreeMap<MigrationId, i64>,
-    epochs: BTreeMap<MigrationId, u64>,
+    epochs: BTreeMap<MigrationId, Epoch>,
     fences: BTreeSet<(MigrationId, u64)>,
     cuts: BTreeMap<MigrationId, Cut>,
     /// A person's wish to undo that the journal has.
@@ -117,11 +116,11 @@ impl Checks {
                             self.recorded(id, value, epoch);
                         }
                     } else if let Some(workload) = key.strip_prefix("/owners/") {
-                        if let Ok(owner) = serde_json::from_slice::<Owner>(value) {
+                        if let Ok(owner) = read_stored::<Owner>(value) {
                             self.owned(WorkloadId::from(workload), owner, seen);
                         }
                     } else if key.starts_with("/limits/token/")
-                        && let Ok(token) = serde_json::from_slice::<Token>(value)
+                        && let Ok(token) = read_stored::<Token>(value)
                     {
                         self.taken(token, seen);
                     }
@@ -138,21 +137,17 @@ impl Checks {
     }
 
     fn recorded(&mut self, id: MigrationId, value: &[u8], writer: Epoch) {
-        let search = &*SEARCHES;
-        let epoch = number(value, &search.epoch);
-        let before = self.epochs.insert(id, epoch).unwrap_or(0);
-        if epoch < before || epoch != writer.0 {
-            self.broken(|| format!("I7: {id} has a record of e{epoch} by {writer} after one of e{before}"));
+        let Record { epoch, note, .. } = match Record::read(value) {
+            Ok(record) => record,
+            Err(error) => return self.broken(|| format!("{id} has a record that cannot be read: {error}")),
+        };
+        let before = self.epochs.insert(id, epoch).unwrap_or_default();
+        if epoch < before || epoch != writer {
+            self.broken(|| format!("I7: {id} has a record of {epoch} by {writer} after one of {before}"));
         }
-        match field(value, &search.kind) {
-            "STATE" => {
-                let to = field(value, &search.to);
-                if let Some(phase) = Phase::ALL.iter().find(|p| snake(**p) == to) {
-                    self.changed(id, *phase);
-                }
-            }
-            "INTENT" => {
-                let step = field(value, &search.step).to_string();
+        match note {
+            Note::State { to, .. } => self.changed(id, to),
+            Note::Intent { step, .. } => {
                 match step.as_str() {
                     "unfence" => self.cuts.entry(id).or_default().fenced[0] = false,
                     "rb_unfence" => self.cuts.entry(id).or_default().fenced[1] = false,
@@ -160,23 +155,24 @@ impl Checks {
                 }
                 self.intents.insert(id, step);
             }
-            "OUTCOME" => {
-                let result = field(value, &search.result);
-                if result == "applied" {
-                    match field(value, &search.step) {
-                        "fence" => self.cuts.entry(id).or_default().fenced[0] = true,
-                        "rb_fence" => self.cuts.entry(id).or_default().fenced[1] = true,
-                        _ => {}
+            Note::Outcome { step, result, .. } => {
+                match step.as_str() {
+                    "fence" if result == Verdict::Applied => {
+                        self.cuts.entry(id).or_default().fenced[0] = true
                     }
+                    "rb_fence" if result == Verdict::Applied => {
+                        self.cuts.entry(id).or_default().fenced[1] = true
+                    }
+                    _ => {}
                 }
-                if result != "unknown" {
+                if result != Verdict::Unknown {
                     self.intents.remove(&id);
                 }
             }
-            "CLEANUP_ADD" => {
-                self.ledger.insert(field(value, &search.name).to_string());
+            Note::CleanupAdd { artifact, .. } => {
+                self.ledger.insert(artifact.name);
             }
-            "DECISION" => match field(value, &search.what) {
+            Note::Decision { what, .. } => match what.as_str() {
                 "commits without the source" => self.cuts.entry(id).or_default().lost = true,
                 "roll back" => {
                     self.wishes.insert(id);
@@ -186,11 +182,10 @@ impl Checks {
                 }
                 _ => {}
             },
-            "FENCE" => {
-                let generation = number(value, &search.generation);
-                self.fences.insert((id, generation));
+            Note::Fence { generation, .. } => {
+                self.fences.insert((id, generation.0));
             }
-            _ => {}
+            Note::CleanupDone { .. } | Note::Budget { .. } => {}
         }
     }
 
@@ -320,75 +315,4 @@ fn over(tokens: &BTreeMap<MigrationId, Token>, limits: &Limits) -> Option<String
 pub(super) fn migration_of(key: &str) -> Option<(MigrationId, &str)> {
     let (id, rest) = key.strip_prefix("/migrations/")?.split_once('/')?;
     Some((id.parse().ok()?, rest))
-}
-
-/// What the checks look for in a record; the journal's JSON has no spaces.
-struct Searches {
-    epoch: Finder<'static>,
-    kind: Finder<'static>,
-    to: Finder<'static>,
-    step: Finder<'static>,
-    result: Finder<'static>,
-    name: Finder<'static>,
-    what: Finder<'static>,
-    generation: Finder<'static>,
-}
-
-/// Making a search costs more than searching one record.
-static SEARCHES: LazyLock<Searches> = LazyLock::new(|| Searches {
-    epoch: Finder::new("\"epoch\":"),
-    kind: Finder::new("\"kind\":\""),
-    to: Finder::new("\"to\":\""),
-    step: Finder::new("\"step\":\""),
-    result: Finder::new("\"result\":\""),
-    name: Finder::new("\"name\":\""),
-    what: Finder::new("\"what\":\""),
-    generation: Finder::new("\"generation\":"),
-});
-
-/// The text after `name` up to the next quote.
-fn field<'a>(value: &'a [u8], name: &Finder<'_>) -> &'a str {
-    let Some(at) = name.find(value) else { return "" };
-    let rest = &value[at + name.needle().len()..];
-    let end = memchr::memchr(b'"', rest).unwrap_or(rest.len());
-    std::str::from_utf8(&rest[..end]).unwrap_or("")
-}
-
-fn number(value: &[u8], name: &Finder<'_>) -> u64 {
-    let Some(at) = name.find(value) else { return 0 };
-    value[at + name.needle().len()..]
-        .iter()
-        .take_while(|b| b.is_ascii_digit())
-        .fold(0, |n, b| n * 10 + u64::from(b - b'0'))
-}
-
-/// As serde writes it.
-fn snake(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Proposed => "proposed",
-        Phase::Approved => "approved",
-        Phase::Admitted => "admitted",
-        Phase::Preparing => "preparing",
-        Phase::Copying => "copying",
-        Phase::CatchingUp => "catching_up",
-        Phase::Verifying => "verifying",
-        Phase::ReverseArmed => "reverse_armed",
-        Phase::Canary => "canary",
-        Phase::Fencing => "fencing",
-        Phase::Committing => "committing",
-        Phase::Redirecting => "redirecting",
-        Phase::Soaking => "soaking",
-        Phase::Retiring => "retiring",
-        Phase::RollingBackPre => "rolling_back_pre",
-        Phase::RollingBackPost => "rolling_back_post",
-        Phase::SourceLost => "source_lost",
-        Phase::Hold => "hold",
-        Phase::Stuck => "stuck",
-        Phase::Done => "done",
-        Phase::Aborted => "aborted",
-        Phase::RolledBack => "rolled_back",
-        Phase::Stale => "stale",
-        Phase::Expired => "expired",
-        Phase::Denied => "denied",
-    }
 }

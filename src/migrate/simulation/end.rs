@@ -54,7 +54,7 @@ impl Run {
             let Some((id, rest)) = super::checks::migration_of(&entry.key) else { continue };
             match rest {
                 "state" => {
-                    let progress = serde_json::from_slice(&entry.value).map_err(|e| e.to_string())?;
+                    let progress = Progress::read(&entry.value).map_err(|e| e.to_string())?;
                     states.insert(id, progress);
                 }
                 "ledger" => {

@@ -9,6 +9,7 @@ use super::checks::{Seen, migration_of};
 use super::faults::Point;
 use super::outside::{Hands, Outside};
 use crate::fleet::{Epoch, Revision, WorkloadId};
+use crate::migrate::journal::Record;
 use crate::state::{Entry, MemoryStore, Op, Store, StoreError, Txn, TxnOutcome, Watch};
 
 /// The store as one incarnation sees it.
@@ -109,7 +110,7 @@ fn committed(outside: &mut Outside, ops: &[Op], incarnation: usize, revision: Re
         for op in ops {
             if let Op::Put(key, value) = op
                 && key.contains("/journal/")
-                && let Ok(record) = serde_json::from_slice::<crate::migrate::journal::Record>(value)
+                && let Ok(record) = Record::read(value)
             {
                 outside.say(|| format!("{} [{}] {:?}", record.migration, record.phase.word(), record.note));
             }
