@@ -179,16 +179,21 @@ async fn a_state_that_an_earlier_version_wrote_whole_is_carried_on_and_an_unknow
     let (mover, clock) = (Arc::new(Ready::default()), Arc::new(ManualClock::at(Timestamp(1_000))));
     let before = left_behind(&store, &mover, &clock).await;
 
+    let kept = before.state("M-1".parse().unwrap()).unwrap().ledger.clone();
+    drop(before);
+
     let mut state = as_json(&store).await;
     state.insert("swiched".to_string(), true.into());
     put(&store, vec![Op::Put(STATE.to_string(), serde_json::to_vec(&state).unwrap())]).await;
     let refused = leader(&store, &mover, &clock).await.recover(clock.now()).await.unwrap_err().to_string();
     assert!(refused.contains("its state in the store cannot be read: unknown field `swiched`"), "{refused}");
+    drop(store);
+    let (well, said) = journal(&path, What::Verify { migration: None });
+    assert!(!well && said.contains("where its journal ends is not known"), "{said}");
+    let store: Arc<dyn Store> = Arc::new(RedbStore::open(&path).unwrap());
     state.remove("swiched");
 
     let ledger = store.get(LEDGER).await.unwrap().unwrap().value;
-    let kept = before.state("M-1".parse().unwrap()).unwrap().ledger.clone();
-    drop(before);
     assert_eq!(kept.bytes(), ledger);
     state.insert("ledger".to_string(), serde_json::to_value(&kept).unwrap());
     state.insert("evidence".to_string(), serde_json::json!([["prepare", "made of old"]]));

@@ -95,12 +95,14 @@ pub fn run(args: &JournalArgs, out: &mut dyn Write) -> std::io::Result<ExitCode>
 #[derive(Default)]
 struct Journal {
     records: Vec<Entry>,
-    head: Option<Head>,
+    /// As the state names it.
+    head: Option<Result<Head, Broken>>,
 }
 
 impl Journal {
     fn verified(&self, id: MigrationId) -> Result<Vec<Record>, Broken> {
-        journal::verify(id, &self.records, self.head.as_ref())
+        let head = self.head.clone().transpose()?;
+        journal::verify(id, &self.records, head.as_ref())
     }
 }
 
@@ -119,7 +121,9 @@ fn read(
         if rest.starts_with("journal/") {
             journal.records.push(entry);
         } else if rest == "state" {
-            journal.head = Progress::read(&entry.value).ok().map(|state| state.journal);
+            let state = Progress::read(&entry.value)
+                .map_err(|e| Broken::State { key: entry.key, detail: e.to_string() });
+            journal.head = Some(state.map(|state| state.journal));
         }
     }
     Ok(journals)

@@ -287,6 +287,14 @@ pub enum Broken {
         /// What is wrong.
         detail: String,
     },
+    /// The state, which names the end of the journal, is not readable.
+    #[error("{key}: expected the state of a migration, got: {detail}; where its journal ends is not known")]
+    State {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// A record is missing or in the wrong place.
     #[error("{key}: expected record {expected} here, got {got}: records were taken away or added")]
     Missing {

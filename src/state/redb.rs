@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
+use redb::backends::InMemoryBackend;
 use redb::{
-    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadableDatabase, ReadableTable, StorageError,
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, StorageError,
     TableDefinition, TableError,
 };
 use tokio::sync::oneshot;
@@ -94,7 +95,8 @@ impl Drop for RedbStore {
 }
 
 /// All entries of a store's file, read without opening it for writing. An engine that runs has the
-/// file locked; then this fails and says so.
+/// file locked; then this fails and says so. Where the last one did not close it (killed, or the power went), it
+/// would be mended by who opens it next: here a copy in memory is, and the file stays as it is.
 ///
 /// # Errors
 /// As [`RedbStore::open`]; also where there is no such file.
@@ -102,13 +104,25 @@ pub fn read_entries(path: &Path, prefix: &str) -> Result<Vec<Entry>, StoreError>
     if !path.is_file() {
         return Err(unavailable(path, "there is no such file".to_string()));
     }
-    let database: ReadOnlyDatabase = guarded(path, || Builder::new().open_read_only(path))?;
+    let database: Box<dyn ReadableDatabase> = guarded(path, || match Builder::new().open_read_only(path) {
+        Err(DatabaseError::RepairAborted) => Ok(Box::new(mended_copy(path)?) as Box<dyn ReadableDatabase>),
+        opened => Ok(Box::new(opened?)),
+    })?;
     let table = database
         .begin_read()
         .map_err(|e| corrupt(path, &e.to_string()))?
         .open_table(ENTRIES)
         .map_err(|e| corrupt(path, &e.to_string()))?;
     list(&table, prefix, path)
+}
+
+/// A copy in memory of a file that was not closed, as it will be when it is next opened.
+fn mended_copy(path: &Path) -> Result<Database, DatabaseError> {
+    let io = |e| DatabaseError::Storage(StorageError::Io(e));
+    let bytes = std::fs::read(path).map_err(io)?;
+    let copy = InMemoryBackend::new();
+    copy.set_len(bytes.len() as u64).and_then(|()| copy.write(0, &bytes)).map_err(io)?;
+    Builder::new().create_with_backend(copy)
 }
 
 /// Opens, with errors that say what to do. redb may panic on a file whose pages are damaged; that is
@@ -382,6 +396,23 @@ mod tests {
         assert_eq!(seen, [("/a/1", 1, 3), ("/a/2", 2, 2)]);
         drop(store);
         assert_eq!(read_entries(&path, "/a/").unwrap(), listed);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_not_closed_is_read_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, left) = (dir.path().join("s"), dir.path().join("left"));
+        let store = RedbStore::open(&path).unwrap();
+        for i in 0..300 {
+            store.txn(put(&format!("/k/{i:03}"), "v")).await.unwrap();
+        }
+        // What is on the disk when its engine is killed.
+        std::fs::copy(&path, &left).unwrap();
+        let bytes = std::fs::read(&left).unwrap();
+        assert!(matches!(Builder::new().open_read_only(&left), Err(DatabaseError::RepairAborted)));
+        assert_eq!(read_entries(&left, "/k/").unwrap(), store.list("/k/").await.unwrap());
+        assert!(bytes == std::fs::read(&left).unwrap(), "it was written to");
+        assert_eq!(RedbStore::open(&left).unwrap().list("/k/").await.unwrap().len(), 300);
     }
 
     #[tokio::test]
