@@ -195,7 +195,7 @@ mod tests {
         let quiet: Vec<f32> = (0..14_400).map(|t| ((t * 7919) % 101) as f32 / 101.0).collect();
         let loud: Vec<f32> = quiet.iter().map(|v| 9.0 * v).collect();
         let pulls = || vec![quiet.clone(), loud, vec![0.0; 14_400]];
-        let (calm, level) = Calm::of(&[quiet.clone()], pulls, 1440.0).expect("ten days");
+        let (calm, level) = Calm::of(std::slice::from_ref(&quiet), pulls, 1440.0).expect("ten days");
         assert!((0.9..=1.1).contains(&level), "the voter alone: {level}");
         assert!((calm.metrics[1] / calm.metrics[0] - 9.0).abs() < 1e-3, "{calm:?}");
         let of = |metric: usize, times: f32| {
