@@ -82,10 +82,9 @@ impl Calm {
         Some((Calm { voters, metrics }, level))
     }
 
-    /// How far the one that is furthest is, in units of its level; `None` where there are no levels.
-    pub(super) fn most(&self, means: &[f32], pulls: &[f32]) -> Option<f32> {
-        let voter = greatest(means, &self.voters)?;
-        Some(greatest(pulls, &self.metrics).map_or(voter, |metric| voter.max(metric)))
+    /// How far the voter that is furthest is, in units of its level, and the metric; `None` where there are no levels.
+    pub(super) fn most(&self, means: &[f32], pulls: &[f32]) -> [Option<f32>; 2] {
+        [greatest(means, &self.voters), greatest(pulls, &self.metrics)]
     }
 
     /// The metric that is furthest by itself, where no voter is further.
@@ -181,7 +180,7 @@ mod tests {
         let loud: Vec<f32> = quiet.iter().map(|v| 5.0 * v).collect();
         let (calm, level) = Calm::of(&[quiet.clone(), loud], none, 1440.0).expect("ten days");
         assert!((0.9..=1.1).contains(&level), "both are at their level on one day in five: {level}");
-        let most = |means: [f32; 2]| calm.most(&means, &[]).expect("levels");
+        let most = |means: [f32; 2]| calm.most(&means, &[])[0].expect("levels");
         assert!(
             (most([calm.voters[0], 0.0]) - 1.0).abs() < 1e-6
                 && (most([0.0, calm.voters[1]]) - 1.0).abs() < 1e-6
@@ -210,7 +209,7 @@ mod tests {
         });
         assert!((level * calm.metrics[0] / highest - BEYOND).abs() < 1e-3, "beyond all of training");
         let voter = [0.5 * calm.voters[0]];
-        assert!((calm.most(&voter, &of(1, 3.0)).expect("levels") / level - 3.0).abs() < 1e-4);
+        assert!((calm.most(&voter, &of(1, 3.0))[1].expect("levels") / level - 3.0).abs() < 1e-4);
         assert_eq!(calm.furthest(&voter, &of(1, 3.0)), Some(1));
         assert_eq!(calm.furthest(&[4.0 * level * calm.voters[0]], &of(1, 3.0)), None, "a voter is further");
     }

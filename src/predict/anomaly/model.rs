@@ -325,8 +325,10 @@ impl AnomalyModel {
         }
         state.hear(&room.votes, &room.pulls);
         let (means, pulls) = state.heard();
-        let most = self.calm.most(means, pulls);
-        let wanted = wanted.filter(|wanted| most.unwrap_or(raw) >= wanted.from);
+        let [voter, metric] = self.calm.most(means, pulls);
+        // On calm days, too, some metric is often at half of its level: its alarm is awaited.
+        let alone = metric.is_some_and(|metric| metric >= self.event);
+        let wanted = wanted.filter(|wanted| alone || voter.unwrap_or(raw) >= wanted.from);
         let shares = &mut room.shares;
         shares.clear();
         if let Some(wanted) = wanted {
@@ -348,7 +350,7 @@ impl AnomalyModel {
             raw,
             smooth,
             score: (raw + smooth + slow) / 3.0,
-            event: most.unwrap_or(smooth),
+            event: voter.map_or(smooth, |voter| metric.map_or(voter, |metric| voter.max(metric))),
             present: present as f32 / self.metrics as f32,
         }
     }

@@ -36,7 +36,8 @@ pub struct Stream {
 pub struct Wanted<'a> {
     /// Set to the contribution of each metric to the raw score; left alone below `from`.
     pub into: &'a mut [f32],
-    /// The least [`RowScore::event`] of which they are worked out (the least raw score where no day is known).
+    /// How far a voter is where they are worked out (the least raw score where no day is known); of a metric by
+    /// itself it is where that alarms.
     pub from: f32,
 }
 
