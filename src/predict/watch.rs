@@ -165,11 +165,16 @@ impl Watch {
         self.scored += Span(ahead * step);
     }
 
-    /// The two metrics that carry most of the score.
+    /// The two metrics that carry most of the score; first the one that is furthest by itself, where alarms
+    /// rest on that.
     pub(super) fn most(&self) -> impl Iterator<Item = usize> {
         let shares = self.stream.contributions();
+        let alone = self.model.furthest(&self.stream);
         let mut order: Vec<usize> = (0..shares.len()).collect();
-        order.sort_by(|a, b| shares[*b].total_cmp(&shares[*a]).then(a.cmp(b)));
+        order.sort_by(|a, b| {
+            let by_share = shares[*b].total_cmp(&shares[*a]).then(a.cmp(b));
+            (Some(*b) == alone).cmp(&(Some(*a) == alone)).then(by_share)
+        });
         order.into_iter().take(2).map(|m| usize::from(self.place(m).0))
     }
 }

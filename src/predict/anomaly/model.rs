@@ -56,7 +56,7 @@ impl Default for FitOptions<'_> {
 /// How an LSTM voter is trained, for [`FitOptions::sequence`]: 32 cells, twelve passes over 8 streams.
 pub const SEQUENCE: Training = Training { hidden: 32, epochs: 12, batch: 8, steps: 32, rate: 1e-2, seed: 0 };
 
-/// What normal looks like for one partition. About 5 KB for 16 metrics, 1 KB more with an LSTM voter, whose
+/// What normal looks like for one partition. About 5.2 KB for 16 metrics, 1 KB more with an LSTM voter, whose
 /// network (27 KB) may serve others too.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AnomalyModel {
@@ -69,8 +69,10 @@ pub struct AnomalyModel {
     alarm: f32,
     /// The [`RowScore::event`] over which an event begins.
     event: f32,
-    /// What each voter reaches on calm days.
+    /// What each voter, and each metric by itself, reaches on calm days.
     calm: Calm,
+    /// See [`View::pull_scales`]; none where the metrics are not looked at one by one.
+    pull_scales: Vec<f32>,
     /// Whether that rests on days of training.
     by_days: bool,
     /// Rows of an hour.
@@ -119,6 +121,7 @@ impl AnomalyModel {
             alarm: f32::INFINITY,
             event: f32::INFINITY,
             calm: Calm::default(),
+            pull_scales: Vec::new(),
             by_days: false,
             stretch,
         };
@@ -134,9 +137,11 @@ impl AnomalyModel {
         let votes = model.votes(columns);
         let scores = model.scores_of(&votes, rows);
         model.alarm = level_of(&scores.score, options.rows_per_day);
-        match Calm::of(&votes, options.rows_per_day) {
+        let pulls = || model.views[0].pulls(columns);
+        match Calm::of(&votes, pulls, options.rows_per_day) {
             Some((calm, level)) => {
                 (model.calm, model.by_days, model.event) = (calm, true, level.max(LEAST_EVENT));
+                model.pull_scales = model.views[0].pull_scales();
             }
             None => model.event = SHORT * level_of(&scores.smooth, options.rows_per_day).max(1.0),
         }
@@ -202,6 +207,18 @@ impl AnomalyModel {
         self.stretch
     }
 
+    /// As it was kept before there were levels of metrics.
+    #[cfg(test)]
+    pub(super) fn without_metrics(mut self) -> AnomalyModel {
+        self.calm.forget_metrics();
+        self.pull_scales = Vec::new();
+        self
+    }
+
+    pub(super) fn calm(&self) -> &Calm {
+        &self.calm
+    }
+
     pub(super) fn ranges(&self) -> &Ranges {
         &self.ranges
     }
@@ -211,6 +228,7 @@ impl AnomalyModel {
         std::mem::size_of::<Self>()
             + self.ranges.bytes()
             + self.calm.bytes()
+            + 4 * self.pull_scales.len()
             + self.views.iter().map(View::bytes).sum::<usize>()
             + self.sequence.as_ref().map_or(0, |s| s.bytes())
     }
@@ -242,12 +260,23 @@ impl AnomalyModel {
         let alarm = from.any_f32().filter(|level| !level.is_nan())?;
         let event = from.f32().filter(|level| *level > 0.0)?;
         let by_days = from.flag()?;
-        let calm = Calm::take(from)?;
-        let views = Scaling::BOTH.iter().map(|_| View::take(from, metrics)).collect::<Option<_>>()?;
+        let calm = Calm::take(from, metrics)?;
+        let views = Scaling::BOTH.iter().map(|_| View::take(from, metrics)).collect::<Option<Vec<_>>>()?;
+        let pull_scales = if calm.metrics() > 0 { views[0].pull_scales() } else { Vec::new() };
         let ranges = Ranges::take(from, metrics, stretch)?;
-        let sequence = None;
-        let model =
-            AnomalyModel { metrics, rows, views, sequence, ranges, alarm, event, calm, by_days, stretch };
+        let model = AnomalyModel {
+            metrics,
+            rows,
+            views,
+            sequence: None,
+            ranges,
+            alarm,
+            event,
+            calm,
+            pull_scales,
+            by_days,
+            stretch,
+        };
         // With an LSTM voter there is one more, which is looked at where that is read.
         let voters = model.voters();
         (model.calm.is_of(voters) || model.calm.is_of(voters + 1)).then_some(model)
@@ -255,7 +284,8 @@ impl AnomalyModel {
 
     /// A fresh stream.
     pub fn state(&self) -> AnomalyState {
-        AnomalyState::new(self.views.len(), self.metrics, self.sequence.as_ref().map(|s| s.state()))
+        let sequence = self.sequence.as_ref().map(|s| s.state());
+        AnomalyState::new(self.views.len(), self.metrics, sequence, self.calm.metrics())
     }
 
     /// Scores the next row (`metrics` values in their own units, NaN = missing) and writes the contribution
@@ -289,8 +319,16 @@ impl AnomalyModel {
         if self.sequence.is_some() {
             room.votes.push(said.as_ref().map_or(0.0, |said| said.vote()));
         }
-        let most = self.calm.most(state.hear(&room.votes));
-        let wanted = wanted.filter(|wanted| most.unwrap_or(raw) >= wanted.from);
+        room.pulls.clear();
+        if !self.pull_scales.is_empty() && !first {
+            self.views[0].pull_row(&self.pull_scales, &room.views[0], &mut room.pulls);
+        }
+        state.hear(&room.votes, &room.pulls);
+        let (means, pulls) = state.heard();
+        let [voter, metric] = self.calm.most(means, pulls);
+        // On calm days, too, some metric is often at half of its level: its alarm is awaited.
+        let alone = metric.is_some_and(|metric| metric >= self.event);
+        let wanted = wanted.filter(|wanted| alone || voter.unwrap_or(raw) >= wanted.from);
         let shares = &mut room.shares;
         shares.clear();
         if let Some(wanted) = wanted {
@@ -312,7 +350,7 @@ impl AnomalyModel {
             raw,
             smooth,
             score: (raw + smooth + slow) / 3.0,
-            event: most.unwrap_or(smooth),
+            event: voter.map_or(smooth, |voter| metric.map_or(voter, |metric| voter.max(metric))),
             present: present as f32 / self.metrics as f32,
         }
     }

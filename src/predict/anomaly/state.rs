@@ -11,7 +11,7 @@ use super::view::{Memory, VOTERS};
 /// No stream reads so many rows.
 const MOST_SEEN: u64 = 1 << 48;
 
-/// What a partition's stream carries from row to row: about 600 bytes for 16 metrics, and 640 more where
+/// What a partition's stream carries from row to row: about 700 bytes for 16 metrics, and 640 more where
 /// contributions were worked out of late.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AnomalyState {
@@ -26,6 +26,8 @@ pub struct AnomalyState {
     pub(super) sequence: Option<SequenceState>,
     /// The running mean of each voter's vote.
     means: Vec<f32>,
+    /// The running mean of each metric's pull; none where the model has no levels of them.
+    pulls: Vec<f32>,
 }
 
 /// The score of one row: 0 = ordinary, 1 = as unusual as one training row in a thousand.
@@ -44,9 +46,16 @@ pub struct RowScore {
 }
 
 impl AnomalyState {
-    pub(super) fn new(views: usize, metrics: usize, sequence: Option<SequenceState>) -> AnomalyState {
+    /// Of so many views and metrics, `pulled` of which are looked at one by one.
+    pub(super) fn new(
+        views: usize,
+        metrics: usize,
+        sequence: Option<SequenceState>,
+        pulled: usize,
+    ) -> AnomalyState {
         AnomalyState {
             means: vec![0.0; views * VOTERS + usize::from(sequence.is_some())],
+            pulls: vec![0.0; pulled],
             memories: vec![Memory::new(metrics); views],
             seen: 0,
             ring: vec![0.0; SLOW],
@@ -62,20 +71,26 @@ impl AnomalyState {
         self.sequence.iter_mut().for_each(SequenceState::after_gap);
         self.ring.fill(0.0);
         self.means.fill(0.0);
+        self.pulls.fill(0.0);
         self.shares = Vec::new();
     }
 
-    /// Takes the voters' votes on the next row into their running means, and gives these.
-    pub(super) fn hear(&mut self, votes: &[f32]) -> &[f32] {
+    /// Takes the voters' votes on the next row, and the metrics' pulls, into their running means.
+    pub(super) fn hear(&mut self, votes: &[f32], pulls: &[f32]) {
         self.means.iter_mut().zip(votes).for_each(|(mean, vote)| *mean = calm::next(*mean, *vote));
-        &self.means
+        self.pulls.iter_mut().zip(pulls).for_each(|(mean, pull)| *mean = calm::next_pull(*mean, *pull));
+    }
+
+    /// The running means of the votes, and of the pulls.
+    pub(super) fn heard(&self) -> (&[f32], &[f32]) {
+        (&self.means, &self.pulls)
     }
 
     /// Bytes that lie elsewhere.
     pub(super) fn bytes(&self) -> usize {
         let memories: usize = self.memories.iter().map(Memory::bytes).sum();
         let sequence = self.sequence.as_ref().map_or(0, SequenceState::bytes);
-        memories + sequence + 4 * (self.ring.len() + self.shares.len() + self.means.len())
+        memories + sequence + 4 * (self.ring.len() + self.shares.len() + self.means.len() + self.pulls.len())
     }
 
     /// Rows seen since the start or the last gap.
@@ -131,6 +146,7 @@ impl AnomalyState {
         to.u8(self.bare);
         self.sequence.iter().for_each(|sequence| sequence.put(to));
         to.f32s(&self.means);
+        to.f32s(&self.pulls);
     }
 
     pub(super) fn take(
@@ -138,6 +154,7 @@ impl AnomalyState {
         views: usize,
         metrics: usize,
         sequence: Option<&Sequence>,
+        pulled: usize,
     ) -> Option<AnomalyState> {
         let memories = (0..views).map(|_| Memory::take(from, metrics)).collect::<Option<_>>()?;
         let seen = from.u64().filter(|seen| *seen < MOST_SEEN)?;
@@ -149,7 +166,8 @@ impl AnomalyState {
             None => None,
         };
         let means = from.f32s(views * VOTERS + usize::from(sequence.is_some()))?;
-        Some(AnomalyState { memories, seen, ring, shares, bare, sequence, means })
+        let pulls = from.f32s(pulled)?;
+        Some(AnomalyState { memories, seen, ring, shares, bare, sequence, means, pulls })
     }
 
     pub(super) fn mean_of(&self, count: usize) -> f32 {

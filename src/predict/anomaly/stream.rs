@@ -36,7 +36,8 @@ pub struct Stream {
 pub struct Wanted<'a> {
     /// Set to the contribution of each metric to the raw score; left alone below `from`.
     pub into: &'a mut [f32],
-    /// The least [`RowScore::event`] of which they are worked out (the least raw score where no day is known).
+    /// How far a voter is where they are worked out (the least raw score where no day is known); of a metric by
+    /// itself it is where that alarms.
     pub from: f32,
 }
 
@@ -104,10 +105,10 @@ impl Stream {
 impl AnomalyModel {
     /// A stream of this model as it was put; `None` where the bytes are not that.
     pub(in crate::predict) fn take_stream(&self, from: &mut Reader<'_>) -> Option<Stream> {
-        let (views, metrics) = (Scaling::BOTH.len(), self.metrics());
-        let plain = AnomalyState::take(from, views, metrics, self.sequence())?;
+        let (views, metrics, pulled) = (Scaling::BOTH.len(), self.metrics(), self.calm().metrics());
+        let plain = AnomalyState::take(from, views, metrics, self.sequence(), pulled)?;
         let settled = match from.flag()? {
-            true => Some(Box::new(AnomalyState::take(from, views, metrics, self.sequence())?)),
+            true => Some(Box::new(AnomalyState::take(from, views, metrics, self.sequence(), pulled)?)),
             false => None,
         };
         let acceptance = Acceptance::take(from, self.ranges())?;
@@ -125,6 +126,12 @@ impl AnomalyModel {
             unchanged: 0,
             rule: AlarmRule::new(self.event_level(), self.stretch()),
         }
+    }
+
+    /// The metric that alarms rest on now, where that is one by itself and no voter.
+    pub fn furthest(&self, stream: &Stream) -> Option<usize> {
+        let (means, pulls) = stream.settled.as_deref().unwrap_or(&stream.plain).heard();
+        self.calm().furthest(means, pulls)
     }
 
     /// Reads the next row (`metrics` values in their own units, NaN = missing). Where contributions are

@@ -1,9 +1,12 @@
 //! What a user of the anomaly model may rely on.
 
 use super::{
+    bytes::{Reader, Writer},
     error::AnomalyError,
     model::{AnomalyModel, FitOptions, SEQUENCE},
+    scaler::Scaling,
     sequence::Sequencing,
+    view::{Memory, Room, Scratch, View},
 };
 use crate::predict::models::lstm::train::Training;
 
@@ -151,4 +154,84 @@ fn over_its_own_training_it_alarms_on_one_day_in_five() {
     let alarms = model.read_columns(&views(&columns)).expect("scores").alarmed;
     let days = alarms.chunks(1440).filter(|day| day.iter().any(|&a| a)).count();
     assert!((1..=3).contains(&days), "{days} of 10");
+}
+
+/// Twelve metrics that follow three loads, each with noise of its own; every day half of them are loud for a while.
+fn wide_history(rows: usize) -> Vec<Vec<f32>> {
+    let noise = history(12 * rows).swap_remove(2);
+    (0..12)
+        .map(|m| {
+            let period = 200.0 + 170.0 * (m % 3) as f32;
+            let loud = |t: usize| if m < 6 && (300..330).contains(&(t % 1440)) { 12.0 } else { 1.0 };
+            let own = |t: usize| loud(t) * (noise[m * rows + t] - 3.0);
+            (0..rows).map(|t| (t as f32 / period).sin() * (1.0 + m as f32) + own(t)).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn a_metric_that_leaves_the_others_is_an_alarm_beyond_what_the_voters_see_and_is_named() {
+    let columns = wide_history(7200);
+    let model = fitted(&columns);
+    let old = model.clone().without_metrics();
+    let mut later: Vec<Vec<f32>> = columns.iter().map(|c| c[..1440].to_vec()).collect();
+    // Within its range, and for three rows.
+    later[7][700..703].iter_mut().for_each(|x| *x += 4.0);
+    let alarms = |model: &AnomalyModel| model.read_columns(&views(&later)).expect("scores").alarmed;
+    let (with, without) = (alarms(&model), alarms(&old));
+    assert!(with[700..705].iter().any(|&a| a) && !without[690..720].iter().any(|&a| a));
+    assert!(
+        with.iter().zip(&without).all(|(with, without)| *with || !without),
+        "the voters' alarms are all there"
+    );
+    let (mut stream, mut room) = (model.stream(), Scratch::default());
+    for t in 0..702 {
+        let row: Vec<f32> = later.iter().map(|c| c[t]).collect();
+        model.read(&mut stream, &row, None, &mut room);
+    }
+    assert_eq!(model.furthest(&stream), Some(7));
+}
+
+#[test]
+fn pulls_of_history_are_those_of_the_rows_one_by_one() {
+    let columns = wide_history(1000);
+    let (view, _) = View::fit(&views(&columns), Scaling::Deviation, None);
+    let (pulls, scales) = (view.pulls(&views(&columns)), view.pull_scales());
+    let (mut memory, mut room, mut row_pulls) = (Memory::new(12), Room::default(), Vec::new());
+    for t in 0..1000 {
+        let row: Vec<f32> = columns.iter().map(|c| c[t]).collect();
+        view.load_row(&memory, &row, &mut room);
+        view.vote_row(t == 0, 1.0, None, &mut room);
+        view.pull_row(&scales, &room, &mut row_pulls);
+        for (m, pulls) in pulls.iter().enumerate().filter(|_| t > 0) {
+            assert!((pulls[t] - row_pulls[m]).abs() < 1e-3 * (1.0 + pulls[t]), "row {t}, metric {m}");
+        }
+        View::pass_row(&mut memory, &room);
+    }
+    let spread: f32 = pulls.iter().flatten().map(|pull| pull.exp() - 1.0).sum::<f32>() / 12_000.0;
+    assert!((0.5..1.5).contains(&spread), "in deviations: {spread}");
+}
+
+#[test]
+fn a_detector_that_was_kept_before_metrics_stood_by_themselves_is_read_and_goes_on_as_it_was() {
+    let columns = history(6000);
+    for model in [fitted(&columns), fitted(&columns).without_metrics()] {
+        let mut bytes = Writer::default();
+        model.put(&mut bytes);
+        let mut from = Reader(&bytes.0);
+        let again = AnomalyModel::take(&mut from, 3).expect("a model");
+        assert!(again == model && from.0.is_empty());
+        let (mut stream, mut room) = (model.stream(), Scratch::default());
+        for row in rows(&columns).take(500) {
+            model.read(&mut stream, &row, None, &mut room);
+        }
+        let mut bytes = Writer::default();
+        stream.put(&mut bytes);
+        let mut other = again.take_stream(&mut Reader(&bytes.0)).expect("a stream");
+        assert_eq!(other, stream);
+        for row in rows(&columns).skip(500).take(500) {
+            let one = model.read(&mut stream, &row, None, &mut room);
+            assert_eq!(again.read(&mut other, &row, None, &mut room), one);
+        }
+    }
 }

@@ -56,6 +56,8 @@ pub struct Scratch {
     pub(super) shares: Vec<f32>,
     /// What each voter says of it.
     pub(super) votes: Vec<f32>,
+    /// The pull of each metric.
+    pub(super) pulls: Vec<f32>,
 }
 
 /// Of one view.
@@ -195,6 +197,42 @@ impl View {
         votes
     }
 
+    /// The pull of each metric of the row in `room` (see [`super::calm`]); `scales` are [`View::pull_scales`]. To be
+    /// asked after [`View::vote_row`], whose last voter is the residual.
+    pub(super) fn pull_row(&self, scales: &[f32], room: &Room, pulls: &mut Vec<f32>) {
+        pulls.resize(self.offset.len(), 0.0);
+        self.step.turned_product(&room.white, pulls);
+        pulls.iter_mut().zip(scales).for_each(|(pull, scale)| *pull = pull_of(*pull * scale));
+    }
+
+    /// What makes a metric's part of `Wᵀ y` a number of deviations.
+    pub(super) fn pull_scales(&self) -> Vec<f32> {
+        self.step.lengths().into_iter().map(|length| 1.0 / length.max(f32::MIN_POSITIVE)).collect()
+    }
+
+    /// The pulls of every row, `[metric][row]`; that of the first one is 0.
+    pub(super) fn pulls(&self, columns: &[&[f32]]) -> Vec<Vec<f32>> {
+        let scales = self.pull_scales();
+        let d = self.offset.len();
+        let rows = columns.first().map_or(0, |c| c.len());
+        let step = self.step.dense();
+        let width = 3 * d + 1;
+        let turned: Vec<f32> = (0..d * d).map(|at| step[at % d * width + at / d]).collect();
+        let (mut memory, mut block) = (Memory::new(d), Block::new(d));
+        let (mut white, mut pulled) = (vec![0.0f32; d * BLOCK], vec![0.0f32; d * BLOCK]);
+        let mut pulls: Vec<Vec<f32>> = vec![Vec::with_capacity(rows); d];
+        for from in (0..rows).step_by(BLOCK) {
+            let count = block.load(&self.scaler, &mut memory.last, &mut memory.mean, columns, from);
+            multiply(&step, &block.values, d, width, &mut white);
+            multiply(&turned, &white, d, d, &mut pulled);
+            for ((pulls, line), scale) in pulls.iter_mut().zip(pulled.chunks_exact(BLOCK)).zip(&scales) {
+                pulls.extend(line[..count].iter().map(|pull| pull_of(pull * scale)));
+            }
+        }
+        pulls.iter_mut().filter_map(|pulls| pulls.first_mut()).for_each(|first| *first = 0.0);
+        pulls
+    }
+
     /// The row in `room` is now the last one.
     pub(super) fn pass_row(memory: &mut Memory, room: &Room) {
         let d = memory.last.len();
@@ -275,6 +313,16 @@ impl Norm {
     pub(super) fn apply(self, value: f32) -> f32 {
         (value - self.median) / self.spread
     }
+}
+
+/// `ln(1 + a²)`, the logarithm by the exponent and a polynomial of the fourth degree, to within 2e-4: it is asked of
+/// each metric of each row, and this the processor does for several at once.
+#[inline]
+fn pull_of(deviations: f32) -> f32 {
+    let bits = (1.0 + deviations * deviations).to_bits();
+    let m = f32::from_bits(bits & 0x007f_ffff | 0x3f80_0000);
+    let digits = (2.821_202_6 + (-1.469_956_8 + (0.447_179_55 - 0.056_570_85 * m) * m) * m) * m - 1.741_793_9;
+    ((bits >> 23) as i32 as f32 - 127.0) * std::f32::consts::LN_2 + digits
 }
 
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
