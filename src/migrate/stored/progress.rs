@@ -12,7 +12,7 @@ use crate::migrate::ledger::Ledger;
 use crate::migrate::state::{Again, BackStage, Hold, HoldReason, Progress, Reverse, Todo, Touched, Wish};
 use crate::protocol::JudgeLine;
 
-const TODOS: [Todo; 10] = [
+pub(super) const TODOS: [Todo; 10] = [
     Todo::Go,
     Todo::Admit,
     Todo::Perform,
@@ -24,11 +24,11 @@ const TODOS: [Todo; 10] = [
     Todo::Person,
     Todo::Nothing,
 ];
-const STAGES: [BackStage; 4] =
+pub(super) const STAGES: [BackStage; 4] =
     [BackStage::Fencing, BackStage::Committing, BackStage::Redirecting, BackStage::Unfencing];
-const AGAIN: [Again; 3] = [Again::No, Again::Retry, Again::Elsewhere];
-const RULINGS: [Ruling; 3] = [Ruling::Pass, Ruling::Inconclusive, Ruling::Fail];
-const REASONS: [HoldReason; 5] = [
+pub(super) const AGAIN: [Again; 3] = [Again::No, Again::Retry, Again::Elsewhere];
+pub(super) const RULINGS: [Ruling; 3] = [Ruling::Pass, Ruling::Inconclusive, Ruling::Fail];
+pub(super) const REASONS: [HoldReason; 5] = [
     HoldReason::Operator,
     HoldReason::Inconclusive,
     HoldReason::Deadline,

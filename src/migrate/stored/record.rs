@@ -6,7 +6,7 @@ use super::{FORM, is_json};
 use crate::fleet::{Epoch, Generation, MigrationId};
 use crate::migrate::journal::{Note, Record, RecordHash, Verdict};
 
-const VERDICTS: [Verdict; 3] = [Verdict::Applied, Verdict::Failed, Verdict::Unknown];
+pub(super) const VERDICTS: [Verdict; 3] = [Verdict::Applied, Verdict::Failed, Verdict::Unknown];
 
 /// The bytes of a record that are stored, and hashed.
 pub(in crate::migrate) fn put(record: &Record) -> Vec<u8> {

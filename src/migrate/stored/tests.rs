@@ -244,6 +244,27 @@ fn a_ledger_is_read_as_it_was_written_and_so_is_that_of_an_earlier_version() {
     }
 }
 
+/// What JSON calls each, in the order of their numbers.
+fn words<T: serde::Serialize>(all: &[T], tag: &str) -> String {
+    let word = |one: &T| {
+        let json = serde_json::to_value(one).unwrap();
+        let word = if tag.is_empty() { json } else { json[tag].clone() };
+        word.as_str().unwrap().to_string()
+    };
+    all.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn what_a_number_stands_for_does_not_change() {
+    use progress::{AGAIN, REASONS, RULINGS, STAGES, TODOS};
+    assert_eq!(words(&TODOS, "todo"), "go admit perform probe poll watch gate commit person nothing");
+    assert_eq!(words(&STAGES, ""), "fencing committing redirecting unfencing");
+    assert_eq!(words(&AGAIN, ""), "no retry elsewhere");
+    assert_eq!(words(&RULINGS, ""), "pass inconclusive fail");
+    assert_eq!(words(&REASONS, ""), "operator inconclusive deadline failed no_way_back");
+    assert_eq!(words(&record::VERDICTS, ""), "applied failed unknown");
+}
+
 fn record() -> impl Strategy<Value = Record> {
     (".{0,9}", any::<i64>(), any::<u64>(), any::<[u8; 32]>(), 0..Phase::ALL.len()).prop_flat_map(
         |(text, at, number, hash, phase)| {
