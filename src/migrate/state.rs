@@ -253,7 +253,8 @@ fn is_first(attempt: &u32) -> bool {
 }
 
 /// Everything that changes; written to the store with every step. What stands as it stood when the plan was
-/// approved is left out there, and the ledger, which changes seldom, has a key of its own.
+/// approved is left out there, and the ledger, which changes seldom, has a key of its own. Its JSON is what earlier
+/// versions stored.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {

@@ -1,7 +1,6 @@
 //! The invariants, checked after every commit and every effect. They know what was approved and what
 //! was committed, and look at the system from outside; they share no code with the machine but the reading
-//! of what is stored. What is
-//! checked on the drivers' side is in `effects.rs`.
+//! of what is stored. What is checked on the drivers' side is in `effects.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -9,6 +9,9 @@ use crate::drivers::{Artifact, CleanupPolicy};
 use crate::fleet::{PartitionId, Phase, Share, Timestamp};
 use crate::migrate::journal::RecordHash;
 
+pub(super) const POLICIES: [CleanupPolicy; 3] =
+    [CleanupPolicy::Always, CleanupPolicy::OnFailure, CleanupPolicy::DeferredOnSuccess];
+
 /// Why stored bytes cannot be read.
 #[derive(Debug, Error)]
 pub enum Unreadable {
@@ -101,11 +104,7 @@ impl Writer {
     }
 
     pub(super) fn policy(&mut self, policy: CleanupPolicy) -> &mut Self {
-        self.byte(match policy {
-            CleanupPolicy::Always => 0,
-            CleanupPolicy::OnFailure => 1,
-            CleanupPolicy::DeferredOnSuccess => 2,
-        })
+        self.byte(policy as u8)
     }
 }
 
@@ -181,9 +180,10 @@ impl<'a> Reader<'a> {
 
     pub(super) fn share(&mut self) -> Result<Share, Unreadable> {
         let what = "a share from 0 to 1";
-        let bytes = self.slice(8, what)?;
-        let bits = bytes.iter().rev().fold(0, |bits, byte| bits << 8 | u64::from(*byte));
-        Share::new(f64::from_bits(bits)).map_err(|_| Unreadable::Odd { what, got: bits })
+        let (share, rest) = self.0.split_first_chunk().ok_or(Unreadable::Short(what))?;
+        self.0 = rest;
+        let share = f64::from_le_bytes(*share);
+        Share::new(share).map_err(|_| Unreadable::Odd { what, got: share.to_bits() })
     }
 
     pub(super) fn hash(&mut self) -> Result<RecordHash, Unreadable> {
@@ -201,8 +201,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn policy(&mut self) -> Result<CleanupPolicy, Unreadable> {
-        use CleanupPolicy::{Always, DeferredOnSuccess, OnFailure};
-        self.one_of(&[Always, OnFailure, DeferredOnSuccess], "when an artifact is to be removed")
+        self.one_of(&POLICIES, "when an artifact is to be removed")
     }
 
     /// What was read, where nothing is left.

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::bytes::{Reader, Unreadable, Writer};
-use super::{FORM, is_json};
+use super::bytes::{Unreadable, Writer};
+use super::{FORM, read};
 use crate::migrate::ledger::{Foreseen, Ledger, Line};
 use crate::migrate::state::Side;
 
-const SIDES: [Side; 2] = [Side::Forward, Side::Back];
+pub(super) const SIDES: [Side; 2] = [Side::Forward, Side::Back];
 
 /// The bytes of a ledger that are stored.
 pub(in crate::migrate) fn put(ledger: &Ledger) -> Vec<u8> {
@@ -28,21 +28,19 @@ pub(in crate::migrate) fn put(ledger: &Ledger) -> Vec<u8> {
 /// # Errors
 /// What is wrong with it.
 pub(in crate::migrate) fn take(bytes: &[u8]) -> Result<Ledger, Unreadable> {
-    if is_json(bytes) {
-        return Ok(serde_json::from_slice(bytes)?);
-    }
-    let mut from = Reader::of(FORM, bytes)?;
-    let (mut foreseen, mut lines) = (Vec::new(), Vec::new());
-    for _ in 0..from.number("how many artifacts are foreseen")? {
-        let step = from.text("the name of an action")?.to_string();
-        let side = from.one_of(&SIDES, "which way")?;
-        foreseen.push(Foreseen { step, side, artifact: from.artifact()?, policy: from.policy()? });
-    }
-    for _ in 0..from.number("how many lines")? {
-        let (artifact, policy) = (from.artifact()?, from.policy()?);
-        lines.push(Line { artifact, policy, done: from.one_of(&[false, true], "whether it is gone")? });
-    }
-    let mut ledger = Ledger::default();
-    (ledger.foreseen, ledger.lines) = (Arc::new(foreseen), Arc::new(lines));
-    from.ended(ledger)
+    read(bytes, |from| {
+        let (mut foreseen, mut lines) = (Vec::new(), Vec::new());
+        for _ in 0..from.number("how many artifacts are foreseen")? {
+            let step = from.text("the name of an action")?.to_string();
+            let side = from.one_of(&SIDES, "which way")?;
+            foreseen.push(Foreseen { step, side, artifact: from.artifact()?, policy: from.policy()? });
+        }
+        for _ in 0..from.number("how many lines")? {
+            let (artifact, policy) = (from.artifact()?, from.policy()?);
+            lines.push(Line { artifact, policy, done: from.one_of(&[false, true], "whether it is gone")? });
+        }
+        let mut ledger = Ledger::default();
+        (ledger.foreseen, ledger.lines) = (Arc::new(foreseen), Arc::new(lines));
+        Ok(ledger)
+    })
 }

@@ -11,10 +11,14 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use bytes::Reader;
 pub use bytes::Unreadable;
 pub(super) use ledger::{put as ledger_bytes, take as ledger_of};
 pub(super) use progress::{put as progress_bytes, take as progress_of};
 pub(super) use record::{front as record_front, put as record_bytes, take as record_of};
+use serde::Deserialize;
+
+use crate::state::read_stored;
 
 /// The number of the form; none is that of `{`.
 const FORM: u8 = 1;
@@ -22,4 +26,17 @@ const FORM: u8 = 1;
 /// Whether the bytes are JSON, as earlier versions wrote it.
 fn is_json(bytes: &[u8]) -> bool {
     bytes.first() == Some(&b'{')
+}
+
+/// What is stored as `bytes`: as JSON, or in this form, whose values `take` reads to their end.
+fn read<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+    take: impl FnOnce(&mut Reader<'a>) -> Result<T, Unreadable>,
+) -> Result<T, Unreadable> {
+    if is_json(bytes) {
+        return Ok(read_stored(bytes)?);
+    }
+    let mut from = Reader::of(FORM, bytes)?;
+    let read = take(&mut from)?;
+    from.ended(read)
 }

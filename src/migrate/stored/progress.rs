@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::bytes::{Reader, Unreadable, Writer};
-use super::{FORM, acts, is_json};
+use super::{FORM, acts, read};
 use crate::fleet::Epoch;
 use crate::migrate::journal::Head;
 use crate::migrate::judge::{Judgement, Ruling};
@@ -180,10 +180,10 @@ fn put_judgement(to: &mut Writer, judgement: &Judgement) {
 /// # Errors
 /// What is wrong with it.
 pub(in crate::migrate) fn take(bytes: &[u8]) -> Result<Progress, Unreadable> {
-    if is_json(bytes) {
-        return Ok(serde_json::from_slice(bytes)?);
-    }
-    let mut from = Reader::of(FORM, bytes)?;
+    read(bytes, take_parts)
+}
+
+fn take_parts(from: &mut Reader<'_>) -> Result<Progress, Unreadable> {
     let journal = Head { next: from.number("how many records there are")?, hash: from.hash()? };
     let (phase, since) = (from.phase()?, from.time("since when")?);
     let mut all = Progress::fresh(phase, Epoch(from.number("an epoch")?), since);
@@ -194,7 +194,7 @@ pub(in crate::migrate) fn take(bytes: &[u8]) -> Result<Progress, Unreadable> {
         let count = "how often";
         let what = "a part of a progress";
         match from.byte(what)? {
-            0 => return from.ended(all),
+            0 => return Ok(all),
             1 => all.deadline = Some(from.time("a deadline")?),
             2 => all.compared = Some(from.time("when both sides were equal")?),
             3 => all.watched_since = Some(from.time("since when it is watched")?),
@@ -219,7 +219,7 @@ pub(in crate::migrate) fn take(bytes: &[u8]) -> Result<Progress, Unreadable> {
             22 => all.cause = from.text("why it is undone")?.to_string(),
             23 => {
                 for _ in 0..from.number("how many actions")? {
-                    all.queue.push_back(acts::take(&mut from)?);
+                    all.queue.push_back(acts::take(from)?);
                 }
             }
             24 => all.back = from.one_of(&STAGES, "a part of a way back")?,
@@ -242,7 +242,7 @@ pub(in crate::migrate) fn take(bytes: &[u8]) -> Result<Progress, Unreadable> {
                 let mut count = || from.number("how much the ledger holds");
                 all.ledger = Ledger::named([count()?, count()?, count()?]);
             }
-            34 => all.judgement = Some(Arc::new(take_judgement(&mut from)?)),
+            34 => all.judgement = Some(Arc::new(take_judgement(from)?)),
             got => return Err(Unreadable::Odd { what, got: u64::from(got) }),
         }
     }

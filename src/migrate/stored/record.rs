@@ -2,9 +2,10 @@
 //! followed without making the records.
 
 use super::bytes::{Reader, Unreadable, Writer};
-use super::{FORM, is_json};
+use super::{FORM, is_json, read};
 use crate::fleet::{Epoch, Generation, MigrationId};
 use crate::migrate::journal::{Note, Record, RecordHash, Verdict};
+use crate::state::read_stored;
 
 pub(super) const VERDICTS: [Verdict; 3] = [Verdict::Applied, Verdict::Failed, Verdict::Unknown];
 
@@ -26,12 +27,7 @@ fn put_note(to: &mut Writer, note: &Note) {
             }
         }
         Note::Outcome { step, idem, result, evidence } => {
-            let verdict = match result {
-                Verdict::Applied => 0,
-                Verdict::Failed => 1,
-                Verdict::Unknown => 2,
-            };
-            to.byte(1).text(step).text(idem).byte(verdict).text(evidence);
+            to.byte(1).text(step).text(idem).byte(*result as u8).text(evidence);
         }
         Note::CleanupAdd { artifact, policy } => {
             to.byte(2).artifact(artifact).policy(*policy);
@@ -59,21 +55,18 @@ fn put_note(to: &mut Writer, note: &Note) {
 /// # Errors
 /// What is wrong with it.
 pub(in crate::migrate) fn take(bytes: &[u8]) -> Result<Record, Unreadable> {
-    if is_json(bytes) {
-        return Ok(serde_json::from_slice(bytes)?);
-    }
-    let mut from = Reader::of(FORM, bytes)?;
-    let record = Record {
-        seq: from.number("its number")?,
-        prev: from.hash()?,
-        migration: MigrationId(from.number("a migration")?),
-        at: from.time("when")?,
-        epoch: Epoch(from.number("an epoch")?),
-        actor: from.text("who")?.to_string(),
-        phase: from.phase()?,
-        note: take_note(&mut from)?,
-    };
-    from.ended(record)
+    read(bytes, |from| {
+        Ok(Record {
+            seq: from.number("its number")?,
+            prev: from.hash()?,
+            migration: MigrationId(from.number("a migration")?),
+            at: from.time("when")?,
+            epoch: Epoch(from.number("an epoch")?),
+            actor: from.text("who")?.to_string(),
+            phase: from.phase()?,
+            note: take_note(from)?,
+        })
+    })
 }
 
 fn take_note(from: &mut Reader<'_>) -> Result<Note, Unreadable> {
@@ -122,7 +115,7 @@ pub(in crate::migrate) fn front(bytes: &[u8]) -> Result<(u64, RecordHash), Unrea
         prev: RecordHash,
     }
     if is_json(bytes) {
-        let Front { seq, prev } = serde_json::from_slice(bytes)?;
+        let Front { seq, prev } = read_stored(bytes)?;
         return Ok((seq, prev));
     }
     let mut from = Reader::of(FORM, bytes)?;

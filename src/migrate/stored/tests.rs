@@ -263,6 +263,8 @@ fn what_a_number_stands_for_does_not_change() {
     assert_eq!(words(&RULINGS, ""), "pass inconclusive fail");
     assert_eq!(words(&REASONS, ""), "operator inconclusive deadline failed no_way_back");
     assert_eq!(words(&record::VERDICTS, ""), "applied failed unknown");
+    assert_eq!(words(&bytes::POLICIES, ""), "always on_failure deferred_on_success");
+    assert_eq!(words(&ledger::SIDES, ""), "forward back");
 }
 
 fn record() -> impl Strategy<Value = Record> {
