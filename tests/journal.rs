@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use foreshift::cli::journal::{JournalArgs, What, run};
 use foreshift::fleet::{Clock, Generation, ManualClock, Phase, Span, Timestamp};
 use foreshift::migrate::journal::Record;
+use foreshift::migrate::plan::Plan;
 use foreshift::migrate::{OperatorCommand, Progress, Runner};
 use foreshift::state::{Op, RedbStore, Store, Txn};
 use ready::{Ready, approved, engine, leader, until};
@@ -155,8 +156,11 @@ async fn a_restart_shows_what_was_seen_before_it_and_a_lost_ledger_is_not_taken_
     assert_eq!(again.state("M-1".parse().unwrap()).unwrap().phase, Phase::Done);
 }
 
-/// Writes the journal of the migration as earlier versions did; its state as they wrote it.
+/// Writes plan and journal of the migration as earlier versions did; its state as they wrote it.
 async fn as_json(store: &Arc<dyn Store>) -> serde_json::Map<String, serde_json::Value> {
+    let plan = store.get("/migrations/M-1/plan").await.unwrap().unwrap();
+    let json = serde_json::to_vec(&Plan::read(&plan.value).unwrap()).unwrap();
+    put(store, vec![Op::Put(plan.key, json)]).await;
     let mut hash = String::new();
     for entry in store.list("/migrations/M-1/journal/").await.unwrap() {
         let mut record = Record::read(&entry.value).unwrap();

@@ -1,5 +1,7 @@
 //! Hashes and numbers as text, without the machinery of formatting: keys and hashes are written for
-//! every record of a journal.
+//! every record of a journal, and the judge looks often.
+
+use std::fmt::Write;
 
 /// The bytes in hex, lower case, after what `text` holds already.
 pub fn push_hex(text: &mut String, bytes: &[u8]) {
@@ -45,6 +47,24 @@ pub fn push_number(text: &mut String, number: u64, least: usize) {
     text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
+/// The number with two decimals after what `text` holds already, as `{:.2}` writes it.
+pub fn push_hundredths(text: &mut String, number: f64) {
+    let hundredths = number.abs() * 100.0;
+    let rest = hundredths.fract();
+    // Which way a half goes, and what is no number or long, is left to the formatter.
+    if !(hundredths < 1e12 && (rest - 0.5).abs() > 1e-3) {
+        write!(text, "{number:.2}").expect("text can be written to");
+        return;
+    }
+    let rounded = hundredths as u64 + u64::from(rest > 0.5);
+    if number.is_sign_negative() {
+        text.push('-');
+    }
+    push_number(text, rounded / 100, 1);
+    text.push('.');
+    push_number(text, rounded % 100, 2);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -66,6 +86,21 @@ mod tests {
             }
             let wanted: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
             prop_assert_eq!(hex(&bytes), wanted);
+        }
+
+        #[test]
+        fn hundredths_read_as_the_formatter_writes_them(
+            any: f64,
+            small in -2e3..2e3,
+            thousandths in -2_000_000i64..2_000_000,
+        ) {
+            // These are halves of hundredths, or next to one.
+            let near = thousandths as f64 / 1_000.0;
+            for number in [any, small, small * 1e6, near, near.next_up(), near.next_down(), -0.0, f64::NAN] {
+                let mut text = "x".to_string();
+                push_hundredths(&mut text, number);
+                prop_assert_eq!(text, format!("x{number:.2}"));
+            }
         }
     }
 }

@@ -9,10 +9,10 @@ use super::journal::{Note, Verdict};
 use super::state::{Act, Deed, Hold, HoldReason, Reverse, State, Todo, Wish};
 use super::states::rules;
 use super::step::{Ask, ENGINE, Step, allowed};
+use super::stored;
 use crate::drivers::{Action, Evidence, JobStatus, Probe, Retry};
 use crate::fleet::{Phase, Span, Timestamp, digits};
 use crate::protocol::Severity;
-use crate::state::stored;
 
 /// The longest wait between two tries.
 const LONGEST_WAIT: Span = Span::seconds(60);
@@ -213,8 +213,7 @@ impl Draft {
         for line in self.s.ledger.enter(act_step(&act), act.side) {
             self.note(Note::CleanupAdd { artifact: line.artifact, policy: line.policy });
         }
-        let bytes = stored(&act, 128).expect("plain data serialises");
-        let args = digits::hex(&blake3::hash(&bytes).as_bytes()[..8]);
+        let args = digits::hex(&blake3::hash(&stored::act_bytes(&act)).as_bytes()[..8]);
         let deadline = self.s.deadline;
         self.note(Note::Intent { idem: job.key(&name), step: name, args, deadline });
         self.touch(&act);

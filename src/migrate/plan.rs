@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stored;
 use crate::drivers::{Capabilities, Job};
 use crate::fleet::{
     Bytes, Generation, HostId, MigrationId, PartitionId, Probability, ProposalId, RackId, Revision, SiteId,
@@ -178,6 +179,19 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The bytes of it that are stored.
+    pub fn bytes(&self) -> Vec<u8> {
+        stored::plan_bytes(self)
+    }
+
+    /// The plan that [`Plan::bytes`], or an earlier version, made these bytes of.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn read(bytes: &[u8]) -> Result<Plan, stored::Unreadable> {
+        stored::plan_of(bytes)
+    }
+
     /// The generation that the destination will have.
     pub fn next_generation(&self) -> Generation {
         Generation(self.generation.0 + 1)

@@ -11,7 +11,7 @@ use foreshift::cli::failures::{parse_csv, parse_time};
 use foreshift::config::{Config, quantity};
 use foreshift::eval::datasets;
 use foreshift::fleet::{MigrationId, Revision, Span, Timestamp};
-use foreshift::migrate::plan::Approved;
+use foreshift::migrate::plan::{Approved, Plan};
 use foreshift::migrate::{Progress, journal};
 use foreshift::predict::failure::shipped;
 use foreshift::predict::keep::record;
@@ -109,10 +109,13 @@ pub fn messages(bytes: &[u8]) {
     }
 }
 
-/// A record of the journal, the progress and the ledger of a migration, and the bytes of an approval, as the store
-/// has them.
+/// A record of the journal, the plan, the progress and the ledger of a migration, and the bytes of an approval, as
+/// the store has them.
 pub fn stored(bytes: &[u8]) {
     let _ = Approved::read(bytes);
+    if let Ok(plan) = Plan::read(bytes) {
+        assert!(Plan::read(&plan.bytes()).is_ok());
+    }
     if let Ok(mut progress) = Progress::read(bytes) {
         let _ = progress.ledger.take(Some(bytes));
         assert!(Progress::read(&progress.bytes()).is_ok());

@@ -89,7 +89,7 @@ impl Runner {
         let is_record = |e: &Entry| e.key[prefix.len()..].starts_with("journal/");
         let beside = records.split_off(records.partition_point(is_record));
         let ledger = beside.iter().find(|e| e.key == ledger_key(id)).map(|e| e.value.as_slice());
-        let plan: Plan = read_stored(&plan.value).map_err(|e| unreadable("plan", e.to_string()))?;
+        let plan = Plan::read(&plan.value).map_err(|e| unreadable("plan", e.to_string()))?;
         let mut progress: Progress =
             Progress::read(&state.value).map_err(|e| unreadable("state", e.to_string()))?;
         let apart = progress.ledger.take(ledger).map_err(|detail| unreadable("ledger", detail))?;

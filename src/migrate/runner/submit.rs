@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::admit::approved_key;
 use super::context::{Driver, Planted};
-use super::drive::json;
 use super::log::Log;
 use super::machine::{Machine, plan_key, running_key, state_key};
 use super::{Runner, Slot};
@@ -188,7 +187,7 @@ impl Runner {
             ops.push(op);
         }
         state.progress.journal = head;
-        ops.push(Op::Put(plan_key(plan.id), json(&*plan)));
+        ops.push(Op::Put(plan_key(plan.id), plan.bytes()));
         ops.push(Op::Put(state_key(plan.id), state.progress.bytes()));
         ops.push(Op::Put(running_key(plan.id), Vec::new()));
         Machine { fresh, ..Machine::new(state, crate::fleet::Revision(0)) }

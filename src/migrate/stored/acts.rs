@@ -1,11 +1,19 @@
 //! One action of one direction.
 
+use super::FORM;
 use super::bytes::{Reader, Unreadable, Writer};
 use crate::drivers::Action;
 use crate::migrate::state::{Act, Deed, Side};
 
 /// Added to the number of an action that goes back.
 const BACK: u8 = 64;
+
+/// The bytes of one action alone; a hash of them stands in the journal for its arguments.
+pub(in crate::migrate) fn alone(act: &Act) -> Vec<u8> {
+    let mut to = Writer::new(FORM, 64);
+    put(&mut to, act);
+    to.done()
+}
 
 pub(super) fn put(to: &mut Writer, act: &Act) {
     let side = match act.side {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::drivers::{Artifact, CleanupPolicy};
-use crate::fleet::{PartitionId, Phase, Share, Timestamp};
+use crate::fleet::{PartitionId, Phase, Share, Span, Timestamp};
 use crate::migrate::journal::RecordHash;
 
 pub(super) const POLICIES: [CleanupPolicy; 3] =
@@ -78,25 +78,40 @@ impl Writer {
     }
 
     pub(super) fn text(&mut self, text: &str) -> &mut Self {
-        self.number(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
-        self
+        self.number(text.len() as u64).bytes(text.as_bytes())
     }
 
     pub(super) fn phase(&mut self, phase: Phase) -> &mut Self {
         self.byte(phase as u8)
     }
 
+    pub(super) fn span(&mut self, span: Span) -> &mut Self {
+        self.time(Timestamp(span.0))
+    }
+
+    pub(super) fn float(&mut self, float: f64) -> &mut Self {
+        self.bytes(&float.to_le_bytes())
+    }
+
     pub(super) fn share(&mut self, share: Share) -> &mut Self {
-        self.0.extend_from_slice(&share.get().to_le_bytes());
+        self.float(share.get())
+    }
+
+    /// As many as whoever reads them expects.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
         self
+    }
+
+    /// Up to eight, the first in the lowest bit.
+    pub(super) fn flags<const N: usize>(&mut self, flags: [bool; N]) -> &mut Self {
+        const { assert!(N <= 8) }
+        self.byte(flags.into_iter().rev().fold(0, |bits, flag| bits << 1 | u8::from(flag)))
     }
 
     pub(super) fn hash(&mut self, hash: RecordHash) -> &mut Self {
         let bytes = hash.bytes();
-        self.byte(bytes.len() as u8);
-        self.0.extend_from_slice(bytes);
-        self
+        self.byte(bytes.len() as u8).bytes(bytes)
     }
 
     pub(super) fn artifact(&mut self, artifact: &Artifact) -> &mut Self {
@@ -178,11 +193,31 @@ impl<'a> Reader<'a> {
         self.one_of(&Phase::ALL, "a state of a migration")
     }
 
+    pub(super) fn span(&mut self, what: &'static str) -> Result<Span, Unreadable> {
+        self.time(what).map(|at| Span(at.0))
+    }
+
+    pub(super) fn bytes<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Unreadable> {
+        let (bytes, rest) = self.0.split_first_chunk().ok_or(Unreadable::Short(what))?;
+        self.0 = rest;
+        Ok(*bytes)
+    }
+
+    pub(super) fn float(&mut self, what: &'static str) -> Result<f64, Unreadable> {
+        self.bytes(what).map(f64::from_le_bytes)
+    }
+
+    pub(super) fn flags<const N: usize>(&mut self, what: &'static str) -> Result<[bool; N], Unreadable> {
+        let bits = self.byte(what)?;
+        match u16::from(bits) >> N {
+            0 => Ok(std::array::from_fn(|at| bits & 1 << at != 0)),
+            _ => Err(Unreadable::Odd { what, got: u64::from(bits) }),
+        }
+    }
+
     pub(super) fn share(&mut self) -> Result<Share, Unreadable> {
         let what = "a share from 0 to 1";
-        let (share, rest) = self.0.split_first_chunk().ok_or(Unreadable::Short(what))?;
-        self.0 = rest;
-        let share = f64::from_le_bytes(*share);
+        let share = self.float(what)?;
         Share::new(share).map_err(|_| Unreadable::Odd { what, got: share.to_bits() })
     }
 

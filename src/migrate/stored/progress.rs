@@ -136,10 +136,9 @@ pub(in crate::migrate) fn put(progress: &Progress) -> Vec<u8> {
             to.byte(28);
         }
     }
-    let Touched { prepare, replicate, canary, fence } = *touched;
-    let bits = [prepare, replicate, canary, fence].into_iter().rev().fold(0, |b, t| b << 1 | u8::from(t));
-    if bits != 0 {
-        to.byte(29).byte(bits);
+    if *touched != Touched::default() {
+        let Touched { prepare, replicate, canary, fence } = *touched;
+        to.byte(29).flags([prepare, replicate, canary, fence]);
     }
     if let Some(Hold { reason, from, todo }) = hold {
         to.byte(30).byte(*reason as u8).phase(*from).byte(*todo as u8);
@@ -227,7 +226,10 @@ fn take_parts(from: &mut Reader<'_>) -> Result<Progress, Unreadable> {
             26 => all.reverse = Reverse::Armed,
             27 => all.reverse = Reverse::Proved { at: from.time("when the way back was proved")? },
             28 => all.reverse = Reverse::Enabled,
-            29 => all.touched = touched(from.byte("what was asked for")?)?,
+            29 => {
+                let [prepare, replicate, canary, fence] = from.flags("what was asked for")?;
+                all.touched = Touched { prepare, replicate, canary, fence };
+            }
             30 => {
                 let (reason, from, todo) = (
                     from.one_of(&REASONS, "why it stands")?,
@@ -245,14 +247,6 @@ fn take_parts(from: &mut Reader<'_>) -> Result<Progress, Unreadable> {
             34 => all.judgement = Some(Arc::new(take_judgement(from)?)),
             got => return Err(Unreadable::Odd { what, got: u64::from(got) }),
         }
-    }
-}
-
-fn touched(bits: u8) -> Result<Touched, Unreadable> {
-    let [prepare, replicate, canary, fence] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
-    match bits {
-        0..16 => Ok(Touched { prepare, replicate, canary, fence }),
-        _ => Err(Unreadable::Odd { what: "what was asked for", got: u64::from(bits) }),
     }
 }
 
