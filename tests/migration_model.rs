@@ -14,9 +14,10 @@ use foreshift::drivers::{
 use foreshift::fleet::{
     Bytes, Epoch, Generation, MigrationId, PartitionId, Phase, ProposalId, Revision, Span, Timestamp,
 };
+use foreshift::migrate::act::{Act, Deed, Side};
 use foreshift::migrate::ledger::Foreseen;
 use foreshift::migrate::owner::{Owner, OwnerMode};
-use foreshift::migrate::state::{Act, Deed, Progress, Side};
+use foreshift::migrate::state::Progress;
 use foreshift::migrate::{Effect, Event, EventKind, OperatorCommand, Place, Plan, Policy, State, step};
 use foreshift::plan::CanaryPlan;
 use foreshift::plan::proposal::PlanHash;

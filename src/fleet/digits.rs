@@ -29,22 +29,20 @@ const PAIRS: [[u8; 2]; 256] = {
 
 /// The bytes in hex, lower case.
 pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(bytes.len() * 2);
     push_hex(&mut text, bytes);
     text
 }
 
+/// The longest number has so many digits.
+const ZEROS: &str = "00000000000000000000";
+
 /// The number after what `text` holds already, with zeros before it up to `least` digits.
 pub fn push_number(text: &mut String, number: u64, least: usize) {
-    let mut digits = [b'0'; 20];
-    let (mut left, mut at) = (number, digits.len());
-    while left > 0 {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    let at = at.min(digits.len() - least.clamp(1, digits.len()));
-    text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(number);
+    text.push_str(&ZEROS[..least.saturating_sub(digits.len()).min(ZEROS.len())]);
+    text.push_str(digits);
 }
 
 /// The number with two decimals after what `text` holds already, as `{:.2}` writes it.

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use super::act::{Act, Deed};
 use super::effect::{Alert, Effect};
 use super::event::EventKind;
 use super::journal::{Note, Verdict};
-use super::state::{Act, Deed, Hold, HoldReason, Reverse, State, Todo, Wish};
+use super::state::{Hold, HoldReason, Reverse, State, Todo, Wish};
 use super::states::rules;
 use super::step::{Ask, ENGINE, Step, allowed};
 use super::stored;

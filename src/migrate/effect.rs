@@ -1,7 +1,8 @@
 //! What a migration wants done next. It follows from the state alone, so a restarted engine wants
 //! the same.
 
-use super::state::{Act, Side, State, Todo};
+use super::act::{Act, Side};
+use super::state::{State, Todo};
 use crate::fleet::Timestamp;
 use crate::protocol::Severity;
 

@@ -9,7 +9,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::state::Side;
+use super::act::Side;
 use super::stored;
 use crate::drivers::{Artifact, CleanupPolicy};
 

@@ -1,6 +1,7 @@
 //! One migration from approval to its end: a pure state machine (`step`, `states/*`), its journal
 //! and cleanup ledger, the judge, the limits, and the runner that performs what the machine wants.
 
+pub mod act;
 pub mod approval;
 mod draft;
 pub mod effect;

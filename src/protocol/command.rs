@@ -157,7 +157,7 @@ pub enum Reply {
         /// Its number; `None` for a what-if.
         proposal: Option<ProposalId>,
         /// Its view.
-        view: Box<super::snapshot::ProposalView>,
+        view: Box<super::moves::ProposalView>,
     },
     /// Everything about one partition.
     Partition {

@@ -6,10 +6,12 @@ pub mod client;
 pub mod command;
 pub mod intake;
 pub mod link;
+pub mod moves;
 pub mod snapshot;
 
 pub use agent::{AgentMessage, AgentReading, AgentState, PartitionBeat};
 pub use command::{Actor, Command, Refusal, Reply, Role};
 pub use intake::{Intake, Taken};
 pub use link::Link;
+pub use moves::*;
 pub use snapshot::*;

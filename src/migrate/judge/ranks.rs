@@ -9,7 +9,8 @@ const LAID_OUT: usize = 400;
 
 /// What is finite, in order.
 pub(super) fn sorted(values: &[f64]) -> Vec<f64> {
-    let mut v: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
+    let mut v = Vec::with_capacity(values.len());
+    v.extend(values.iter().copied().filter(|x| x.is_finite()));
     v.sort_unstable_by(f64::total_cmp);
     v
 }
@@ -52,12 +53,19 @@ pub(super) fn hodges_lehmann(a: &[f64], b: &[f64]) -> f64 {
     match a.len() * b.len() {
         0 => 0.0,
         n @ 1..=LAID_OUT => {
-            let mut all: Vec<f64> = Vec::with_capacity(n);
-            all.extend(a.iter().flat_map(|x| b.iter().map(move |y| y - x)));
-            *all.select_nth_unstable_by(n / 2, f64::total_cmp).1
+            let mut all: Vec<i64> = Vec::with_capacity(n);
+            a.iter().for_each(|x| all.extend(b.iter().map(|y| turned((y - x).to_bits() as i64))));
+            let median = *all.select_nth_unstable(n / 2).1;
+            f64::from_bits(turned(median) as u64)
         }
         n => nth_difference(&a, &b, n / 2),
     }
+}
+
+/// The bits of a number, turned so that they are ordered as `f64::total_cmp` orders numbers; turned again they are
+/// what they were.
+fn turned(bits: i64) -> i64 {
+    bits ^ ((bits >> 63) as u64 >> 1) as i64
 }
 
 /// The `n`-th smallest, from 0, of all differences `b − a`; both sorted, and `n` less than their number. Each

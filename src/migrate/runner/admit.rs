@@ -8,12 +8,12 @@ use super::drive::{apply, json};
 use super::machine::{Conditions, Machine};
 use crate::drivers::{Action, CleanupPolicy};
 use crate::fleet::{MigrationId, ProposalId, ServingState, Share, Span, Timestamp};
+use crate::migrate::act::Side;
 use crate::migrate::event::{Event, EventKind};
 use crate::migrate::ledger::Foreseen;
 use crate::migrate::limits::{self, GUARD_KEY, Token};
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::plan::Plan;
-use crate::migrate::state::Side;
 use crate::migrate::step::step;
 use crate::state::{Compare, Entry, Op, StoreError, claims, read_stored};
 

@@ -12,11 +12,12 @@ use crate::drivers::{
     Permit, Probe, Router, Weight,
 };
 use crate::fleet::{Clock, Epoch, PartitionId, Span, SystemClock, Timestamp, Topology};
+use crate::migrate::act::Act;
 use crate::migrate::journal::Note;
 use crate::migrate::limits::{Limits, Tokens};
 use crate::migrate::pace::Pace;
 use crate::migrate::plan::{Approved, Plan, Policy};
-use crate::migrate::state::{Act, State};
+use crate::migrate::state::State;
 use crate::state::{Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome, leadership};
 
 /// How a runner is set up.

@@ -12,12 +12,13 @@ use super::machine::{Conditions, Machine, Saved};
 use super::{DRIVES, must_go_on};
 use crate::drivers::{Action, Answer, DriverError, Evidence, Job, Probe, Retry, ServerState, Weight};
 use crate::fleet::{Share, Span, Timestamp};
+use crate::migrate::act::{Act, Deed, Side};
 use crate::migrate::effect::Effect;
 use crate::migrate::event::{Event, EventKind, OperatorCommand};
 use crate::migrate::limits;
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::plan::Plan;
-use crate::migrate::state::{Act, Deed, Side, State};
+use crate::migrate::state::State;
 use crate::migrate::step::step;
 use crate::state::{Compare, Op, StoreError, claims, read_stored, stored};
 

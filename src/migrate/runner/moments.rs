@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use crate::drivers::Action;
 use crate::fleet::{MigrationId, Phase};
+use crate::migrate::act::{Act, Deed, Side};
 use crate::migrate::journal::Note;
-use crate::migrate::state::{Act, Deed, Side, State};
+use crate::migrate::state::State;
 
 /// Who is told of every moment. It is called in the middle of everything and must not wait.
 pub type Observer = Arc<dyn Fn(&Moment) + Send + Sync>;

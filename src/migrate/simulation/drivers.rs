@@ -15,7 +15,7 @@ use crate::drivers::{
     Permit, Probe, Retry, Router, ServerState, Weight,
 };
 use crate::fleet::{Share, Span, Timestamp, Topology, WorkloadId};
-use crate::migrate::state::Act;
+use crate::migrate::act::Act;
 
 /// The driver of one class as one incarnation sees it.
 pub(super) struct SimMover {

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use super::{Rules, fencing, undo};
 use crate::drivers::{Action, CanarySample};
 use crate::fleet::{Phase, Share, Span};
+use crate::migrate::act::Act;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::judge::{Bounds, Ruling, judge, no_data};
-use crate::migrate::state::{Act, Again, HoldReason, Todo};
+use crate::migrate::state::{Again, HoldReason, Todo};
 
 pub(in crate::migrate) const RULES: Rules = Rules {
     limit: |s| {

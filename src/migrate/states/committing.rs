@@ -13,10 +13,11 @@
 use super::{Rules, fencing, keep_trying, late_but_forward, undo};
 use crate::drivers::Action;
 use crate::fleet::{Generation, PartitionId, Phase};
+use crate::migrate::act::Act;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::owner::Owner;
-use crate::migrate::state::{Act, Again, Todo, Wish};
+use crate::migrate::state::{Again, Todo, Wish};
 use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {

@@ -8,9 +8,10 @@
 use super::{Rules, undo};
 use crate::drivers::{Action, JobStatus};
 use crate::fleet::Phase;
+use crate::migrate::act::Act;
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
-use crate::migrate::state::{Act, Again, Todo};
+use crate::migrate::state::{Again, Todo};
 
 pub(in crate::migrate) const RULES: Rules = Rules {
     limit: |s| Some(s.plan.data_limit(s.plan.policy.copy_least)),

@@ -11,10 +11,11 @@
 use super::{Rules, keep_trying, late_but_forward, undo, verifying};
 use crate::drivers::{Action, Evidence};
 use crate::fleet::{Phase, Span, Timestamp};
+use crate::migrate::act::{Act, Deed};
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::journal::Note;
-use crate::migrate::state::{Act, Again, Deed, Reverse, Todo, Wish};
+use crate::migrate::state::{Again, Reverse, Todo, Wish};
 use crate::protocol::Severity;
 
 /// The deadline of a fence that holds until it is let go: the year 2100.

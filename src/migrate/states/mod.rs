@@ -23,9 +23,10 @@ pub(super) mod soaking;
 pub(super) mod source_lost;
 pub(super) mod verifying;
 
+use super::act::Act;
 use super::draft::Draft;
 use super::event::EventKind;
-use super::state::{Act, Again, HoldReason, State};
+use super::state::{Again, HoldReason, State};
 use crate::drivers::Evidence;
 use crate::fleet::{Phase, Span};
 use crate::protocol::Severity;

@@ -7,7 +7,8 @@
 use super::{Rules, undo};
 use crate::drivers::Action;
 use crate::fleet::Phase;
-use crate::migrate::state::{Act, Again, Reverse};
+use crate::migrate::act::Act;
+use crate::migrate::state::{Again, Reverse};
 
 pub(in crate::migrate) const RULES: Rules = Rules {
     enter: |d| {

@@ -8,7 +8,7 @@
 use super::{Rules, keep_trying, late_but_forward};
 use crate::drivers::Action;
 use crate::fleet::{Phase, Share};
-use crate::migrate::state::Act;
+use crate::migrate::act::Act;
 
 pub(in crate::migrate) const RULES: Rules = Rules {
     enter: |d| {

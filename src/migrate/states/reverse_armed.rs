@@ -9,7 +9,7 @@
 use super::{Rules, fencing};
 use crate::drivers::Action;
 use crate::fleet::Phase;
-use crate::migrate::state::Act;
+use crate::migrate::act::Act;
 
 pub(in crate::migrate) const RULES: Rules = Rules {
     enter: |d| {

@@ -14,11 +14,12 @@ use super::fencing::SEALED;
 use super::{Rules, keep_trying, late_but_forward, verifying};
 use crate::drivers::{Action, Evidence};
 use crate::fleet::{Generation, PartitionId, Phase, Share, Timestamp};
+use crate::migrate::act::{Act, Deed, Side};
 use crate::migrate::draft::{Draft, doubled};
 use crate::migrate::event::EventKind;
 use crate::migrate::journal::Note;
 use crate::migrate::owner::Owner;
-use crate::migrate::state::{Act, BackStage, Deed, HoldReason, Reverse, Side, State, Todo};
+use crate::migrate::state::{BackStage, HoldReason, Reverse, State, Todo};
 use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {

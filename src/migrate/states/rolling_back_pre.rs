@@ -10,8 +10,9 @@ use super::canary::share_act;
 use super::{Rules, keep_trying, late_but_forward};
 use crate::drivers::Action;
 use crate::fleet::{Phase, Share};
+use crate::migrate::act::{Act, Deed};
 use crate::migrate::draft::{Draft, doubled};
-use crate::migrate::state::{Act, Again, Deed};
+use crate::migrate::state::Again;
 use crate::migrate::step::Ask;
 use crate::protocol::Severity;
 

@@ -13,10 +13,11 @@
 use super::{Rules, canary, keep_trying, undo, verifying};
 use crate::drivers::{Action, CanarySample, Evidence};
 use crate::fleet::Phase;
+use crate::migrate::act::{Act, Deed};
 use crate::migrate::draft::Draft;
 use crate::migrate::event::EventKind;
 use crate::migrate::judge::Ruling;
-use crate::migrate::state::{Act, Again, Deed, HoldReason, State, Todo, Wish};
+use crate::migrate::state::{Again, HoldReason, State, Todo, Wish};
 use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {

@@ -8,8 +8,9 @@
 use super::{Rules, undo};
 use crate::drivers::{Action, Evidence};
 use crate::fleet::Phase;
+use crate::migrate::act::Act;
 use crate::migrate::draft::Draft;
-use crate::migrate::state::{Act, Again};
+use crate::migrate::state::Again;
 use crate::protocol::Severity;
 
 pub(in crate::migrate) const RULES: Rules = Rules {

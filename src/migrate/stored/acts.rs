@@ -3,7 +3,7 @@
 use super::FORM;
 use super::bytes::{Reader, Unreadable, Writer};
 use crate::drivers::Action;
-use crate::migrate::state::{Act, Deed, Side};
+use crate::migrate::act::{Act, Deed, Side};
 
 /// Added to the number of an action that goes back.
 const BACK: u8 = 64;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::bytes::{Unreadable, Writer};
 use super::{FORM, read};
+use crate::migrate::act::Side;
 use crate::migrate::ledger::{Foreseen, Ledger, Line};
-use crate::migrate::state::Side;
 
 pub(super) const SIDES: [Side; 2] = [Side::Forward, Side::Back];
 

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::drivers::{Action, Artifact, CleanupPolicy};
 use crate::fleet::{Epoch, Generation, MigrationId, Phase, Share, Timestamp};
+use crate::migrate::act::{Act, Side};
 use crate::migrate::journal::{Head, Note, Record, RecordHash, Verdict};
 use crate::migrate::judge::{Judgement, Ruling};
 use crate::migrate::ledger::{Foreseen, Ledger};

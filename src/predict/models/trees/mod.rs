@@ -3,11 +3,14 @@
 
 pub mod binning;
 pub mod grow;
+mod leafwise;
 mod masks;
+mod objective;
 pub mod shap;
 pub mod walk;
 
-pub use grow::{Growth, Objective, grow};
+pub use grow::{Growth, grow};
+pub use objective::Objective;
 pub use shap::Explainer;
 pub use walk::FlatForest;
 
