@@ -338,7 +338,7 @@ impl Machine {
         if engine.epoch < world.leader {
             // Only what need not survive is in force without the store; it finds out at the next.
             match next.notes.is_empty() && !changes_owner {
-                true => world.engines[i] = Some(Engine { seen: seen(next.state), ..engine }),
+                true => world.engines[i] = Some(Engine { seen: seen(*next.state), ..engine }),
                 false => world.engines[i] = None,
             }
             return;
@@ -346,7 +346,7 @@ impl Machine {
         if changes_owner {
             self.change_owner(world, &engine);
         }
-        let seen = seen(next.state);
+        let seen = seen(*next.state);
         world.store = seen.clone();
         world.engines[i] = Some(Engine { seen, ..engine });
     }

@@ -20,7 +20,7 @@ const LONGEST_WAIT: Span = Span::seconds(60);
 
 /// A step while it is being made.
 pub(super) struct Draft {
-    pub(super) s: State,
+    pub(super) s: Box<State>,
     pub(super) at: Timestamp,
     pub(super) actor: String,
     pub(super) ask: Option<Ask>,
@@ -29,7 +29,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(state: State, at: Timestamp) -> Self {
+    pub(super) fn new(state: Box<State>, at: Timestamp) -> Self {
         Self { s: state, at, actor: ENGINE.to_string(), ask: None, notes: Vec::new(), alerts: Vec::new() }
     }
 

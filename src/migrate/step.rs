@@ -14,7 +14,7 @@ use crate::fleet::{PartitionId, Phase, WorkloadId};
 #[derive(Clone, PartialEq, Debug)]
 pub struct Step {
     /// The state after it.
-    pub state: State,
+    pub state: Box<State>,
     /// What is wanted next.
     pub effects: Vec<Effect>,
     /// What goes into the journal, in order; empty = nothing that must survive a crash.
@@ -43,7 +43,7 @@ pub const ENGINE: &str = "engine";
 
 /// What `state` becomes by `event`. An end stays what it is.
 pub fn step(state: &State, event: &Event) -> Step {
-    let mut draft = Draft::new(state.clone(), event.at);
+    let mut draft = Draft::new(Box::new(state.clone()), event.at);
     if !state.phase.is_end() {
         match &event.kind {
             EventKind::Operator { command, actor } => operator::ask(&mut draft, *command, actor),

@@ -40,7 +40,7 @@ pub(super) struct Machine {
 
 /// A decision on its way to the store.
 pub(super) struct Unsaved {
-    state: State,
+    state: Box<State>,
     compares: Vec<Compare>,
     /// Everything that is put; empty once it was sent, and made again if it has to be sent again.
     ops: Vec<Op>,
@@ -141,7 +141,7 @@ impl Machine {
     /// Takes a decision in: what must survive becomes a write, what need not is in force at once.
     pub(super) fn decided(&mut self, context: &Context, step: Step, at: Timestamp, with: Conditions) {
         if step.notes.is_empty() && !with.conditional {
-            self.state = Arc::new(step.state);
+            self.state = Arc::from(step.state);
             self.alerts.extend(step.alerts);
             return;
         }
@@ -244,7 +244,7 @@ impl Machine {
         self.fresh.extend(unsaved.records.into_iter().filter(Record::is_shown));
         self.revision = revision;
         self.kept = unsaved.state.ledger.clone();
-        self.state = Arc::new(unsaved.state);
+        self.state = Arc::from(unsaved.state);
         self.alerts.extend(unsaved.alerts);
         if unsaved.ask.is_some() {
             self.ask = unsaved.ask;

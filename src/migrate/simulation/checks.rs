@@ -312,6 +312,7 @@ fn over(tokens: &BTreeMap<MigrationId, Token>, limits: &Limits) -> Option<String
 
 /// `/migrations/M-12/rest` → (M-12, rest).
 pub(super) fn migration_of(key: &str) -> Option<(MigrationId, &str)> {
-    let (id, rest) = key.strip_prefix("/migrations/")?.split_once('/')?;
-    Some((id.parse().ok()?, rest))
+    let named = key.strip_prefix("/migrations/")?;
+    let end = memchr::memchr(b'/', named.as_bytes())?;
+    Some((named[..end].parse().ok()?, &named[end + 1..]))
 }
