@@ -1,11 +1,20 @@
 //! Metrics that were moved for good. A gauge that has stood outside of everything training saw for half a
 //! day is taken for the new normal and read from there, and by as much less as it has come to vary more:
 //! else a resized pool or a new limit, which is one change, would drown every later alarm.
+//!
+//! Of a metric that stood still in all of training nothing is known but that: its scale is a guess, and once it
+//! moves it would be loud for good. Half a day of hours in which it moved, one after the other or not, are its
+//! training: from then on it is read by how far it went in these.
 
 use serde::{Deserialize, Serialize};
 
 use super::alarm::STRETCHES;
 use super::bytes::{Reader, Writer};
+use super::moments::SHRINK;
+use super::scaler::guessed_scale;
+
+/// What is nearer together is the same, in shares of the values.
+const ROUNDING: f32 = 1e-5;
 
 /// Where the means of training's stretches lay, by metric, and how far the rows of one lay apart.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -50,8 +59,28 @@ impl Ranges {
     fn moved(&self, metric: usize, mean: f32) -> Option<f32> {
         let (low, high) = (self.low[metric], self.high[metric]);
         // The sums of training were the same: what was there is within, whatever the rounding.
-        let slack = 1e-5 * (low.abs() + high.abs());
+        let slack = ROUNDING * (low.abs() + high.abs());
         (mean > high + slack || mean < low - slack).then(|| mean - self.middle[metric])
+    }
+
+    /// Whether training saw nothing of the metric but one value.
+    fn is_still(&self, metric: usize) -> bool {
+        let (low, high) = (self.low[metric], self.high[metric]);
+        // A sum of the same values, rounded, is not always so many times one.
+        let slack = ROUNDING * (low.abs() + high.abs());
+        high - low <= slack && low <= high && self.spread[metric] <= slack
+    }
+
+    /// How far a stretch of a still metric went (root of the mean square), where it moved.
+    fn stirred(&self, metric: usize, (mean, deviation): (f32, f32)) -> Option<f32> {
+        let far = deviation.hypot(mean - self.middle[metric]);
+        (far > ROUNDING * self.middle[metric].abs()).then_some(far)
+    }
+
+    /// What a still metric's distance is divided by where it usually goes as far as `far`, at least 1: by then its
+    /// deviation is that of the shrunk covariance, in which it had none of its own.
+    fn learnt(&self, metric: usize, far: f32) -> f32 {
+        (far / (guessed_scale(self.middle[metric]) * SHRINK.sqrt() as f32)).clamp(1.0, 1e9)
     }
 
     /// What a distance is divided by where stretches vary by `deviation`, at least 1.
@@ -108,12 +137,14 @@ struct Course {
     away: Option<Box<Away>>,
 }
 
-/// A metric whose last stretches all lay outside of training's range, and on one side.
+/// A metric whose last stretches all lay outside of training's range, and on one side; of one that stood still in
+/// training, the last in which it moved.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 struct Away {
     stretches: u32,
     /// How far each of the last ones lay from the middle.
     moved: [f32; STRETCHES],
+    /// How far the rows of each lay apart; of a still metric, from training's value.
     deviations: [f32; STRETCHES],
     /// What is taken for the new normal, from the middle; 0 = nothing yet.
     accepted: f32,
@@ -122,15 +153,23 @@ struct Away {
 }
 
 impl Acceptance {
-    /// Reads the next row: a metric that was moved for good from its new place, unless it is back at the
-    /// old one. Says whether any value is read otherwise than it stands.
-    pub fn read(&mut self, ranges: &Ranges, row: &mut [f32]) -> bool {
+    /// Reads the next row: in both, what stood still in training by how far it has gone since; in `row`, a metric
+    /// that was moved for good from its new place, unless it is back at the old one. Says whether the two differ.
+    pub fn read(&mut self, ranges: &Ranges, plain: &mut [f32], row: &mut [f32]) -> bool {
         let mut changed = false;
-        for ((course, value), middle) in self.metrics.iter_mut().zip(row).zip(&ranges.middle) {
+        for (m, course) in self.metrics.iter_mut().enumerate() {
+            let (value, middle) = (&mut row[m], &ranges.middle[m]);
             if !value.is_finite() {
                 continue;
             }
             course.sums.add(*value);
+            if ranges.is_still(m) {
+                if let Some(away) = course.away.as_deref().filter(|a| a.wider > 1.0) {
+                    *value = middle + (*value - middle) / away.wider;
+                    plain[m] = *value;
+                }
+                continue;
+            }
             let Some(away) = course.away.as_deref().filter(|a| a.accepted != 0.0) else { continue };
             let (from_old, from_new) = (*value - middle, *value - middle - away.accepted);
             if from_new.abs() < from_old.abs() {
@@ -189,6 +228,16 @@ impl Acceptance {
 impl Course {
     fn end_stretch(&mut self, ranges: &Ranges, m: usize) {
         let stretch = std::mem::take(&mut self.sums).mean_and_deviation();
+        if ranges.is_still(m) {
+            let Some(far) = stretch.and_then(|s| ranges.stirred(m, s)) else { return };
+            let away = self.away.get_or_insert_default();
+            away.deviations[away.stretches as usize % STRETCHES] = far;
+            away.stretches += 1;
+            if away.stretches as usize >= STRETCHES {
+                away.wider = ranges.learnt(m, middle_of(away.deviations));
+            }
+            return;
+        }
         let Some((moved, deviation)) = stretch.and_then(|s| Some((ranges.moved(m, s.0)?, s.1))) else {
             self.away = None;
             return;
@@ -223,7 +272,8 @@ mod tests {
         let mut stream = ranges.acceptance();
         let mut read = |x: f32, y: f32| {
             let mut row = [x, y];
-            stream.read(&ranges, &mut row);
+            let mut plain = row;
+            stream.read(&ranges, &mut plain, &mut row);
             row
         };
         for t in 0..1440 {
@@ -247,7 +297,8 @@ mod tests {
         let mut stream = ranges.acceptance();
         let mut read = |x: f32| {
             let mut row = [x];
-            stream.read(&ranges, &mut row);
+            let mut plain = row;
+            stream.read(&ranges, &mut plain, &mut row);
             row[0]
         };
         (0..720).for_each(|t| {
@@ -256,5 +307,36 @@ mod tests {
         let usual = [read(100.0), read(120.0), read(140.0)];
         assert!(usual.iter().all(|x| (4.9..7.1).contains(x)), "{usual:?}");
         assert!(read(300.0) > 13.0, "what is far from that too is news");
+    }
+
+    #[test]
+    fn what_stood_still_in_training_is_news_for_half_a_day_of_movement_and_then_read_by_how_far_it_goes() {
+        let ranges = Ranges::of(&[&vec![0.0f32; 1440]], 60);
+        assert!(
+            Ranges::of(&[&vec![5.3f32; 1440]], 7).is_still(0)
+                && !Ranges::of(&[&vec![f32::NAN; 9]], 7).is_still(0)
+        );
+        let mut stream = ranges.acceptance();
+        let mut read = |x: f32| {
+            let (mut plain, mut row) = ([x], [x]);
+            assert!(!stream.read(&ranges, &mut plain, &mut row), "both are read alike");
+            assert_eq!(plain, row);
+            row[0]
+        };
+        // It moves in every second hour only, to both sides.
+        for t in 0..24 * 60 - 60 {
+            let x = if t / 60 % 2 == 0 { [0.5, -0.5][t % 2] } else { 0.0 };
+            assert_eq!(read(x), x, "it is news: minute {t}");
+        }
+        (0..60).for_each(|_| {
+            read(0.0);
+        });
+        let usual = read(0.5);
+        assert!((0.0..0.01).contains(&usual), "within what was guessed to be its deviation: {usual}");
+        assert!(read(50.0) > 0.1, "what is far beyond is news");
+        assert_eq!(read(0.0), 0.0);
+        let mut bytes = Writer::default();
+        stream.put(&mut bytes);
+        assert_eq!(Acceptance::take(&mut Reader(&bytes.0), &ranges), Some(stream), "kept as it is");
     }
 }

@@ -9,7 +9,7 @@ use crate::predict::cholesky;
 /// Rows at which own and pooled moments weigh the same.
 pub const BLEND_ROWS: f64 = 1500.0;
 /// Share of the mean variance that is added to the diagonal, the rest of the covariance shrunk by as much.
-const SHRINK: f64 = 0.05;
+pub(super) const SHRINK: f64 = 0.05;
 /// Ridge on the predictor's coefficients, per row, in z² units.
 const RIDGE: f64 = 0.01;
 /// Weight of the newest row in the running mean.

@@ -6,6 +6,8 @@ use super::bytes::{Reader, Writer};
 
 /// Rows that quantiles are taken from, evenly spaced; extremes are taken from all.
 pub(super) const SAMPLE: usize = 4096;
+/// The least deviation of a metric, in ranges; where it has none, of its level.
+const GUESS: f32 = 0.01;
 /// z-scores beyond this are cut: one wild metric must not drown the rest.
 pub const CLIP: f32 = 20.0;
 
@@ -26,7 +28,7 @@ impl Scaling {
     /// Smallest scale, in ranges.
     fn floor(self) -> f32 {
         match self {
-            Scaling::Deviation => 0.01,
+            Scaling::Deviation => GUESS,
             Scaling::Range => 1.0,
         }
     }
@@ -100,9 +102,18 @@ fn location_and_inverse(column: &[f32], least: f32) -> (f32, f32) {
     let deviation = (square / count - mean * mean).max(0.0).sqrt() as f32;
     let location = low + mean as f32;
     let range = max - min;
-    let floor = least * if range > 0.0 { range } else { location.abs().max(1.0) };
+    let floor = least * if range > 0.0 { range } else { level_of(location) };
     let scale = deviation.max(floor);
     (location, if scale.is_finite() && scale > 0.0 { 1.0 / scale } else { 1.0 })
+}
+
+/// What one deviation of a metric is taken to be that has stood at `location` all the time.
+pub(super) fn guessed_scale(location: f32) -> f32 {
+    GUESS * level_of(location)
+}
+
+fn level_of(location: f32) -> f32 {
+    location.abs().max(1.0)
 }
 
 /// Up to [`SAMPLE`] finite values, evenly spaced over the column, sorted.

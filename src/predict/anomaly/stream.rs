@@ -143,11 +143,13 @@ impl AnomalyModel {
         wanted: Option<Wanted<'_>>,
         room: &mut Scratch,
     ) -> Reading {
-        let mut settled_row = std::mem::take(&mut room.row);
-        settled_row.clear();
-        settled_row.extend_from_slice(&row[..row.len().min(self.metrics())]);
-        settled_row.resize(self.metrics(), f32::NAN);
-        if stream.acceptance.read(self.ranges(), &mut settled_row) {
+        let [mut plain_row, mut settled_row] = std::mem::take(&mut room.rows);
+        for taken in [&mut plain_row, &mut settled_row] {
+            taken.clear();
+            taken.extend_from_slice(&row[..row.len().min(self.metrics())]);
+            taken.resize(self.metrics(), f32::NAN);
+        }
+        if stream.acceptance.read(self.ranges(), &mut plain_row, &mut settled_row) {
             stream.unchanged = 0;
             if stream.settled.is_none() {
                 stream.settled = Some(Box::new(stream.plain.clone()));
@@ -160,15 +162,15 @@ impl AnomalyModel {
         }
         let (score, event) = match &mut stream.settled {
             Some(settled) => {
-                let score = self.score(&mut stream.plain, row, None, room);
+                let score = self.score(&mut stream.plain, &plain_row, None, room);
                 (score, self.score(settled, &settled_row, wanted, room).event)
             }
             None => {
-                let score = self.score(&mut stream.plain, row, wanted, room);
+                let score = self.score(&mut stream.plain, &plain_row, wanted, room);
                 (score, score.event)
             }
         };
-        room.row = settled_row;
+        room.rows = [plain_row, settled_row];
         let alarmed = stream.rule.step(event);
         Reading { score, news: event - stream.rule.accepted(), alarmed }
     }

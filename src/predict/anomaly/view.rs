@@ -50,8 +50,8 @@ pub(super) struct View {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     pub(super) views: [Room; Scaling::BOTH.len()],
-    /// A row as it is read.
-    pub(super) row: Vec<f32>,
+    /// A row as it is read, plain and settled.
+    pub(super) rows: [Vec<f32>; 2],
     /// Contributions of a row.
     pub(super) shares: Vec<f32>,
     /// What each voter says of it.
