@@ -16,6 +16,10 @@ use super::scaler::guessed_scale;
 /// What is nearer together is the same, in shares of the values.
 const ROUNDING: f32 = 1e-5;
 
+/// What stood still in training and has moved since is loud where it goes so many times as far as it usually does:
+/// all of its movement is beyond what training reached, so no level of calm days is there to hold it back.
+const LOUD: f32 = 10.0;
+
 /// Where the means of training's stretches lay, by metric, and how far the rows of one lay apart.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Ranges {
@@ -77,10 +81,11 @@ impl Ranges {
         (far > ROUNDING * self.middle[metric].abs()).then_some(far)
     }
 
-    /// What a still metric's distance is divided by where it usually goes as far as `far`, at least 1: by then its
-    /// deviation is that of the shrunk covariance, in which it had none of its own.
+    /// What a still metric's distance is divided by where it usually goes as far as `far`, at least 1: [`LOUD`] times
+    /// as far is then one deviation of the shrunk covariance, in which it has none of its own.
     fn learnt(&self, metric: usize, far: f32) -> f32 {
-        (far / (guessed_scale(self.middle[metric]) * SHRINK.sqrt() as f32)).clamp(1.0, 1e9)
+        let deviation = guessed_scale(self.middle[metric]) * SHRINK.sqrt() as f32;
+        (LOUD * far / deviation).clamp(1.0, 1e9)
     }
 
     /// What a distance is divided by where stretches vary by `deviation`, at least 1.
@@ -332,8 +337,8 @@ mod tests {
             read(0.0);
         });
         let usual = read(0.5);
-        assert!((0.0..0.01).contains(&usual), "within what was guessed to be its deviation: {usual}");
-        assert!(read(50.0) > 0.1, "what is far beyond is news");
+        assert!((0.0..0.001).contains(&usual), "far within what was guessed to be its deviation: {usual}");
+        assert!(read(50.0) > 0.01, "what is far beyond is news");
         assert_eq!(read(0.0), 0.0);
         let mut bytes = Writer::default();
         stream.put(&mut bytes);
