@@ -131,6 +131,9 @@ fn of_failure(format: failure::Format, data: &Path, horizon: usize, as_json: boo
     for (name, measure) in &found.mean {
         out.push_str(&format!("  {name:<34} {measure:.4}\n"));
     }
+    for note in &found.notes {
+        out.push_str(&format!("note: {note}\n"));
+    }
     Ok(out)
 }
 
