@@ -14,7 +14,7 @@ pub enum Task {
     Anomaly,
     /// Forecasts and their intervals: m4.
     Forecast,
-    /// Failure prediction: cmapss, backblaze.
+    /// Failure prediction: cmapss, backblaze (drives.csv or daily files).
     Failure,
 }
 
