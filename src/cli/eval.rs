@@ -14,7 +14,7 @@ pub enum Task {
     Anomaly,
     /// Forecasts and their intervals: m4.
     Forecast,
-    /// Failure prediction: cmapss, backblaze.
+    /// Failure prediction: cmapss, backblaze (drives.csv or daily files).
     Failure,
 }
 
@@ -130,6 +130,9 @@ fn of_failure(format: failure::Format, data: &Path, horizon: usize, as_json: boo
     out.push_str("over all\n");
     for (name, measure) in &found.mean {
         out.push_str(&format!("  {name:<34} {measure:.4}\n"));
+    }
+    for note in &found.notes {
+        out.push_str(&format!("note: {note}\n"));
     }
     Ok(out)
 }

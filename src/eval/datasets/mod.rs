@@ -3,7 +3,7 @@
 pub mod m4;
 pub mod nab;
 pub mod smd;
-mod text;
+pub(super) mod text;
 
 pub use m4::M4Series;
 pub use nab::NabFile;

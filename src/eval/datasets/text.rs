@@ -20,19 +20,24 @@ pub(super) fn read(path: &Path) -> Result<String, EvalError> {
 }
 
 /// `path`, or `path` with `.gz`, whichever is there.
-pub(super) fn existing(path: &Path) -> Option<PathBuf> {
+pub(in crate::eval) fn existing(path: &Path) -> Option<PathBuf> {
     let packed = PathBuf::from(format!("{}.gz", path.display()));
     [path.to_owned(), packed].into_iter().find(|p| p.is_file())
 }
 
-/// All files below `folder`, sorted, at most four folders deep.
-pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, EvalError> {
+/// All files below `folder`, sorted, at most four folders deep; without what systems leave beside them
+/// (dot-files, `__MACOSX`).
+pub(in crate::eval) fn files(folder: &Path) -> Result<Vec<PathBuf>, EvalError> {
     let mut out = Vec::new();
     let mut open = vec![(folder.to_owned(), 0)];
     while let Some((place, depth)) = open.pop() {
         let unreadable = |source| EvalError::Unreadable { path: place.clone(), source };
         for entry in std::fs::read_dir(&place).map_err(unreadable)? {
-            let path = entry.map_err(unreadable)?.path();
+            let entry = entry.map_err(unreadable)?;
+            let (path, name) = (entry.path(), entry.file_name());
+            if name == "__MACOSX" || name.as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             if path.is_dir() && depth < 4 {
                 open.push((path, depth + 1));
             } else if path.is_file() {

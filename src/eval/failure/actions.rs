@@ -11,7 +11,12 @@ pub struct Track {
     pub left: Vec<Option<usize>>,
     /// Rows that it is known to have lived on from each row, where it was not seen to fail.
     pub seen: Vec<usize>,
+    /// Rows at the beginning that are looked back at and not acted on.
+    pub run_in: usize,
 }
+
+/// Rows that are looked at before acting: three of them must be over the threshold.
+pub const WATCHED: usize = 4;
 
 /// What acting did.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -22,8 +27,11 @@ pub struct Actions {
     pub units_caught: usize,
     /// All actions.
     pub actions: usize,
-    /// Actions with no failure within two horizons.
+    /// Actions with no failure within two horizons; where fewer of them were seen, on a unit that lived one
+    /// horizon at the least and was not seen to fail.
     pub false_actions: usize,
+    /// Actions on a unit that was lost sight of before a horizon had passed.
+    pub unknown_actions: usize,
     /// Actions between one and two horizons before the failure.
     pub early_actions: usize,
     /// Rows from the first action to the failure, one a caught unit.
@@ -48,12 +56,13 @@ impl Actions {
 pub fn act(tracks: &[Track], threshold: f64, horizon: usize) -> Actions {
     let mut out = Actions::default();
     for track in tracks {
-        let failing = track.left.iter().any(|left| left.is_some_and(|l| l <= horizon));
+        let judged = track.run_in.min(track.left.len());
+        let failing = track.left[judged..].iter().any(|left| left.is_some_and(|l| l <= horizon));
         out.units += usize::from(failing);
         let mut caught = false;
         let mut armed = true;
-        for row in 0..track.probabilities.len() {
-            let last = &track.probabilities[row.saturating_sub(3)..=row];
+        for row in judged..track.probabilities.len() {
+            let last = &track.probabilities[(row + 1).saturating_sub(WATCHED)..=row];
             let over = last.iter().filter(|&&p| p >= threshold).count();
             if armed && over >= 3 {
                 armed = false;
@@ -67,8 +76,8 @@ pub fn act(tracks: &[Track], threshold: f64, horizon: usize) -> Actions {
                             out.leads.push(left as f64);
                         }
                     }
-                    // Not known to have failed: false where it was seen to live two horizons.
-                    None => out.false_actions += usize::from(track.seen[row] > 2 * horizon),
+                    None if track.seen[row] >= horizon => out.false_actions += 1,
+                    None => out.unknown_actions += 1,
                 }
             } else if !armed && last.iter().all(|&p| p < threshold / 2.0) {
                 armed = true;
@@ -110,6 +119,7 @@ mod tests {
             probabilities: (0..end).map(|t| if (from..to).contains(&t) { 0.9 } else { 0.0 }).collect(),
             left: (0..end).map(|t| Some(end - t)).collect(),
             seen: vec![0; end],
+            run_in: 0,
         };
         let done = act(&[track(180, 200, 200)], 0.5, 30);
         assert_eq!((done.units, done.units_caught, done.actions, done.false_actions), (1, 1, 1, 0));
@@ -120,5 +130,30 @@ mod tests {
         assert_eq!((wrong.actions, wrong.false_actions, wrong.units_caught), (1, 1, 0));
         let early = act(&[track(150, 200, 200)], 0.5, 30);
         assert_eq!((early.early_actions, early.units_caught, early.lead_quantile(0.5)), (1, 1, 48.0));
+    }
+
+    #[test]
+    fn a_unit_that_was_not_seen_to_fail_is_false_where_it_lived_and_unknown_where_it_left() {
+        let lived = |seen: usize| Track {
+            probabilities: vec![0.9; 4],
+            left: vec![None; 4],
+            seen: (0..4).rev().map(|t| seen + t).collect(),
+            run_in: 0,
+        };
+        let done = act(&[lived(29), lived(28)], 0.5, 30);
+        assert_eq!((done.actions, done.false_actions, done.unknown_actions), (2, 1, 1));
+    }
+
+    #[test]
+    fn rows_of_the_run_in_are_looked_back_at_and_not_acted_on() {
+        let track = |run_in: usize| Track {
+            probabilities: vec![0.9; 4],
+            left: vec![Some(4), Some(3), Some(2), Some(1)],
+            seen: vec![0; 4],
+            run_in,
+        };
+        assert_eq!(act(&[track(0)], 0.5, 7).leads, [2.0]);
+        assert_eq!(act(&[track(3)], 0.5, 7).leads, [1.0]);
+        assert_eq!(act(&[track(4)], 0.5, 7), Actions::default());
     }
 }

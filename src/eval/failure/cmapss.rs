@@ -8,6 +8,7 @@
 //! calibration was fitted on, so that it is right for them, have .0028 (.0009 to .0062 in eight of ten
 //! draws) where 25 are drawn from FD001, and .0018 (.0006 to .0040) where 65 are drawn from FD002.
 
+use std::ops::Range;
 use std::path::Path;
 use std::time::Instant;
 
@@ -80,38 +81,35 @@ fn run_set(
     engines.extend(second);
     let begun = Instant::now();
     let regimes = Regimes::of(&engines[..train_end]);
-    let parts = [0..train_end, train_end..validation_end, validation_end..count, count..engines.len()];
-    let [train, validation, test, second] =
-        parts.map(|range| Rows::of(&engines[range.clone()], range.start, &regimes, horizon));
-    let sample = |rows: &'_ Rows| -> (FeatureMatrix, Vec<bool>, Vec<u32>) {
-        (rows.features.clone(), rows.labels.clone(), rows.units.clone())
-    };
-    let (a, b) = (sample(&train), sample(&validation));
-    let fitted = fit(
-        &Sample { rows: &a.0, labels: &a.1, units: &a.2, weights: &[] },
-        &Sample { rows: &b.0, labels: &b.1, units: &b.2, weights: &[] },
-        &Candidates::thorough(seed),
-    )
-    .ok_or_else(|| FailureEvalError::TooLittle {
-        path: format!("train_{set}"),
-        detail: format!("no failure within {horizon} cycles among the training or validation engines"),
-    })?;
-    let train_s = begun.elapsed().as_secs_f64();
-    let probabilities = |rows: &Rows| -> Vec<f64> {
-        fitted.scorer.margins(&rows.features).into_iter().map(|m| fitted.calibrator.probability(m)).collect()
-    };
-    let shown: Vec<f64> = fitted.margins.iter().map(|&m| fitted.calibrator.probability(m)).collect();
+    let rows = |part: Range<usize>| Rows::of(&engines[part.clone()], part.start, &regimes, horizon);
+    let (train, validation) = (rows(0..train_end), rows(train_end..validation_end));
+    let fitted =
+        fit(&train.sample(), &validation.sample(), &Candidates::thorough(seed)).ok_or_else(|| {
+            FailureEvalError::TooLittle {
+                path: format!("train_{set}"),
+                detail: format!(
+                    "no failure within {horizon} cycles among the training or validation engines"
+                ),
+            }
+        })?;
+    let probabilities =
+        |margins: &[f64]| -> Vec<f64> { margins.iter().map(|&m| fitted.calibrator.probability(m)).collect() };
+    let shown = probabilities(&fitted.margins);
     let thresholds = Thresholds {
         row: best_row_threshold(&shown, &validation.labels),
         act: choose(&validation.tracks(&shown), horizon),
     };
+    let train_s = begun.elapsed().as_secs_f64();
     let mut out = Vec::new();
-    for (name, rows) in [(set.to_string(), &test), (format!("{set} test"), &second)] {
-        if rows.labels.is_empty() {
+    for (name, part) in
+        [(set.to_string(), validation_end..count), (format!("{set} test"), count..engines.len())]
+    {
+        if part.is_empty() {
             continue;
         }
         let begun = Instant::now();
-        let shown = probabilities(rows);
+        let rows = rows(part);
+        let shown = probabilities(&fitted.scorer.margins(&rows.features));
         let seconds = begun.elapsed().as_secs_f64().max(1e-9);
         let mut measures = judge(&shown, &rows.labels, &rows.tracks(&shown), thresholds, horizon);
         measures.insert("train_s".into(), train_s);
@@ -231,6 +229,10 @@ impl Rows {
             }
         }
         Self { features, labels, units, left }
+    }
+
+    fn sample(&self) -> Sample<'_> {
+        Sample { rows: &self.features, labels: &self.labels, units: &self.units, weights: &[] }
     }
 
     fn tracks(&self, probabilities: &[f64]) -> Vec<Track> {

@@ -33,7 +33,10 @@ pub fn best_row_threshold(probabilities: &[f64], truth: &[bool]) -> f64 {
     best.1
 }
 
-/// All measures of a test.
+/// Measures that say nothing where nothing failed.
+const OF_FAILURES: [&str; 6] = ["auprc", "auroc", "brier_skill", "recall", "lead_median", "lead_p10"];
+
+/// All measures of a test; without a failure, those that need none.
 pub fn judge(
     probabilities: &[f64],
     truth: &[bool],
@@ -64,9 +67,11 @@ pub fn judge(
         ("actions", done.actions as f64),
         ("false_actions", done.false_actions as f64),
         ("early_actions", done.early_actions as f64),
+        ("unknown_actions", done.unknown_actions as f64),
         ("threshold", thresholds.act),
     ]
     .into_iter()
+    .filter(|(name, _)| real > 0.0 || !OF_FAILURES.contains(name))
     .map(|(name, value)| (name.to_string(), value))
     .collect()
 }

@@ -33,7 +33,7 @@ pub enum FailureEvalError {
         detail: String,
     },
     /// A line is not what the format says.
-    #[error("{path}:{line}: expected {expected}, got {got:?}")]
+    #[error("{path}:{line}: expected {expected}, got {got:?}: mend the line or remove it")]
     Malformed {
         /// The file.
         path: String,
@@ -77,8 +77,10 @@ pub struct FailureReport {
     pub protocol: String,
     /// One a test.
     pub series: Vec<Series>,
-    /// Means over the first tests (not the second ones).
+    /// Means over the first tests (not the second ones) that have the measure.
     pub mean: BTreeMap<String, f64>,
+    /// What is to be known of the figures.
+    pub notes: Vec<String>,
 }
 
 /// Runs the protocol of a format over whatever it finds in `data`; `horizon` in cycles or days (30
@@ -92,21 +94,23 @@ pub fn run(
     horizon: usize,
     seed: u64,
 ) -> Result<FailureReport, FailureEvalError> {
-    let (name, protocol, series) = match format {
+    let (name, protocol, (series, notes)) = match format {
         Format::Cmapss => {
             let split = "train units by number 60/15/25, then test_* with RUL_*";
-            ("cmapss", split, cmapss::run(data, horizon, seed)?)
+            let notes = format!("a false action is one with no failure within {} cycles", 2 * horizon);
+            ("cmapss", split, (cmapss::run(data, horizon, seed)?, vec![notes]))
         }
         Format::Backblaze => ("backblaze", "by date, with gaps", backblaze::run(data, horizon, seed)?),
     };
     let first: Vec<&Series> = series.iter().filter(|s| !s.name.ends_with(" test")).collect();
-    let mut mean: BTreeMap<String, f64> = BTreeMap::new();
-    for one in &first {
-        for (key, value) in &one.measures {
-            *mean.entry(key.clone()).or_default() += value / first.len() as f64;
-        }
+    let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for (key, value) in first.iter().flat_map(|one| &one.measures) {
+        let sum = sums.entry(key.clone()).or_default();
+        *sum = (sum.0 + value, sum.1 + 1.0);
     }
-    Ok(FailureReport { task: "failure".into(), format: name.into(), protocol: protocol.into(), series, mean })
+    let mean = sums.into_iter().map(|(key, (sum, count))| (key, sum / count)).collect();
+    let (format, protocol) = (name.into(), protocol.into());
+    Ok(FailureReport { task: "failure".into(), format, protocol, series, mean, notes })
 }
 
 /// Reads a file whole, unpacking it where its name ends in `.gz`; `None` where neither it nor its
