@@ -52,13 +52,13 @@ pub struct EvalCommand {
     /// Which data set.
     #[arg(long, value_enum)]
     pub format: Format,
-    /// The folder that holds its files (or its parent).
+    /// The folder that holds its files, or one up to four above it.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// How SMD is split.
-    #[arg(long, value_enum, default_value_t)]
-    pub protocol: Protocol,
-    /// Steps ahead: m4 48 hours, cmapss 30 cycles, backblaze 7 days where not given.
+    /// How SMD is split: ops where not given. For smd alone.
+    #[arg(long, value_enum)]
+    pub protocol: Option<Protocol>,
+    /// Steps ahead: m4 48 hours, cmapss 30 cycles, backblaze 7 days where not given. Not for smd and nab.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub horizon: Option<u32>,
     /// One JSON object instead of a table.
@@ -78,19 +78,28 @@ pub fn run(command: &EvalCommand) -> anyhow::Result<String> {
             data.display()
         );
     }
+    if command.protocol.is_some() && command.format != Format::Smd {
+        anyhow::bail!(
+            "--protocol says how smd is split: leave it out with --format {}",
+            word(command.format)
+        );
+    }
+    if command.horizon.is_some() && command.task == Task::Anomaly {
+        anyhow::bail!("--horizon is for forecasts and failures: anomaly has none, leave it out");
+    }
     let horizon = |usual: usize| command.horizon.map_or(usual, |h| h as usize);
     let report = match (command.task, command.format) {
         (Task::Anomaly, Format::Smd) => anomaly::smd(
             data,
-            match command.protocol {
+            match command.protocol.unwrap_or_default() {
                 Protocol::Ops => anomaly::Protocol::Ops,
                 Protocol::Tsb => anomaly::Protocol::Tsb,
             },
         )?,
         (Task::Anomaly, Format::Nab) => anomaly::nab(data)?,
-        (Task::Forecast, Format::M4) => forecast::m4(data, horizon(48))?,
+        (Task::Forecast, Format::M4) => forecast::m4(data, command.horizon.map(|h| h as usize))?,
         (Task::Failure, Format::Cmapss) => {
-            return of_failure(failure::Format::Cmapss, &within(data, "cmapss"), horizon(30), command.json);
+            return of_failure(failure::Format::Cmapss, data, horizon(30), command.json);
         }
         (Task::Failure, Format::Backblaze) => {
             return of_failure(
@@ -105,6 +114,11 @@ pub fn run(command: &EvalCommand) -> anyhow::Result<String> {
         ),
     };
     Ok(if command.json { report.to_json().to_string() } else { report.to_table() })
+}
+
+/// A format as it is typed.
+fn word(format: Format) -> String {
+    format.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
 /// The folder itself, or its subfolder of that name.
@@ -131,6 +145,7 @@ fn of_failure(format: failure::Format, data: &Path, horizon: usize, as_json: boo
     for (name, measure) in &found.mean {
         out.push_str(&format!("  {name:<34} {measure:.4}\n"));
     }
+    out.push_str(&report::closing(&[], &found.skipped));
     Ok(out)
 }
 
@@ -139,14 +154,7 @@ mod tests {
     use super::*;
 
     fn command(task: Task, format: Format, data: &Path) -> EvalCommand {
-        EvalCommand {
-            task,
-            format,
-            data: data.to_owned(),
-            protocol: Protocol::Ops,
-            horizon: None,
-            json: true,
-        }
+        EvalCommand { task, format, data: data.to_owned(), protocol: None, horizon: None, json: true }
     }
 
     #[test]

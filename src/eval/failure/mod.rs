@@ -4,6 +4,7 @@
 pub mod actions;
 pub mod backblaze;
 pub mod cmapss;
+mod engines;
 pub mod judge;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use thiserror::Error;
+
+use super::datasets::Skipped;
+use super::error::EvalError;
 
 /// Which data set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +48,9 @@ pub enum FailureEvalError {
         /// What stands there.
         got: String,
     },
+    /// Files that are missing, or not as the format says.
+    #[error(transparent)]
+    Files(#[from] EvalError),
     /// There is too little to train and test on.
     #[error("{path}: {detail}")]
     TooLittle {
@@ -79,6 +86,8 @@ pub struct FailureReport {
     pub series: Vec<Series>,
     /// Means over the first tests (not the second ones).
     pub mean: BTreeMap<String, f64>,
+    /// What of the data was left out.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Runs the protocol of a format over whatever it finds in `data`; `horizon` in cycles or days (30
@@ -92,12 +101,14 @@ pub fn run(
     horizon: usize,
     seed: u64,
 ) -> Result<FailureReport, FailureEvalError> {
-    let (name, protocol, series) = match format {
+    let (name, protocol, (series, skipped)) = match format {
         Format::Cmapss => {
             let split = "train units by number 60/15/25, then test_* with RUL_*";
             ("cmapss", split, cmapss::run(data, horizon, seed)?)
         }
-        Format::Backblaze => ("backblaze", "by date, with gaps", backblaze::run(data, horizon, seed)?),
+        Format::Backblaze => {
+            ("backblaze", "by date, with gaps", (backblaze::run(data, horizon, seed)?, Vec::new()))
+        }
     };
     let first: Vec<&Series> = series.iter().filter(|s| !s.name.ends_with(" test")).collect();
     let mut mean: BTreeMap<String, f64> = BTreeMap::new();
@@ -106,7 +117,14 @@ pub fn run(
             *mean.entry(key.clone()).or_default() += value / first.len() as f64;
         }
     }
-    Ok(FailureReport { task: "failure".into(), format: name.into(), protocol: protocol.into(), series, mean })
+    Ok(FailureReport {
+        task: "failure".into(),
+        format: name.into(),
+        protocol: protocol.into(),
+        series,
+        mean,
+        skipped,
+    })
 }
 
 /// Reads a file whole, unpacking it where its name ends in `.gz`; `None` where neither it nor its
