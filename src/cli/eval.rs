@@ -150,52 +150,5 @@ fn of_failure(format: failure::Format, data: &Path, horizon: usize, as_json: boo
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn command(task: Task, format: Format, data: &Path) -> EvalCommand {
-        EvalCommand { task, format, data: data.to_owned(), protocol: None, horizon: None, json: true }
-    }
-
-    #[test]
-    fn wrong_input_is_named_with_its_place() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("writes");
-        let said =
-            |task, format| run(&command(task, format, folder.path())).expect_err("refused").to_string();
-        assert!(said(Task::Anomaly, Format::M4).contains("anomaly takes smd or nab"));
-        assert!(said(Task::Anomaly, Format::Smd).contains("NAME_train.csv"));
-        write("a_train.csv", "1,2\n1,x\n");
-        write("a_test.csv", "1,2\n1,2\n");
-        write("a_test_label.csv", "0\n1\n");
-        let text = said(Task::Anomaly, Format::Smd);
-        assert!(text.contains("a_train.csv:2:") && text.contains("\"x\""), "{text}");
-        write("a_train.csv", "1,2\n1\n");
-        assert!(said(Task::Anomaly, Format::Smd).contains("expected 2 numbers, got \"1 numbers\""));
-        let gone = run(&command(Task::Forecast, Format::M4, Path::new("nowhere"))).expect_err("refused");
-        assert!(gone.to_string().contains("no such folder"));
-    }
-
-    #[test]
-    fn a_machine_is_evaluated_to_one_json_object_with_every_measure() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let row = |t: usize, broken: bool| {
-            let load = (t as f64 / 30.0).sin() + (t * 7919 % 101) as f64 / 200.0;
-            format!("{load:.4},{:.4}\n", if broken { 3.0 } else { 2.0 * load })
-        };
-        let train: String = (0..1500).map(|t| row(t, false)).collect();
-        let test: String = (0..1500).map(|t| row(t, (900..950).contains(&t))).collect();
-        let label: String = (0..1500).map(|t| if (900..950).contains(&t) { "1\n" } else { "0\n" }).collect();
-        for (name, text) in [("m_train.csv", train), ("m_test.csv", test), ("m_test_label.csv", label)] {
-            std::fs::write(folder.path().join(name), text).expect("writes");
-        }
-        let text = run(&command(Task::Anomaly, Format::Smd, folder.path())).expect("runs");
-        let value: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
-        assert_eq!(value["series"][0]["name"], "m");
-        for measure in ["vus_pr", "auc_pr", "best_f1", "event_recall_1fpd", "false_events_per_day"] {
-            assert!(value["mean"][measure].is_number(), "{measure}");
-        }
-        assert!(value["mean"]["vus_pr"].as_f64() > Some(0.8), "{text}");
-        assert!(value["series"][0]["train_s"].is_number() && value["peak_rss_mb"].is_number());
-    }
-}
+#[path = "eval_tests.rs"]
+mod tests;

@@ -9,7 +9,7 @@ use crate::eval::error::EvalError;
 use crate::fleet::order::natural;
 
 /// One series with what came after it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct M4Series {
     /// `H1`.
     pub name: String,
@@ -139,6 +139,15 @@ mod tests {
         let found = read(data.path()).expect("reads").all;
         let said: Vec<(&str, &[f64])> = found.iter().map(|s| (s.name.as_str(), s.train.as_slice())).collect();
         assert_eq!(said, [("H1", &[5.0, 6.0][..]), ("H2", &[3.0, 4.0]), ("H10", &[1.0, 2.0])]);
+    }
+
+    #[test]
+    fn the_order_of_the_lines_is_not_the_order_of_the_series() {
+        let of = |names: &[usize]| {
+            let lines: String = names.iter().map(|n| format!("H{n},{n},{n}\n")).collect();
+            read(folder(&lines, &lines).path()).expect("reads").all
+        };
+        assert_eq!(of(&[1, 2, 10, 11]), of(&[11, 10, 2, 1]));
     }
 
     #[test]
