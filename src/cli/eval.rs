@@ -52,13 +52,13 @@ pub struct EvalCommand {
     /// Which data set.
     #[arg(long, value_enum)]
     pub format: Format,
-    /// The folder that holds its files (or its parent).
+    /// The folder that holds its files, or one up to four above it.
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// How SMD is split.
-    #[arg(long, value_enum, default_value_t)]
-    pub protocol: Protocol,
-    /// Steps ahead: m4 48 hours, cmapss 30 cycles, backblaze 7 days where not given.
+    /// How SMD is split: ops where not given. For smd alone.
+    #[arg(long, value_enum)]
+    pub protocol: Option<Protocol>,
+    /// Steps ahead: m4 48 hours, cmapss 30 cycles, backblaze 7 days where not given. Not for smd and nab.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub horizon: Option<u32>,
     /// One JSON object instead of a table.
@@ -78,19 +78,28 @@ pub fn run(command: &EvalCommand) -> anyhow::Result<String> {
             data.display()
         );
     }
+    if command.protocol.is_some() && command.format != Format::Smd {
+        anyhow::bail!(
+            "--protocol says how smd is split: leave it out with --format {}",
+            word(command.format)
+        );
+    }
+    if command.horizon.is_some() && command.task == Task::Anomaly {
+        anyhow::bail!("--horizon is for forecasts and failures: anomaly has none, leave it out");
+    }
     let horizon = |usual: usize| command.horizon.map_or(usual, |h| h as usize);
     let report = match (command.task, command.format) {
         (Task::Anomaly, Format::Smd) => anomaly::smd(
             data,
-            match command.protocol {
+            match command.protocol.unwrap_or_default() {
                 Protocol::Ops => anomaly::Protocol::Ops,
                 Protocol::Tsb => anomaly::Protocol::Tsb,
             },
         )?,
         (Task::Anomaly, Format::Nab) => anomaly::nab(data)?,
-        (Task::Forecast, Format::M4) => forecast::m4(data, horizon(48))?,
+        (Task::Forecast, Format::M4) => forecast::m4(data, command.horizon.map(|h| h as usize))?,
         (Task::Failure, Format::Cmapss) => {
-            return of_failure(failure::Format::Cmapss, &within(data, "cmapss"), horizon(30), command.json);
+            return of_failure(failure::Format::Cmapss, data, horizon(30), command.json);
         }
         (Task::Failure, Format::Backblaze) => {
             return of_failure(
@@ -105,6 +114,11 @@ pub fn run(command: &EvalCommand) -> anyhow::Result<String> {
         ),
     };
     Ok(if command.json { report.to_json().to_string() } else { report.to_table() })
+}
+
+/// A format as it is typed.
+fn word(format: Format) -> String {
+    format.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned())
 }
 
 /// The folder itself, or its subfolder of that name.
@@ -131,66 +145,10 @@ fn of_failure(format: failure::Format, data: &Path, horizon: usize, as_json: boo
     for (name, measure) in &found.mean {
         out.push_str(&format!("  {name:<34} {measure:.4}\n"));
     }
-    for note in &found.notes {
-        out.push_str(&format!("note: {note}\n"));
-    }
+    out.push_str(&report::closing(&found.notes, &found.skipped));
     Ok(out)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn command(task: Task, format: Format, data: &Path) -> EvalCommand {
-        EvalCommand {
-            task,
-            format,
-            data: data.to_owned(),
-            protocol: Protocol::Ops,
-            horizon: None,
-            json: true,
-        }
-    }
-
-    #[test]
-    fn wrong_input_is_named_with_its_place() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("writes");
-        let said =
-            |task, format| run(&command(task, format, folder.path())).expect_err("refused").to_string();
-        assert!(said(Task::Anomaly, Format::M4).contains("anomaly takes smd or nab"));
-        assert!(said(Task::Anomaly, Format::Smd).contains("NAME_train.csv"));
-        write("a_train.csv", "1,2\n1,x\n");
-        write("a_test.csv", "1,2\n1,2\n");
-        write("a_test_label.csv", "0\n1\n");
-        let text = said(Task::Anomaly, Format::Smd);
-        assert!(text.contains("a_train.csv:2:") && text.contains("\"x\""), "{text}");
-        write("a_train.csv", "1,2\n1\n");
-        assert!(said(Task::Anomaly, Format::Smd).contains("expected 2 numbers, got \"1 numbers\""));
-        let gone = run(&command(Task::Forecast, Format::M4, Path::new("nowhere"))).expect_err("refused");
-        assert!(gone.to_string().contains("no such folder"));
-    }
-
-    #[test]
-    fn a_machine_is_evaluated_to_one_json_object_with_every_measure() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let row = |t: usize, broken: bool| {
-            let load = (t as f64 / 30.0).sin() + (t * 7919 % 101) as f64 / 200.0;
-            format!("{load:.4},{:.4}\n", if broken { 3.0 } else { 2.0 * load })
-        };
-        let train: String = (0..1500).map(|t| row(t, false)).collect();
-        let test: String = (0..1500).map(|t| row(t, (900..950).contains(&t))).collect();
-        let label: String = (0..1500).map(|t| if (900..950).contains(&t) { "1\n" } else { "0\n" }).collect();
-        for (name, text) in [("m_train.csv", train), ("m_test.csv", test), ("m_test_label.csv", label)] {
-            std::fs::write(folder.path().join(name), text).expect("writes");
-        }
-        let text = run(&command(Task::Anomaly, Format::Smd, folder.path())).expect("runs");
-        let value: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
-        assert_eq!(value["series"][0]["name"], "m");
-        for measure in ["vus_pr", "auc_pr", "best_f1", "event_recall_1fpd", "false_events_per_day"] {
-            assert!(value["mean"][measure].is_number(), "{measure}");
-        }
-        assert!(value["mean"]["vus_pr"].as_f64() > Some(0.8), "{text}");
-        assert!(value["series"][0]["train_s"].is_number() && value["peak_rss_mb"].is_number());
-    }
-}
+#[path = "eval_tests.rs"]
+mod tests;

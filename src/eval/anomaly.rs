@@ -15,7 +15,11 @@ use super::{
     },
     report::{Report, SeriesReport},
 };
-use crate::predict::anomaly::{AnomalyModel, FitOptions, Sequencing, model::SEQUENCE, univariate};
+use crate::predict::anomaly::{
+    AnomalyError, AnomalyModel, FitOptions, Sequencing,
+    model::{FEWEST_ROWS, SEQUENCE},
+    univariate,
+};
 
 /// How SMD is split.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,11 +36,27 @@ const MERGE: usize = 60;
 /// TSB-AD's number of thresholds.
 const THRESHOLDS: usize = 250;
 
-/// Every machine in `data`.
+/// Every machine in `data`. All are read and checked before the first is trained, and read again for their
+/// turn: one that cannot be evaluated costs no training, and memory holds one at a time.
 pub fn smd(data: &Path, protocol: Protocol) -> Result<Report, EvalError> {
+    let found = datasets::smd::find(data)?;
+    for (name, files) in &found.all {
+        check(&datasets::smd::read(name, files)?, protocol)?;
+    }
+    let mut notes = vec![
+        "event_recall_1fpd and false_events_per_day stand at the threshold chosen from training scores: \
+         the alarms are as many as false_events_per_day says, not one a day"
+            .to_owned(),
+        "SMD's labels hold debatable events; some machines stay under .5 for every published method"
+            .to_owned(),
+    ];
     let mut series = Vec::new();
-    for (name, files) in datasets::smd::find(data)? {
-        series.push(machine(&datasets::smd::read(&name, &files)?, protocol)?);
+    for (name, files) in &found.all {
+        let one = datasets::smd::read(name, files)?;
+        if !one.truth.contains(&true) {
+            notes.push(format!("{name}: its labels are all 0: it counts in false_events_per_day alone"));
+        }
+        series.push(machine(&one, protocol)?);
     }
     Ok(Report {
         task: "anomaly",
@@ -48,12 +68,8 @@ pub fn smd(data: &Path, protocol: Protocol) -> Result<Report, EvalError> {
         mean: Report::mean_of(&series),
         series,
         oracle: vec!["best_f1"],
-        notes: vec![
-            "event_recall_1fpd and false_events_per_day stand at the threshold chosen from training scores"
-                .to_owned(),
-            "SMD's labels hold debatable events; some machines stay under .5 for every published method"
-                .to_owned(),
-        ],
+        notes,
+        skipped: found.skipped,
     })
 }
 
@@ -64,16 +80,43 @@ fn tsb_head(truth: &[bool]) -> usize {
     first.saturating_sub(100).min(truth.len() / 4).max(500).min(truth.len())
 }
 
-fn machine(m: &Machine, protocol: Protocol) -> Result<SeriesReport, EvalError> {
-    let head = tsb_head(&m.truth);
-    let train: Vec<&[f32]> = match protocol {
+/// What the protocol trains on, `[metric][time]`.
+fn training_part(m: &Machine, protocol: Protocol) -> Vec<&[f32]> {
+    match protocol {
         Protocol::Ops => m.train.iter().map(Vec::as_slice).collect(),
-        Protocol::Tsb => m.test.iter().map(|c| &c[..head]).collect(),
+        Protocol::Tsb => {
+            let head = tsb_head(&m.truth);
+            m.test.iter().map(|c| &c[..head]).collect()
+        }
+    }
+}
+
+/// Whether there is enough to train on.
+fn check(m: &Machine, protocol: Protocol) -> Result<(), EvalError> {
+    let train = training_part(m, protocol);
+    let rows = train.first().map_or(0, |c| c.len());
+    let found = (0..rows).filter(|&t| train.iter().any(|c| c[t].is_finite())).count();
+    if found >= FEWEST_ROWS {
+        return Ok(());
+    }
+    let part = match protocol {
+        Protocol::Ops => "its train file",
+        Protocol::Tsb => "the part of its test file that tsb trains on",
     };
-    let test: Vec<&[f32]> = m.test.iter().map(Vec::as_slice).collect();
-    let unusable = |e: crate::predict::anomaly::AnomalyError| EvalError::Unusable {
+    Err(EvalError::Unusable {
         name: m.name.clone(),
-        reason: e.to_string(),
+        reason: format!(
+            "{found} rows with values in {part} where {FEWEST_ROWS} are needed: give more rows, or take the machine out"
+        ),
+    })
+}
+
+fn machine(m: &Machine, protocol: Protocol) -> Result<SeriesReport, EvalError> {
+    let train = training_part(m, protocol);
+    let test: Vec<&[f32]> = m.test.iter().map(Vec::as_slice).collect();
+    let unusable = |e: AnomalyError| EvalError::Unusable {
+        name: m.name.clone(),
+        reason: e.to_string().trim_end_matches(" (permanent)").to_owned(),
     };
     let started = Instant::now();
     let options = FitOptions { sequence: Sequencing::Trained(SEQUENCE), ..FitOptions::default() };
@@ -85,13 +128,15 @@ fn machine(m: &Machine, protocol: Protocol) -> Result<SeriesReport, EvalError> {
     let seconds = started.elapsed().as_secs_f64();
     let score: Vec<f64> = said.score.iter().map(|&s| f64::from(s)).collect();
     let volume = vus(&score, &m.truth, autocorrelation_length(&m.test[0]), THRESHOLDS);
+    // Without a labelled row there is nothing to rank or to find.
+    let if_labelled = |value: f64| if m.truth.contains(&true) { value } else { f64::NAN };
     let events = judge_alarms(&said.alarmed, &m.truth, MERGE, ROWS_PER_DAY, f64::from(model.event_level()));
     Ok(SeriesReport {
         name: m.name.clone(),
         measures: vec![
-            ("vus_pr", volume.pr),
-            ("auc_pr", auc_pr(&score, &m.truth)),
-            ("best_f1", best_f1(&score, &m.truth)),
+            ("vus_pr", if_labelled(volume.pr)),
+            ("auc_pr", if_labelled(auc_pr(&score, &m.truth))),
+            ("best_f1", if_labelled(best_f1(&score, &m.truth))),
             ("event_recall_1fpd", events.recall),
             ("false_events_per_day", events.false_per_day),
         ],
@@ -103,10 +148,11 @@ fn machine(m: &Machine, protocol: Protocol) -> Result<SeriesReport, EvalError> {
 /// Every series of NAB in `data`, scored by the univariate detector; the three profiles are those of the
 /// whole set that was found, normalised over it.
 pub fn nab(data: &Path) -> Result<Report, EvalError> {
-    let files = datasets::nab::read(data)?;
+    let found = datasets::nab::read(data)?;
+    let files = &found.all;
     let mut series = Vec::new();
     let mut scored = Vec::new();
-    for file in &files {
+    for file in files {
         let started = Instant::now();
         let score = univariate::score_series(&file.values);
         let seconds = started.elapsed().as_secs_f64();
@@ -125,6 +171,18 @@ pub fn nab(data: &Path) -> Result<Report, EvalError> {
         ("nab_low_fp", nab_score(&scored, NabProfile::LOW_FP).0),
         ("nab_low_fn", nab_score(&scored, NabProfile::LOW_FN).0),
     ];
+    let mut notes = vec![
+        "as in NAB itself, each profile's one threshold is optimised on the series it is scored on"
+            .to_owned(),
+        format!("normalised over the {} series found", files.len()),
+    ];
+    match files.iter().filter(|f| f.windows.is_empty()).count() {
+        0 => {}
+        all if all == files.len() => notes.push("no series has a window: there is no score".to_owned()),
+        some => notes.push(format!(
+            "{some} series without windows: as in NAB itself, their false alarms count and nothing else"
+        )),
+    }
     Ok(Report {
         task: "anomaly",
         format: "nab",
@@ -132,10 +190,7 @@ pub fn nab(data: &Path) -> Result<Report, EvalError> {
         series,
         mean,
         oracle: vec!["nab_standard", "nab_low_fp", "nab_low_fn"],
-        notes: vec![
-            "as in NAB itself, each profile's one threshold is optimised on the series it is scored on"
-                .to_owned(),
-            format!("normalised over the {} series found", files.len()),
-        ],
+        notes,
+        skipped: found.skipped,
     })
 }

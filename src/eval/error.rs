@@ -3,25 +3,33 @@
 use std::path::PathBuf;
 
 /// Why an evaluation could not run. All are permanent until the data is mended.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum EvalError {
     /// A file or folder cannot be read.
-    #[error("{path}: {source}: check that it is there and readable (permanent)")]
+    #[error("{path}: {said}: check that it is there, readable and whole (permanent)")]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        said: String,
     },
     /// Nothing of the format in the folder.
     #[error(
-        "{folder}: no {expected} found: give --data the folder that holds them, or its parent (permanent)"
+        "{folder}: no {expected} found: give --data the folder that holds them, or one up to four above it (permanent)"
     )]
     Nothing {
         /// The folder.
         folder: PathBuf,
         /// What was looked for.
         expected: &'static str,
+    },
+    /// Two files that could both be meant, neither deeper in the folder than the other.
+    #[error("{first} and {second} could both be meant: give --data the folder of one of them (permanent)")]
+    Ambiguous {
+        /// One of them.
+        first: PathBuf,
+        /// Another.
+        second: PathBuf,
     },
     /// A line that is not as expected.
     #[error("{path}:{line}: expected {expected}, got {found:?}: mend the line or remove it (permanent)")]
@@ -46,6 +54,10 @@ pub enum EvalError {
 }
 
 impl EvalError {
+    pub(crate) fn unreadable(path: &std::path::Path, said: &dyn std::fmt::Display) -> EvalError {
+        EvalError::Unreadable { path: path.to_owned(), said: said.to_string() }
+    }
+
     pub(crate) fn malformed(path: &std::path::Path, line: usize, expected: &str, found: &str) -> EvalError {
         let found: String = found.chars().take(60).collect();
         EvalError::Malformed { path: path.to_owned(), line, expected: expected.to_owned(), found }

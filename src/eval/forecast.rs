@@ -22,11 +22,31 @@ const TRAINING: Training = Training { hidden: 32, epochs: 10, batch: 64, steps: 
 /// Batches an epoch.
 const BATCHES: usize = 200;
 
-/// Every series in `data`, forecast over `horizon` steps (M4: 48) or as far as its truth goes.
-pub fn m4(data: &Path, horizon: usize) -> Result<Report, EvalError> {
+/// Hours that M4 asks for.
+const HORIZON: usize = 48;
+
+/// Every series in `data`, forecast over `horizon` steps (M4's 48 where none is asked for) or as far as its
+/// truth goes.
+pub fn m4(data: &Path, horizon: Option<usize>) -> Result<Report, EvalError> {
     let mut series = Vec::new();
     let mut sums = [0.0; 8];
-    let all = datasets::m4::read(data)?;
+    let datasets::Found { all, skipped } = datasets::m4::read(data)?;
+    let longest = all.iter().map(|s| s.test.len()).max().unwrap_or(0);
+    let horizon = horizon.unwrap_or(HORIZON.min(longest));
+    if horizon > longest {
+        return Err(EvalError::Unusable {
+            name: format!("--horizon {horizon}"),
+            reason: format!("Hourly-test.csv has {longest} values a series: give {longest} or less"),
+        });
+    }
+    let mut notes = vec![
+        "owa over all is that of the mean sMAPE and MASE, as in M4".to_owned(),
+        "the LSTM is one for all series, trained once before, on what lies before the backtest of each"
+            .to_owned(),
+    ];
+    for one in all.iter().filter(|s| s.test.len() < horizon) {
+        notes.push(format!("{}: judged over the {} hours that its test line has", one.name, one.test.len()));
+    }
     let begun = Instant::now();
     let network = network_of(&all, horizon);
     let network_s = begun.elapsed().as_secs_f64();
@@ -88,11 +108,8 @@ pub fn m4(data: &Path, horizon: usize) -> Result<Report, EvalError> {
         series,
         mean,
         oracle: Vec::new(),
-        notes: vec![
-            "owa over all is that of the mean sMAPE and MASE, as in M4".to_owned(),
-            "the LSTM is one for all series, trained once before, on what lies before the backtest of each"
-                .to_owned(),
-        ],
+        notes,
+        skipped,
     })
 }
 

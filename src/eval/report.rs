@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use super::datasets::Skipped;
+
 /// One series, machine or group of units.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct SeriesReport {
     /// `machine-1-7`, `H1`, `FD001`.
     pub name: String,
-    /// Measures in the order in which they are shown.
+    /// Measures in the order in which they are shown; NaN where the series has not the measure.
     pub measures: Vec<(&'static str, f64)>,
     /// Seconds of training.
     pub train_s: f64,
@@ -28,16 +30,18 @@ pub struct Report {
     pub protocol: String,
     /// One entry a series.
     pub series: Vec<SeriesReport>,
-    /// Over all series; the plain mean unless the measure is one of the whole set.
+    /// Over all series that have the measure; the plain mean unless it is one of the whole set.
     pub mean: Vec<(&'static str, f64)>,
     /// Measures whose threshold was chosen with the labels in sight.
     pub oracle: Vec<&'static str>,
     /// What a reader must know to take the figures rightly.
     pub notes: Vec<String>,
+    /// What of the data was left out.
+    pub skipped: Vec<Skipped>,
 }
 
 impl Report {
-    /// The plain mean of every measure over the series.
+    /// The plain mean of every measure over the series that have it; NaN where none has.
     pub fn mean_of(series: &[SeriesReport]) -> Vec<(&'static str, f64)> {
         let Some(first) = series.first() else { return Vec::new() };
         first
@@ -46,12 +50,15 @@ impl Report {
             .enumerate()
             .map(|(k, (name, _))| {
                 let values = series.iter().filter_map(|s| s.measures.get(k)).map(|m| m.1);
-                (*name, values.sum::<f64>() / series.len() as f64)
+                let (sum, count) =
+                    values.filter(|v| !v.is_nan()).fold((0.0, 0.0), |(s, n), v| (s + v, n + 1.0));
+                (*name, sum / count)
             })
             .collect()
     }
 
-    /// One object: task, format, protocol, series, mean, peak_rss_mb.
+    /// One object: task, format, protocol, series, mean, oracle, notes, skipped, peak_rss_mb. A measure that a
+    /// series has not is null.
     pub fn to_json(&self) -> Value {
         let measures = |list: &[(&'static str, f64)]| -> Map<String, Value> {
             list.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect()
@@ -75,6 +82,8 @@ impl Report {
             "series": series,
             "mean": measures(&self.mean),
             "oracle": self.oracle,
+            "notes": self.notes,
+            "skipped": self.skipped,
             "peak_rss_mb": peak_rss_mb(),
         })
     }
@@ -94,20 +103,33 @@ impl Report {
         for s in &self.series {
             let _ = write!(out, "{:wide$}", s.name);
             for (column, (_, value)) in columns.iter().zip(&s.measures) {
-                let _ = write!(out, "  {value:>w$.4}", w = column.chars().count().max(12));
+                let _ = write!(out, "  {:>w$}", shown(*value), w = column.chars().count().max(12));
             }
             let _ = writeln!(out, "  {:>8.3}  {:>10.2}", s.train_s, s.score_points_per_s / 1e6);
         }
         let _ = writeln!(out, "over all");
         for (measure, value) in &self.mean {
-            let _ = writeln!(out, "  {:<34} {value:.4}", name(measure));
+            let _ = writeln!(out, "  {:<34} {}", name(measure), shown(*value));
         }
-        let _ = writeln!(out, "  {:<34} {:.0}", "peak_rss_mb", peak_rss_mb());
-        for note in &self.notes {
-            let _ = writeln!(out, "note: {note}");
-        }
-        out
+        out + &closing(&self.notes, &self.skipped)
     }
+}
+
+/// A measure, or a dash where there is none.
+fn shown(value: f64) -> String {
+    if value.is_nan() { "–".to_owned() } else { format!("{value:.4}") }
+}
+
+/// What stands below the figures: memory, notes, and what was left out.
+pub fn closing(notes: &[String], skipped: &[Skipped]) -> String {
+    let mut out = format!("  {:<34} {:.0}\n", "peak_rss_mb", peak_rss_mb());
+    for note in notes {
+        let _ = writeln!(out, "note: {note}");
+    }
+    for one in skipped {
+        let _ = writeln!(out, "skipped: {}: {}", one.name, one.reason);
+    }
+    out
 }
 
 /// The most memory this process has held, in MB; 0 where the system does not say.

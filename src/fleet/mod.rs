@@ -3,6 +3,7 @@
 
 pub mod digits;
 pub mod ids;
+pub mod order;
 pub mod rng;
 pub mod state;
 pub mod time;

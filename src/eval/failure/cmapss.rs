@@ -13,13 +13,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::actions::{Track, choose};
+use super::engines::{self, Engine, SENSORS};
 use super::judge::{Thresholds, best_row_threshold, judge};
-use super::{FailureEvalError, Series, read_text};
+use super::{FailureEvalError, Series};
+use crate::eval::datasets::Skipped;
 use crate::predict::failure::features::{CLIP, FeatureSpec, PartitionContext, compute};
 use crate::predict::failure::fit::{Candidates, Sample, fit};
 use crate::predict::models::FeatureMatrix;
 
-const SENSORS: usize = 21;
 /// Spreads of the three settings over all data sets; they say how alike two regimes are.
 const SETTINGS: [f64; 3] = [42.0, 0.84, 40.0];
 /// Settings closer than this are one regime.
@@ -27,41 +28,24 @@ const REGIME: f64 = 0.1;
 /// Cycles that tell what is normal for an engine.
 const RUN_IN: usize = 20;
 
-/// One engine: its rows, and cycles left after the last one.
-struct Engine {
-    settings: Vec<[f64; 3]>,
-    /// `[sensor][cycle]`.
-    sensors: Vec<Vec<f32>>,
-    left: usize,
-}
-
-impl Engine {
-    fn cycles(&self) -> usize {
-        self.settings.len()
-    }
-}
-
-/// All data sets that are found in the folder.
-pub(super) fn run(data: &Path, horizon: usize, seed: u64) -> Result<Vec<Series>, FailureEvalError> {
+/// All data sets that are found in the folder, and what of them was left out.
+pub(super) fn run(
+    data: &Path,
+    horizon: usize,
+    seed: u64,
+) -> Result<(Vec<Series>, Vec<Skipped>), FailureEvalError> {
+    let found = engines::read(data)?;
     let mut series = Vec::new();
-    for set in ["FD001", "FD002", "FD003", "FD004"] {
-        let Some(text) = read_text(data, &format!("train_{set}.txt"))? else { continue };
-        let engines = parse(&text, &format!("train_{set}.txt"))?;
-        let mut second = Vec::new();
-        if let (Some(text), Some(rul)) =
-            (read_text(data, &format!("test_{set}.txt"))?, read_text(data, &format!("RUL_{set}.txt"))?)
-        {
-            second = parse(&text, &format!("test_{set}.txt"))?;
-            let left = parse_rul(&rul, &format!("RUL_{set}.txt"), second.len())?;
-            second.iter_mut().zip(left).for_each(|(engine, left)| engine.left = left);
-        }
-        series.extend(run_set(set, engines, second, horizon, seed)?);
+    for set in found.all {
+        let placed = |error: FailureEvalError| match error {
+            FailureEvalError::TooLittle { detail, .. } => {
+                FailureEvalError::TooLittle { path: set.path.display().to_string(), detail }
+            }
+            other => other,
+        };
+        series.extend(run_set(set.name, set.train, set.second, horizon, seed).map_err(placed)?);
     }
-    if series.is_empty() {
-        let detail = "no train_FD001.txt … train_FD004.txt (or .gz)".into();
-        return Err(FailureEvalError::TooLittle { path: data.display().to_string(), detail });
-    }
-    Ok(series)
+    Ok((series, found.skipped))
 }
 
 fn run_set(
@@ -75,7 +59,7 @@ fn run_set(
     let train_end = (count as f64 * 0.6).round() as usize;
     let validation_end = train_end + (count as f64 * 0.15).round() as usize;
     if count < 20 {
-        let detail = format!("{count} engines, at least 20 are needed");
+        let detail = format!("{count} engines, at least 20 are needed: give the whole file");
         return Err(FailureEvalError::TooLittle { path: format!("train_{set}"), detail });
     }
     engines.extend(second);
@@ -88,7 +72,7 @@ fn run_set(
             FailureEvalError::TooLittle {
                 path: format!("train_{set}"),
                 detail: format!(
-                    "no failure within {horizon} cycles among the training or validation engines"
+                    "no failure within {horizon} cycles among the training or validation engines: give a longer --horizon or more engines"
                 ),
             }
         })?;
@@ -278,60 +262,4 @@ fn wear(z: &[Vec<f32>], cycle: usize) -> Vec<f32> {
         .collect();
     out.push(cycle as f32 / 100.0);
     out
-}
-
-fn parse(text: &str, file: &str) -> Result<Vec<Engine>, FailureEvalError> {
-    let mut engines: Vec<(u32, Engine)> = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let fields: Vec<f64> = line.split_whitespace().filter_map(|f| f.parse().ok()).collect();
-        if line.trim().is_empty() {
-            continue;
-        }
-        if fields.len() != 5 + SENSORS || fields.iter().any(|f| !f.is_finite()) {
-            return Err(FailureEvalError::Malformed {
-                path: file.into(),
-                line: at + 1,
-                expected: "26 numbers: unit, cycle, 3 settings, 21 sensors".into(),
-                got: line.chars().take(80).collect(),
-            });
-        }
-        let unit = fields[0] as u32;
-        if engines.last().is_none_or(|e| e.0 != unit) {
-            let sensors = vec![Vec::new(); SENSORS];
-            engines.push((unit, Engine { settings: Vec::new(), sensors, left: 0 }));
-        }
-        if let Some((_, engine)) = engines.last_mut() {
-            engine.settings.push([fields[2], fields[3], fields[4]]);
-            for (sensor, &x) in engine.sensors.iter_mut().zip(&fields[5..]) {
-                sensor.push(x as f32);
-            }
-        }
-    }
-    engines.sort_by_key(|e| e.0);
-    Ok(engines.into_iter().map(|e| e.1).collect())
-}
-
-fn parse_rul(text: &str, file: &str, engines: usize) -> Result<Vec<usize>, FailureEvalError> {
-    let left: Vec<usize> = text.split_whitespace().filter_map(|f| f.parse().ok()).collect();
-    if left.len() != engines {
-        return Err(FailureEvalError::Malformed {
-            path: file.into(),
-            line: left.len() + 1,
-            expected: format!("{engines} whole numbers, one an engine"),
-            got: format!("{} of them", left.len()),
-        });
-    }
-    Ok(left)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_that_is_cut_short_is_named() {
-        let error = parse("1 1 0 0 100\n", "train_FD001.txt").err().unwrap().to_string();
-        assert!(error.starts_with("train_FD001.txt:1: expected 26 numbers"), "{error}");
-        assert!(parse_rul("1 2 x", "RUL_FD001.txt", 3).is_err());
-    }
 }

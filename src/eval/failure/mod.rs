@@ -4,6 +4,7 @@
 pub mod actions;
 pub mod backblaze;
 pub mod cmapss;
+mod engines;
 pub mod judge;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use thiserror::Error;
+
+use super::datasets::Skipped;
+use super::error::EvalError;
 
 /// Which data set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +48,9 @@ pub enum FailureEvalError {
         /// What stands there.
         got: String,
     },
+    /// Files that are missing, or not as the format says.
+    #[error(transparent)]
+    Files(#[from] EvalError),
     /// There is too little to train and test on.
     #[error("{path}: {detail}")]
     TooLittle {
@@ -81,6 +88,8 @@ pub struct FailureReport {
     pub mean: BTreeMap<String, f64>,
     /// What is to be known of the figures.
     pub notes: Vec<String>,
+    /// What of the data was left out.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Runs the protocol of a format over whatever it finds in `data`; `horizon` in cycles or days (30
@@ -94,13 +103,16 @@ pub fn run(
     horizon: usize,
     seed: u64,
 ) -> Result<FailureReport, FailureEvalError> {
-    let (name, protocol, (series, notes)) = match format {
+    let (name, protocol, (series, skipped), notes) = match format {
         Format::Cmapss => {
             let split = "train units by number 60/15/25, then test_* with RUL_*";
-            let notes = format!("a false action is one with no failure within {} cycles", 2 * horizon);
-            ("cmapss", split, (cmapss::run(data, horizon, seed)?, vec![notes]))
+            let note = format!("a false action is one with no failure within {} cycles", 2 * horizon);
+            ("cmapss", split, cmapss::run(data, horizon, seed)?, vec![note])
         }
-        Format::Backblaze => ("backblaze", "by date, with gaps", backblaze::run(data, horizon, seed)?),
+        Format::Backblaze => {
+            let (series, notes) = backblaze::run(data, horizon, seed)?;
+            ("backblaze", "by date, with gaps", (series, Vec::new()), notes)
+        }
     };
     let first: Vec<&Series> = series.iter().filter(|s| !s.name.ends_with(" test")).collect();
     let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
@@ -110,7 +122,7 @@ pub fn run(
     }
     let mean = sums.into_iter().map(|(key, (sum, count))| (key, sum / count)).collect();
     let (format, protocol) = (name.into(), protocol.into());
-    Ok(FailureReport { task: "failure".into(), format, protocol, series, mean, notes })
+    Ok(FailureReport { task: "failure".into(), format, protocol, series, mean, notes, skipped })
 }
 
 /// Reads a file whole, unpacking it where its name ends in `.gz`; `None` where neither it nor its

@@ -55,7 +55,7 @@ pub fn event_f1(score: &[f64], truth: &[bool]) -> f64 {
 /// What a threshold gives: events that had an alarm, and alarms that belonged to none.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct EventRecall {
-    /// Share of events with at least one row over the threshold.
+    /// Share of events with at least one row over the threshold; NaN where there is no event.
     pub recall: f64,
     /// Runs of rows over the threshold that touch no event, per day.
     pub false_per_day: f64,
@@ -98,7 +98,7 @@ pub fn judge_alarms(
     let events = events_of(truth);
     let found = events.iter().filter(|&&(a, b)| alarm[a..b].iter().any(|&x| x)).count();
     EventRecall {
-        recall: if events.is_empty() { 0.0 } else { found as f64 / events.len() as f64 },
+        recall: found as f64 / events.len() as f64,
         false_per_day: false_events(alarm, truth, merge) as f64 * rows_per_day / truth.len().max(1) as f64,
         threshold,
     }
@@ -142,5 +142,12 @@ mod tests {
         let judged = judge_alarms(&alarm, &truth, 1, 8.0, 0.5);
         assert_eq!((judged.recall, judged.false_per_day), (1.0, 1.0));
         assert_eq!(false_events(&alarm, &truth, 3), 0, "a run that hangs on to the event belongs to it");
+    }
+
+    #[test]
+    fn where_nothing_happened_there_is_no_recall_and_every_alarm_is_false() {
+        let judged = judge_alarms(&[false, true, false, false], &[false; 4], 1, 4.0, 0.5);
+        assert!(judged.recall.is_nan());
+        assert_eq!(judged.false_per_day, 1.0);
     }
 }

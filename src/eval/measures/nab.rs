@@ -77,7 +77,8 @@ fn points(series: &[NabSeries], profile: NabProfile) -> (Vec<Point>, usize) {
 }
 
 /// The normalised score (0 = says nothing, 100 = perfect) at the best threshold over all series, and that
-/// threshold. NAB optimises the threshold on the corpus it is scored on; so does this.
+/// threshold. NAB optimises the threshold on the corpus it is scored on; so does this. As there, a series
+/// without windows adds its false positives alone. NaN where no series has a window: silence is perfect then.
 pub fn nab_score(series: &[NabSeries], profile: NabProfile) -> (f64, f64) {
     let (mut rows, windows) = points(series, profile);
     rows.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -106,7 +107,7 @@ pub fn nab_score(series: &[NabSeries], profile: NabProfile) -> (f64, f64) {
     }
     let perfect = windows as f64;
     if perfect - silent == 0.0 {
-        return (0.0, threshold);
+        return (f64::NAN, threshold);
     }
     (100.0 * (best - silent) / (perfect - silent), threshold)
 }
@@ -122,6 +123,20 @@ mod tests {
         let one = |score| vec![NabSeries { score, windows: vec![(500, 599)] }];
         assert_eq!(nab_score(&one(vec![0.0; 1000]), NabProfile::STANDARD).0.max(0.0), 0.0);
         assert!((nab_score(&one(early), NabProfile::STANDARD).0 - 100.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_series_without_windows_costs_its_false_alarms_alone_and_alone_has_no_score() {
+        let mut early = vec![0.0; 1000];
+        early[500] = 1.0;
+        let hit = NabSeries { score: early.clone(), windows: vec![(500, 599)] };
+        let quiet = NabSeries { score: vec![0.0; 1000], windows: Vec::new() };
+        let noisy = NabSeries { score: early, windows: Vec::new() };
+        let score = |other: &NabSeries| nab_score(&[hit.clone(), other.clone()], NabProfile::STANDARD).0;
+        assert!((score(&quiet) - 100.0).abs() < 1e-9);
+        let one_false = 100.0 * (2.0 - NabProfile::STANDARD.false_positive) / 2.0;
+        assert!((score(&noisy) - one_false).abs() < 1e-9, "{}", score(&noisy));
+        assert!(nab_score(&[noisy], NabProfile::STANDARD).0.is_nan());
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn files(data: &Path) -> Result<Vec<PathBuf>, FailureEvalError> {
         return Ok(vec![one]);
     }
     let walked = text::files(data).map_err(|error| match error {
-        EvalError::Unreadable { path, source } => unreadable(&path, &source),
+        EvalError::Unreadable { path, said } => unreadable(&path, &said),
         other => unreadable(data, &other),
     })?;
     let mut daily: Vec<(String, PathBuf)> =
