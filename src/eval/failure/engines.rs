@@ -103,7 +103,7 @@ fn parse(text: &str, path: &Path) -> Result<Vec<Engine>, EvalError> {
     rows.sort_by_key(|row| (row.unit, row.cycle));
     let mut engines = Vec::new();
     for of_one in rows.chunk_by(|a, b| a.unit == b.unit) {
-        let sensors = vec![Vec::with_capacity(of_one.len()); SENSORS];
+        let sensors = vec![Vec::new(); SENSORS];
         let mut engine = Engine { settings: Vec::with_capacity(of_one.len()), sensors, left: 0 };
         for (row, due) in of_one.iter().zip(1..) {
             if row.cycle != due {
