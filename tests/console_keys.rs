@@ -5,9 +5,9 @@ mod console;
 
 use std::sync::Arc;
 
-use console::{Console, fleet};
+use console::{Console, NOW, fleet};
 use foreshift::fleet::{MigrationId, Phase, ProposalId};
-use foreshift::protocol::{Command, Mode, Refusal, Reply, Role, StepState};
+use foreshift::protocol::{Command, Mode, Refusal, Reply, Role, Snapshot, StepState};
 use foreshift::tui::action::Kind;
 use foreshift::tui::key::{Code, Key};
 use foreshift::tui::model::{Popup, Screen};
@@ -271,6 +271,17 @@ fn the_palette_goes_anywhere_by_name() {
     assert_eq!(c.model.look().name, "dark");
     c.run(":fra-r6-07/p2<enter>");
     assert_eq!(c.model.screen().kind(), Kind::Partition);
+}
+
+#[test]
+fn what_was_stopped_is_released_by_that_name_from_the_palette() {
+    use foreshift::tui::palette::offers;
+    let running = console();
+    assert!(offers(&running.model, "release").iter().all(|o| o.name != "release"), "nothing stands still");
+    let stopped = Snapshot { stopped: Some(("ana".to_string(), NOW)), ..fleet() };
+    let mut c = Console::new(stopped, (110, 32));
+    c.run(":release<enter>");
+    assert!(c.text().contains("ana stopped everything"), "{}", c.text());
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub fn run(command: &AgentCommand, mut config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         if command.once {
-            println!("{}", once(&config, command.roots()).await?);
+            say!("{}", once(&config, command.roots()).await?);
             return Ok(());
         }
         let (say, stop) = mpsc::channel(2);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::bench_networks;
+use super::numbers::at_least_one;
 use crate::fleet::rng::Random;
 use crate::fleet::topology::{Host, Partition};
 use crate::fleet::{Bytes, HostId, PartitionId, ServingState, Span, Timestamp, Topology, Workload};
@@ -19,16 +20,16 @@ use crate::telemetry::{CANONICAL, Ingest, MetricIx, PartitionIx, Windows, Window
 #[derive(Clone, Debug, clap::Args)]
 pub struct Bench {
     /// Partitions in the fleet.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = at_least_one)]
     pub partitions: usize,
     /// Metrics of each partition.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
     pub metrics: usize,
     /// Cycles that are measured, after the first three.
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 40, value_parser = at_least_one)]
     pub cycles: usize,
     /// Threads; 1 = one core.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub threads: usize,
     /// A challenger runs in shadow: its looks are part of the cycles in which they are due.
     #[arg(long)]
@@ -405,7 +406,7 @@ mod tests {
     fn ten_thousand_partitions_take_less_than_a_second_on_one_core() {
         let options = PROMISED;
         let report = measure(&options).unwrap();
-        println!("{}", serde_json::to_string(&report).unwrap());
+        say!("{}", serde_json::to_string(&report).unwrap());
         assert!(report.cycle_ms.p99 < 1_000.0 && report.rss_mb.unwrap() < 500.0, "{report:?}");
     }
 
@@ -415,7 +416,7 @@ mod tests {
     fn ten_thousand_partitions_with_networks_take_less_than_a_second_on_one_core() {
         let options = Bench { networks: true, ..PROMISED };
         let report = measure(&options).unwrap();
-        println!("{}", serde_json::to_string(&report).unwrap());
+        say!("{}", serde_json::to_string(&report).unwrap());
         let at_work = report.networks.unwrap();
         assert_eq!(
             (at_work.voters, at_work.forecasters),

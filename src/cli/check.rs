@@ -9,13 +9,15 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::{engine, models, place, systems};
+use super::{console, engine, models, place, systems};
 use crate::api::Access;
 use crate::config::{Config, TelemetrySource};
 use crate::drivers::Router;
 use crate::fleet::{Span, SystemClock, Topology};
 use crate::state::Store;
 use crate::telemetry::Sink;
+use crate::telemetry::embedded::StoreError;
+use crate::tui::Engine;
 
 /// Longest wait for one connection.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -80,11 +82,11 @@ pub fn run(args: &CheckArgs, named: Option<&Path>) -> Result<ExitCode> {
             .iter()
             .map(|f| json!({ "what": f.what, "verdict": f.verdict.word(), "said": f.said }))
             .collect();
-        println!("{}", json!({ "ok": !broken, "findings": list }));
+        say!("{}", json!({ "ok": !broken, "findings": list }));
     } else {
         let width = findings.iter().map(|f| f.what.chars().count()).max().unwrap_or(0);
         for f in &findings {
-            println!("{}  {:<width$}  {}", f.verdict.sign(), f.what, f.said);
+            say!("{}  {:<width$}  {}", f.verdict.sign(), f.what, f.said);
         }
     }
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -108,20 +110,33 @@ async fn all(config: &Config) -> Vec<Finding> {
     findings.extend(drivers(config).await);
     findings.push(listen(config).await);
     findings.extend(secrets(config));
+    findings.extend(console(config));
     for (what, well, said) in models::check(config) {
         findings.push(finding(what, if well { Verdict::Well } else { Verdict::Warning }, said));
     }
     findings
 }
 
+/// Whether a folder is there, or could be, and can be written to; nothing is made to find that out.
+fn can_be_made(folder: &Path) -> Result<()> {
+    let folder = std::path::absolute(folder)?;
+    let Some(there) = folder.ancestors().find(|f| f.exists()) else { return Ok(()) };
+    if !there.is_dir() {
+        bail!("{} is no folder", there.display());
+    }
+    if there.metadata()?.permissions().readonly() {
+        bail!("{} cannot be written to", there.display());
+    }
+    Ok(())
+}
+
 async fn state(config: &Config) -> Finding {
     let path = place::state_file(&config.engine.data_dir);
     if !path.exists() {
-        let parent = config.engine.data_dir.clone();
-        return match std::fs::create_dir_all(&parent) {
+        return match can_be_made(&config.engine.data_dir) {
             Ok(()) => finding("state", Verdict::Well, format!("{} will be made", path.display())),
             Err(error) => {
-                finding("state", Verdict::Broken, format!("{} cannot be made: {error}", parent.display()))
+                finding("state", Verdict::Broken, format!("{} cannot be made: {error}", path.display()))
             }
         };
     }
@@ -138,8 +153,20 @@ async fn state(config: &Config) -> Finding {
 
 async fn telemetry(config: &Config) -> Vec<Finding> {
     let what = "telemetry";
+    let folder = place::series_dir(&config.engine.data_dir);
+    if config.telemetry.source == TelemetrySource::Embedded && !folder.exists() {
+        return vec![finding(
+            what,
+            Verdict::Well,
+            format!("the embedded store {} will be made", folder.display()),
+        )];
+    }
     let series = match engine::series(config, Arc::new(SystemClock)) {
         Ok(series) => series,
+        // As with the state: a healthy engine has it.
+        Err(error) if matches!(error.downcast_ref(), Some(StoreError::InUse { .. })) => {
+            return vec![finding(what, Verdict::Warning, error.to_string())];
+        }
         Err(error) => return vec![finding(what, Verdict::Broken, format!("{error:#}"))],
     };
     let read = match tokio::time::timeout(DEADLINE, series.source.check()).await {
@@ -245,6 +272,17 @@ async fn listen(config: &Config) -> Finding {
             finding("listen", Verdict::Warning, format!("{address}: {error}; an engine may be running"))
         }
     }
+}
+
+/// What of keys and theme would keep the console from coming up, or would be said on it.
+fn console(config: &Config) -> Vec<Finding> {
+    let options = console::options(&config.console, None, Engine::Embedded);
+    let keys = options.keymap().err().map(|error| (Verdict::Broken, format!("console.{error}")));
+    let theme = match options.looks() {
+        Ok((_, _, wrong)) => wrong.into_iter().map(|error| (Verdict::Warning, error.to_string())).collect(),
+        Err(error) => vec![(Verdict::Broken, format!("console.theme: {error}"))],
+    };
+    keys.into_iter().chain(theme).map(|(verdict, said)| finding("console", verdict, said)).collect()
 }
 
 /// Secrets of parts that are not connected to by a check.

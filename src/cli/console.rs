@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +15,21 @@ use crate::protocol::{Actor, Link, Mode, Role};
 use crate::tui::theme::GlyphSet;
 use crate::tui::{self, ConsoleOptions, Engine, Exit, Mouse};
 
-/// `foreshift` without a command: the console, or with `--headless` none; the demo where there is
-/// no configuration.
+/// `foreshift` without a command: the console, on the demo where there is no configuration; or with
+/// `--headless` none, and then a configuration there must be.
 ///
 /// # Errors
-/// Where a part cannot be started or the terminal cannot be used.
+/// Where a part cannot be started or the terminal cannot be used; without a terminal also where there is no
+/// configuration.
 pub fn run(args: &RunArgs, named: Option<&Path>) -> Result<ExitCode> {
     let Some((_, mut config)) = place::load(named)? else {
+        if args.headless {
+            bail!(
+                "--headless runs an engine and there is no configuration: looked for {}; pass --config FILE \
+                 (config.example.toml explains every key), or `foreshift demo --headless` for the simulated fleet",
+                place::looked_for()
+            );
+        }
         return demo::run(demo::DemoArgs::default(), args);
     };
     if args.auto {
@@ -108,7 +116,7 @@ pub async fn show_until(
 }
 
 /// The configuration's words for the console's options.
-fn options(settings: &config::Console, theme: Option<&str>, engine: Engine) -> ConsoleOptions {
+pub(super) fn options(settings: &config::Console, theme: Option<&str>, engine: Engine) -> ConsoleOptions {
     let chosen = theme.unwrap_or(&settings.theme);
     let file = Path::new(chosen);
     let (name, folder) = match (file.extension(), file.file_stem()) {

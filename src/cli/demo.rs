@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::RunArgs;
 use super::evacuate::Report;
 use super::moving::{self, Ground};
+use super::numbers::above_zero;
 use super::{coming, models, settings};
 use crate::alert::Notifier;
 use crate::config::{CanarySetting, Config, MovesLimit, quantity};
@@ -49,7 +50,7 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
     /// Simulated seconds in a second; without a terminal an upper limit.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", value_parser = above_zero, allow_negative_numbers = true)]
     pub speed: Option<f64>,
     /// How long, in simulated time (`120s`, `2h`); without it, until you quit.
     #[arg(long = "for", value_name = "TIME", value_parser = parse_span)]
@@ -349,9 +350,9 @@ async fn headless(args: &DemoArgs) -> Result<ExitCode> {
     let reactive = play(args.seed, Mode::Advise, length, f64::INFINITY).await?;
     let report = report(&proactive, &reactive);
     if args.report == Some(Report::Json) {
-        println!("{report}");
+        say!("{report}");
     } else {
-        println!("{report:#}");
+        say!("{report:#}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,10 +8,11 @@ use anyhow::{Result, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::moving::{self, Ground};
+use super::read_only::{Hands, Tied};
 use super::{place, settings, systems, teaching, train_background};
 use crate::alert::Notifier;
 use crate::api::{Access, ApiServer};
-use crate::config::{Config, TelemetrySource};
+use crate::config::{Config, ModeSetting, TelemetrySource};
 use crate::engine::brain::Brain;
 use crate::engine::history::HistoryPlan;
 use crate::engine::intake::EmbeddedIntake;
@@ -35,7 +36,7 @@ pub enum Opened {
     /// Started here.
     Own(Box<Running>),
     /// Found running.
-    Remote(Arc<RemoteLink>),
+    Remote(Arc<dyn Link>),
 }
 
 /// An engine with its server.
@@ -78,21 +79,25 @@ impl Running {
     }
 }
 
-/// The engine that runs on this configuration, or one of our own.
+/// The engine that runs on this configuration, or one of our own; with tied hands neither can be made to act.
 ///
 /// # Errors
 /// Where neither can be had; the error says what to do.
-pub async fn open(named: Option<&Path>) -> Result<Opened> {
-    let Some((_, config)) = place::load(named)? else {
+pub async fn open(named: Option<&Path>, hands: Hands) -> Result<Opened> {
+    let Some((_, mut config)) = place::load(named)? else {
         bail!(
             "this needs a configuration: pass --config FILE, or write foreshift.toml (config.example.toml explains every key)"
         );
     };
+    if hands == Hands::Tied {
+        config.engine.mode = ModeSetting::ReadOnly;
+    }
     match place::open_state(&config.engine.data_dir) {
         Ok(store) => Ok(Opened::Own(Box::new(start_on(config, Arc::new(store)).await?))),
         Err(error) => {
             let url = format!("http://{}", config.engine.listen);
             match RemoteLink::connect(&url, std::env::var("FORESHIFT_TOKEN").ok()).await {
+                Ok(link) if hands == Hands::Tied => Ok(Opened::Remote(Arc::new(Tied::new(Arc::new(link))))),
                 Ok(link) => Ok(Opened::Remote(Arc::new(link))),
                 Err(_) => Err(error.into()),
             }

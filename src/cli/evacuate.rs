@@ -2,7 +2,7 @@
 //! runs on this configuration, or one of its own where none does.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::engine;
+use super::read_only::Hands;
 use crate::fleet::{HostId, Phase, ProposalId};
 use crate::protocol::{Actor, Command, Link, MigrationView, ProposalView, Reply, Role, Snapshot};
 
@@ -47,10 +48,10 @@ pub enum Report {
 ///
 /// # Errors
 /// Where the engine cannot be reached or started.
-pub fn run(args: EvacuateArgs, config: Option<&Path>) -> Result<ExitCode> {
+pub fn run(args: EvacuateArgs, config: Option<&Path>, hands: Hands) -> Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let opened = engine::open(config).await?;
+        let opened = engine::open(config, hands).await?;
         let outcome = evacuate(&args, opened.link()).await;
         opened.close().await;
         outcome
@@ -72,32 +73,32 @@ async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> 
         Ok(other) => bail!("the engine answered {other:?} to a question for a plan"),
         Err(refusal) => {
             if json {
-                println!("{}", json!({ "host": args.host, "planned": false, "reason": refusal.to_string() }));
+                say!("{}", json!({ "host": args.host, "planned": false, "reason": refusal.to_string() }));
             } else {
-                eprintln!("foreshift: {refusal}");
+                note!("foreshift: {refusal}");
             }
             return Ok(ExitCode::from(2));
         }
     };
     if !json {
-        print!("{}", plan_text(&view));
+        say_part!("{}", plan_text(&view));
     }
     if args.dry_run {
         if json {
-            println!("{}", json!({ "host": args.host, "planned": true, "dry_run": true, "plan": view }));
+            say!("{}", json!({ "host": args.host, "planned": true, "dry_run": true, "plan": view }));
         }
         return Ok(ExitCode::SUCCESS);
     }
     if view.moves.is_empty() {
         if json {
-            println!("{}", report(&args.host, &view, &[]));
+            say!("{}", report(&args.host, &view, &[]));
         } else {
-            println!("nothing to move: {} holds no workload", args.host);
+            say!("nothing to move: {} holds no workload", args.host);
         }
         return Ok(ExitCode::SUCCESS);
     }
     if !args.yes && !confirmed(&view)? {
-        println!("nothing was done");
+        say!("nothing was done");
         return Ok(ExitCode::from(2));
     }
     let Reply::Proposed { proposal: Some(id), view } = link.send(actor(), Command::Evacuate { host }).await?
@@ -109,10 +110,10 @@ async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> 
     let ended = watch(&*link, id, view.moves.len(), args, json).await?;
     let well = ended.len() == view.moves.len() && ended.iter().all(|m| m.phase == Phase::Done);
     if json {
-        println!("{}", report(&args.host, &view, &ended));
+        say!("{}", report(&args.host, &view, &ended));
     } else {
         for m in &ended {
-            println!("{}  {}  {} → {}  {}", m.id, m.workload, m.source, m.destination, m.phase.word());
+            say!("{}  {}  {} → {}  {}", m.id, m.workload, m.source, m.destination, m.phase.word());
         }
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -122,8 +123,7 @@ fn confirmed(view: &ProposalView) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!("not a terminal: pass --yes to go on, or --dry-run to look");
     }
-    print!("type the plan's first four letters ({}) to approve: ", &view.plan[..4]);
-    std::io::stdout().flush()?;
+    say_part!("type the plan's first four letters ({}) to approve: ", &view.plan[..4]);
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;
     Ok(line.trim() == &view.plan[..4])
@@ -150,7 +150,7 @@ async fn watch(
                 for m in &mine {
                     let line = format!("{}  {}  {}  {}", m.id, m.workload, m.phase.word(), m.waiting);
                     if told.insert(line.clone()) {
-                        println!("{line}");
+                        say!("{line}");
                     }
                 }
             }
@@ -165,10 +165,7 @@ async fn watch(
     match tokio::time::timeout(Duration::from_secs(args.timeout), follow).await {
         Ok(ended) => Ok(ended),
         Err(_) => {
-            eprintln!(
-                "foreshift: not done within {} s; the journal has what is needed to go on",
-                args.timeout
-            );
+            note!("foreshift: not done within {} s; the journal has what is needed to go on", args.timeout);
             let snapshot = link.snapshots().borrow().clone();
             Ok(of(&snapshot))
         }

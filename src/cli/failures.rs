@@ -1,5 +1,6 @@
 //! `foreshift failures`: the failure history that predictions learn from.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,9 +8,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::place;
-use crate::engine::failures::{Failure, Failures, Label, Origin};
+use crate::engine::failures::{Failure, Failures, Label, Origin, PREFIX};
 use crate::fleet::{Clock, SystemClock, Timestamp};
 use crate::state::Store;
+use crate::state::redb::read_entries;
 
 /// Arguments of `foreshift failures`.
 #[derive(Args, Debug)]
@@ -121,56 +123,126 @@ pub fn run(args: FailuresArgs, config: Option<&Path>) -> Result<ExitCode> {
         Some(dir) => dir,
         None => place::load(config)?.map(|(_, c)| c.engine.data_dir).unwrap_or_else(place::default_data_dir),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let store = place::open_state(&dir)?;
-    runtime.block_on(act(args.act, &store))
-}
-
-async fn act(act: Act, store: &dyn Store) -> Result<ExitCode> {
-    let mut failures = Failures::load(store).await?;
-    match act {
-        Act::Add { subject, cause, at, label } => {
-            let at = at.as_deref().map(parse_time).transpose()?.unwrap_or_else(|| SystemClock.now());
-            let failure =
-                Failure { number: 0, at, subject, cause, label: label.into(), origin: Origin::Operator };
-            println!("recorded as {}", failures.add(store, failure).await?);
-        }
-        Act::Import { file } => {
-            let text = std::fs::read_to_string(&file)
-                .with_context(|| format!("{} cannot be read", file.display()))?;
-            let records = parse_csv(&text, &file)?;
-            let count = records.len();
-            for record in records {
-                failures.add(store, record).await?;
-            }
-            println!("{count} records taken");
-        }
-        Act::List { json: true } => println!("{}", serde_json::to_string(failures.records())?),
-        Act::List { json: false } => {
-            for f in failures.records() {
-                let label = label_word(f.label);
-                println!("{:>6}  {}  {:<9}  {}  {}", f.number, write_time(f.at), label, f.subject, f.cause);
-            }
-        }
-        Act::Correct { number, label, cause } => {
-            if !failures.correct(store, number, label.into(), cause).await? {
-                bail!("there is no record {number}; `foreshift failures list` shows the numbers");
-            }
-            println!("record {number} corrected");
-        }
-        Act::Export => {
-            println!("at,subject,cause,label");
-            for f in failures.records() {
-                let (cause, label) = (quote(&f.cause), label_word(f.label));
-                println!("{},{},{cause},{label}", write_time(f.at), quote(&f.subject));
-            }
+    match args.act {
+        Act::List { json } => list(&history(&dir)?, json)?,
+        Act::Export => export(&history(&dir)?),
+        Act::Add { .. } | Act::Import { .. } | Act::Correct { .. } => {
+            let change = Change::read(args.act, SystemClock.now())?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let store = place::open_state(&dir)?;
+            runtime.block_on(change.make(&store))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The history as it is on disk; none where there is no store, and none is made.
+fn history(dir: &Path) -> Result<Failures> {
+    let file = place::state_file(dir);
+    if !file.exists() {
+        return Ok(Failures::default());
+    }
+    Ok(Failures::of_entries(&read_entries(&file, PREFIX)?, &file.display().to_string())?)
+}
+
+/// What is written into the history, checked before the store is opened.
+enum Change {
+    /// One record, said by a person.
+    Record(Failure),
+    /// The records of a file.
+    Records(Vec<Failure>),
+    /// Another label, and maybe another cause, for the record of that number.
+    Correction(u64, Label, Option<String>),
+}
+
+impl Change {
+    fn read(act: Act, now: Timestamp) -> Result<Change> {
+        Ok(match act {
+            Act::Add { subject, cause, at, label } => {
+                let at = at.as_deref().map(parse_time).transpose()?.unwrap_or(now);
+                let failure =
+                    Failure { number: 0, at, subject, cause, label: label.into(), origin: Origin::Operator };
+                failure.check(now).map_err(anyhow::Error::msg)?;
+                Change::Record(failure)
+            }
+            Act::Import { file } => {
+                let text = std::fs::read_to_string(&file)
+                    .with_context(|| format!("{} cannot be read", file.display()))?;
+                let records = parse_csv_until(&text, &file, now)?;
+                if records.is_empty() {
+                    bail!("{}: no record in it: expected lines of at,subject,cause,label", file.display());
+                }
+                Change::Records(records)
+            }
+            Act::Correct { number, label, cause } => Change::Correction(number, label.into(), cause),
+            Act::List { .. } | Act::Export => bail!("this only looks"),
+        })
+    }
+
+    async fn make(self, store: &dyn Store) -> Result<()> {
+        let mut failures = Failures::load(store).await?;
+        match self {
+            Change::Record(failure) => {
+                match failures.records().iter().find(|known| known.says_the_same(&failure)) {
+                    Some(known) => say!("record {} says the same already: nothing was added", known.number),
+                    None => say!("recorded as {}", failures.add(store, failure).await?),
+                }
+            }
+            Change::Records(records) => {
+                let identity = |f: &Failure| (f.at, f.subject.clone(), label_word(f.label), f.cause.clone());
+                let mut known: HashSet<_> = failures.records().iter().map(identity).collect();
+                let (mut taken, mut left_out) = (0, 0);
+                for record in records {
+                    if known.insert(identity(&record)) {
+                        failures.add(store, record).await?;
+                        taken += 1;
+                    } else {
+                        left_out += 1;
+                    }
+                }
+                match left_out {
+                    0 => say!("{taken} records taken"),
+                    n => say!("{taken} records taken; {n} left out that were there already"),
+                }
+            }
+            Change::Correction(number, label, cause) => {
+                if !failures.correct(store, number, label, cause).await? {
+                    bail!("there is no record {number}; `foreshift failures list` shows the numbers");
+                }
+                say!("record {number} corrected");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list(failures: &Failures, json: bool) -> Result<()> {
+    if json {
+        say!("{}", serde_json::to_string(failures.records())?);
+        return Ok(());
+    }
+    for f in failures.records() {
+        let (label, subject, cause) = (label_word(f.label), one_line(&f.subject), one_line(&f.cause));
+        say!("{:>6}  {}  {label:<9}  {subject}  {cause}", f.number, write_time(f.at));
+    }
+    Ok(())
+}
+
+fn export(failures: &Failures) {
+    say!("at,subject,cause,label");
+    for f in failures.records() {
+        let (subject, cause) = (quote(&one_line(&f.subject)), quote(&one_line(&f.cause)));
+        say!("{},{subject},{cause},{}", write_time(f.at), label_word(f.label));
+    }
+}
+
+/// The text without what would begin a new line or reach the terminal as a command.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 fn quote(text: &str) -> String {
-    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
+    if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
 }
 
 /// Splits a CSV line; quotes are doubled inside quotes.
@@ -197,6 +269,11 @@ fn fields(line: &str) -> Vec<String> {
 /// # Errors
 /// Names file, line, what was expected and what is there.
 pub fn parse_csv(text: &str, file: &Path) -> Result<Vec<Failure>> {
+    parse_csv_until(text, file, Timestamp(i64::MAX))
+}
+
+/// The same, where nothing may lie after `now`.
+fn parse_csv_until(text: &str, file: &Path, now: Timestamp) -> Result<Vec<Failure>> {
     let mut records = Vec::new();
     for (number, line) in text.lines().enumerate().map(|(i, l)| (i + 1, l.trim())) {
         let place = || format!("{}:{number}", file.display());
@@ -213,14 +290,10 @@ pub fn parse_csv(text: &str, file: &Path) -> Result<Vec<Failure>> {
             "mitigated" => Label::Mitigated,
             other => bail!("{}: label {other:?}: expected failed, survived or mitigated", place()),
         };
-        records.push(Failure {
-            number: 0,
-            at: parse_time(at).with_context(place)?,
-            subject: subject.clone(),
-            cause: cause.clone(),
-            label,
-            origin: Origin::Import,
-        });
+        let (at, subject, cause) = (parse_time(at).with_context(place)?, subject.clone(), cause.clone());
+        let record = Failure { number: 0, at, subject, cause, label, origin: Origin::Import };
+        record.check(now).map_err(|said| anyhow!("{}: {said}", place()))?;
+        records.push(record);
     }
     Ok(records)
 }

@@ -123,10 +123,9 @@ fn confirmed(leaks: &[Leak]) -> Result<bool> {
         bail!("{} artifacts would be removed: say --yes where nobody can be asked", leaks.len());
     }
     for leak in leaks {
-        println!("{}", line(leak));
+        say!("{}", line(leak));
     }
-    print!("remove these {}? [y/N] ", leaks.len());
-    std::io::stdout().flush()?;
+    say_part!("remove these {}? [y/N] ", leaks.len());
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "yes"))
@@ -138,7 +137,7 @@ fn line(leak: &Leak) -> String {
 }
 
 fn show(args: &LeaksArgs, leaks: &[Leak], silent: &[(String, String)]) -> Result<()> {
-    let out = &mut std::io::stdout().lock();
+    let out = &mut super::out::Out;
     if args.json {
         let leaks: Vec<_> = leaks
             .iter()

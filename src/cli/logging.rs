@@ -1,6 +1,8 @@
 //! Where the log goes: JSON lines on standard output without a terminal, the console's log screen
 //! with one; a subcommand that prints a report logs to standard error.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -54,10 +56,22 @@ pub fn start_at(to: LogTo, level: &str) {
             .with(OwnLog::down_to(tui_logger::LevelFilter::Trace).with_filter(filter(LevelFilter::INFO)))
             .try_init(),
         LogTo::StandardError | LogTo::ErrorsAlone => registry
-            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_filter(filter(
-                if to == LogTo::ErrorsAlone { LevelFilter::ERROR } else { LevelFilter::WARN },
-            )))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_writer(std::io::stderr)
+                    .with_ansi(coloured())
+                    .with_filter(filter(if to == LogTo::ErrorsAlone {
+                        LevelFilter::ERROR
+                    } else {
+                        LevelFilter::WARN
+                    })),
+            )
             .try_init(),
     };
     let _ = done;
+}
+
+/// Whether somebody looks at standard error who wants colours.
+fn coloured() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }

@@ -1,9 +1,17 @@
 //! The command line: one file a subcommand.
 
+// A reader that leaves makes these panic; `say!` and `note!` do not.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use read_only::{Effect, Hands, effect};
+
+#[macro_use]
+mod out;
 
 pub mod agent;
 pub mod attach;
@@ -24,7 +32,9 @@ pub mod leaks;
 pub mod logging;
 pub mod models;
 pub mod moving;
+mod numbers;
 pub mod place;
+pub mod read_only;
 pub mod settings;
 pub mod simulate;
 pub mod systems;
@@ -59,10 +69,11 @@ pub struct RunArgs {
     /// Act alone within the limits of the configuration.
     #[arg(long, global = true, conflicts_with = "read_only")]
     pub auto: bool,
-    /// Run without a terminal: JSON lines on standard output, a clean stop on SIGTERM.
+    /// Run without a terminal: JSON lines on standard output, a clean stop on SIGTERM; but for
+    /// `demo` it needs a configuration.
     #[arg(long, global = true)]
     pub headless: bool,
-    /// Change nothing, ever.
+    /// Change nothing, ever; commands that change something are refused.
     #[arg(long, global = true)]
     pub read_only: bool,
     /// Theme: a shipped one or a file.
@@ -111,6 +122,11 @@ pub enum Command {
 /// Runs what was asked for and says how it ended. Errors go to standard error, in words.
 pub fn run(cli: Cli) -> ExitCode {
     let config = cli.config.as_deref();
+    let hands = cli.run.hands();
+    if let (Hands::Tied, Effect::Changes(why)) = (hands, effect(cli.command.as_ref())) {
+        note!("foreshift: --read-only changes nothing, and {why}; nothing was done");
+        return ExitCode::from(2);
+    }
     match cli.command {
         None | Some(Command::Demo(_) | Command::Attach(_)) => {}
         Some(Command::Backtest(_) | Command::Simulate(_)) => logging::start(logging::LogTo::ErrorsAlone),
@@ -124,39 +140,41 @@ pub fn run(cli: Cli) -> ExitCode {
         Some(Command::Attach(args)) => attach::run(args, &cli.run),
         Some(Command::Backtest(args)) => backtest::run(&args, config),
         Some(Command::Bench(args)) => bench::run(&args).map_err(Into::into).map(|report| {
-            println!("{report}");
+            say!("{report}");
             ExitCode::SUCCESS
         }),
         Some(Command::Eval(args)) => eval::run(&args).map(|report| {
-            println!("{report}");
+            say!("{report}");
             ExitCode::SUCCESS
         }),
         Some(Command::Check(args)) => check::run(&args, config),
         Some(Command::Demo(args)) => demo::run(args, &cli.run),
-        Some(Command::Evacuate(args)) => evacuate::run(args, config),
+        Some(Command::Evacuate(args)) => evacuate::run(args, config, hands),
         Some(Command::Failures(args)) => failures::run(args, config),
         Some(Command::Journal(mut args)) => place::load(config).and_then(|found| {
             let dir = found.map_or_else(place::default_data_dir, |(_, c)| c.engine.data_dir);
             args.store.get_or_insert_with(|| place::state_file(&dir));
-            Ok(journal::run(&args, &mut std::io::stdout().lock())?)
+            Ok(journal::run(&args, &mut out::Out)?)
         }),
         Some(Command::Leaks(args)) => leaks::run(&args, config),
         Some(Command::Models(args)) => versions::run(&args, config),
-        Some(Command::Simulate(args)) => {
-            simulate::run(&args, &mut std::io::stdout().lock()).map_err(Into::into)
-        }
+        Some(Command::Simulate(args)) => simulate::run(&args, &mut out::Out).map_err(Into::into),
         Some(Command::Train(args)) => train_run::run(&args, config),
-        Some(Command::Why(args)) => why::run(&args, config),
+        Some(Command::Why(args)) => why::run(&args, config, hands),
         Some(Command::CheckModel(args)) => check_model::run(&args).map_err(Into::into).and_then(|found| {
-            println!("{}", serde_json::to_string(&found)?);
+            say!("{}", serde_json::to_string(&found)?);
             Ok(ExitCode::SUCCESS)
         }),
         None => console::run(&cli.run, config),
     };
+    if let Some(error) = out::failed() {
+        note!("foreshift: standard output cannot be written: {error}");
+        return ExitCode::FAILURE;
+    }
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("foreshift: {error:#}");
+            note!("foreshift: {error:#}");
             ExitCode::FAILURE
         }
     }

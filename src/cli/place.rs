@@ -17,17 +17,10 @@ use crate::state::{RedbStore, StoreError};
 pub fn load(named: Option<&Path>) -> Result<Option<(PathBuf, Config)>> {
     let path = match named {
         Some(path) => path.to_path_buf(),
-        None => {
-            let home = std::env::var_os("XDG_CONFIG_HOME")
-                .map(PathBuf::from)
-                .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".config")));
-            let candidates =
-                [Some(PathBuf::from("foreshift.toml")), home.map(|h| h.join("foreshift/config.toml"))];
-            match candidates.into_iter().flatten().find(|p| p.is_file()) {
-                Some(path) => path,
-                None => return Ok(None),
-            }
-        }
+        None => match candidates().into_iter().find(|p| p.is_file()) {
+            Some(path) => path,
+            None => return Ok(None),
+        },
     };
     let mut config = Config::load(&path)?;
     // Models that were trained here and put into use stand in for the shipped ones.
@@ -35,6 +28,21 @@ pub fn load(named: Option<&Path>) -> Result<Option<(PathBuf, Config)>> {
         config.predict.model_dir = registry(&config.engine.data_dir).in_use();
     }
     Ok(Some((path, config)))
+}
+
+/// Where a configuration is looked for that nobody named.
+fn candidates() -> Vec<PathBuf> {
+    let home = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".config")));
+    let home = home.map(|h| h.join("foreshift/config.toml"));
+    [Some(PathBuf::from("foreshift.toml")), home].into_iter().flatten().collect()
+}
+
+/// The same places in words, in full.
+pub fn looked_for() -> String {
+    let full = |p: PathBuf| std::path::absolute(&p).unwrap_or(p).display().to_string();
+    candidates().into_iter().map(full).collect::<Vec<_>>().join(" and ")
 }
 
 /// Where the engine keeps its files without a configuration.

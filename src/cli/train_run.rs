@@ -37,7 +37,7 @@ pub fn run(args: &Train, config: Option<&Path>) -> Result<ExitCode> {
         let files = train_shipped(args.episodes, args.seed, &mut |p| shown.show(&p))?;
         let folder = args.out.clone().unwrap_or_else(|| PathBuf::from("assets/models"));
         write_shipped(&files, &folder)?;
-        println!("{} models written to {}", files.len(), folder.display());
+        say!("{} models written to {}", files.len(), folder.display());
         return Ok(ExitCode::SUCCESS);
     }
     let Some((_, config)) = place::load(config)? else {
@@ -221,14 +221,14 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         "notes": notes,
     });
     if args.json {
-        println!("{summary}");
+        say!("{summary}");
         return Ok(ExitCode::SUCCESS);
     }
     let (whose, option) = match &application {
         Some(application) => (format!(" of {application}"), format!(" --app {application}")),
         None => (String::new(), String::new()),
     };
-    println!(
+    say!(
         "trained on {} partitions{whose} and {failures} recorded failures: {} rows, {} apart, from {} to {}",
         rows.partitions.len(),
         rows.times.len(),
@@ -236,20 +236,20 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         written(from),
         written(to)
     );
-    judged.iter().for_each(|j| println!("  {}", j.words()));
-    notes.iter().for_each(|n| println!("  {n}"));
+    judged.iter().for_each(|j| say!("  {}", j.words()));
+    notes.iter().for_each(|n| say!("  {n}"));
     if in_use {
-        println!(
+        say!(
             "version {version}{whose} speaks; a running engine follows, `foreshift models{option} revert` takes it back"
         );
     } else if in_shadow {
-        println!(
+        say!(
             "version {version}{whose} runs in shadow: the engine puts it into use once it has proved better; \
              `foreshift models{option} list` says how things stand, `foreshift models{option} promote {version}` \
              does it now"
         );
     } else {
-        println!("version {version}{whose} is kept in {} and not in use", folder.display());
+        say!("version {version}{whose} is kept in {} and not in use", folder.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -309,9 +309,9 @@ impl Shown {
             return;
         }
         if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K{line}");
+            note_part!("\r\x1b[K{line}");
         } else if !self.last.ends_with(&progress.what) {
-            eprintln!("{line}");
+            note!("{line}");
         }
         self.last = line;
     }
@@ -319,7 +319,7 @@ impl Shown {
     /// Leaves a clean line behind.
     fn end(&self) {
         if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K");
+            note_part!("\r\x1b[K");
         }
     }
 }

@@ -87,13 +87,13 @@ pub fn run(args: &ModelsArgs, config: Option<&Path>) -> Result<ExitCode> {
             } else {
                 object["application"] = json!(application);
             }
-            println!("{object}");
+            say!("{object}");
         }
         Act::List { json: false } => {
             list(&registry, &before)?;
             let folder = place::models_dir(&dir);
             for application in applications(&folder).iter().filter(|_| application.is_none()) {
-                println!("{application}:");
+                say!("{application}:");
                 list(&Registry::of_application(&folder, application), &self::before(Some(application)))?;
             }
         }
@@ -102,23 +102,23 @@ pub fn run(args: &ModelsArgs, config: Option<&Path>) -> Result<ExitCode> {
                 bail!("there is no version {number}{whose}; `foreshift models list` shows them");
             }
             registry.take_over(number, now, "put into use by hand (foreshift models promote)")?;
-            println!("version {number}{whose} speaks; a running engine follows within a cycle");
+            say!("version {number}{whose} speaks; a running engine follows within a cycle");
         }
         Act::Shadow { number } => {
             if !versions.contains(&number) {
                 bail!("there is no version {number}{whose}; `foreshift models list` shows them");
             }
             registry.challenge(number, now)?;
-            println!("version {number}{whose} runs in shadow; a running engine follows within a cycle");
+            say!("version {number}{whose} runs in shadow; a running engine follows within a cycle");
         }
         Act::Revert => {
             if registry.current().is_none() {
                 bail!("no version{whose} is in use: {before} speak already");
             }
             match registry.go_back(now, "taken back by hand (foreshift models revert)")? {
-                SHIPPED => println!("{before} speak; a running engine follows within a cycle"),
+                SHIPPED => say!("{before} speak; a running engine follows within a cycle"),
                 version => {
-                    println!("version {version}{whose} speaks; a running engine follows within a cycle")
+                    say!("version {version}{whose} speaks; a running engine follows within a cycle")
                 }
             }
         }
@@ -162,20 +162,20 @@ fn list(registry: &Registry, before: &str) -> Result<()> {
             () => " ",
         };
         match registry.cards(*version) {
-            Ok(cards) => cards.iter().for_each(|c| println!("{sign} {version:>4}  {}", line(c))),
-            Err(error) => println!("{sign} {version:>4}  cannot be used: {error}"),
+            Ok(cards) => cards.iter().for_each(|c| say!("{sign} {version:>4}  {}", line(c))),
+            Err(error) => say!("{sign} {version:>4}  cannot be used: {error}"),
         }
     }
     if registry.in_use().is_none() {
-        println!("* {before} speak");
+        say!("* {before} speak");
     }
     if let Some(shadow) = standing.shadow {
         let (who, since) = (named(shadow.version), written(shadow.since));
-        println!("~ {who} in shadow since {since}, as {}", shadow.seat.word());
+        say!("~ {who} in shadow since {since}, as {}", shadow.seat.word());
     }
     for chapter in standing.past.iter().rev().take(SHOWN) {
         let (at, who) = (written(chapter.at), named(chapter.version));
-        println!("  {at}  {who} {}: {}", chapter.what, chapter.why);
+        say!("  {at}  {who} {}: {}", chapter.what, chapter.why);
     }
     Ok(())
 }

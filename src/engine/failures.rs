@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::{Timestamp, Topology};
+use crate::fleet::{Span, Timestamp, Topology};
 use crate::predict::{Outcome, PastFailure, Subject};
-use crate::state::{Compare, Op, Store, StoreError, Txn, TxnOutcome};
+use crate::state::{Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome};
 
 /// Where the records stand in the store.
 pub const PREFIX: &str = "/failures/";
@@ -56,7 +56,31 @@ pub struct Failure {
     pub origin: Origin,
 }
 
+/// How far a record may lie ahead of this machine's clock: another one wrote the time down.
+pub const AHEAD: Span = Span::minutes(5);
+
 impl Failure {
+    /// Whether it can be learnt from: something is named, on one line, and it has happened by `now`.
+    ///
+    /// # Errors
+    /// Says what was expected.
+    pub fn check(&self, now: Timestamp) -> Result<(), String> {
+        let subject = &self.subject;
+        if subject.trim().is_empty() || subject.chars().any(char::is_control) {
+            return Err(format!("subject {subject:?}: expected the name of a partition, workload or host"));
+        }
+        if self.at.0 > now.0.saturating_add(AHEAD.0) {
+            return Err("its time lies in the future: expected when it failed".to_string());
+        }
+        Ok(())
+    }
+
+    /// Whether both say the same, whatever their numbers and wherever they came from.
+    pub fn says_the_same(&self, other: &Failure) -> bool {
+        (self.at, &self.subject, self.label, &self.cause)
+            == (other.at, &other.subject, other.label, &other.cause)
+    }
+
     /// The record as predictions take it; what the topology does not know as a partition or a
     /// workload is taken for a host.
     pub fn as_past(&self, topology: &Topology) -> PastFailure {
@@ -89,16 +113,22 @@ impl Failures {
     /// # Errors
     /// As every call of the store; a record that cannot be read is named by its key.
     pub async fn load(store: &dyn Store) -> Result<Self, StoreError> {
-        let mut records = Vec::new();
-        for entry in store.list(PREFIX).await? {
-            let record = serde_json::from_slice(&entry.value).map_err(|e| StoreError::Corrupt {
-                place: store.place(),
+        Self::of_entries(&store.list(PREFIX).await?, &store.place())
+    }
+
+    /// The history in these entries of the store at `place`.
+    ///
+    /// # Errors
+    /// A record that cannot be read is named by its key.
+    pub fn of_entries(entries: &[Entry], place: &str) -> Result<Self, StoreError> {
+        let read = |entry: &Entry| {
+            serde_json::from_slice(&entry.value).map_err(|e| StoreError::Corrupt {
+                place: place.to_string(),
                 key: entry.key.clone(),
                 detail: e.to_string(),
-            })?;
-            records.push(record);
-        }
-        Ok(Self { records })
+            })
+        };
+        Ok(Self { records: entries.iter().map(read).collect::<Result<_, _>>()? })
     }
 
     /// All records, oldest number first.

@@ -157,11 +157,12 @@ macro_rules! number {
         }
 
         impl std::str::FromStr for $name {
-            type Err = std::num::ParseIntError;
+            type Err = String;
 
             /// Reads the number with or without its prefix.
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                text.strip_prefix($prefix).unwrap_or(text).parse().map(Self)
+                let number = text.strip_prefix($prefix).unwrap_or(text).parse().map(Self);
+                number.map_err(|_| format!("{text:?}: expected {}12 or the number alone", $prefix))
             }
         }
     };
@@ -210,7 +211,7 @@ mod tests {
     fn ids_are_read_with_and_without_prefix() {
         assert_eq!("M-12".parse::<MigrationId>().unwrap(), MigrationId(12));
         assert_eq!("12".parse::<MigrationId>().unwrap(), MigrationId(12));
-        assert!("P-12".parse::<MigrationId>().is_err());
+        assert!("P-12".parse::<MigrationId>().is_err_and(|said| said.contains("M-12")));
         let mut text = "of ".to_string();
         MigrationId(120).push_onto(&mut text);
         assert_eq!(text, format!("of {}", MigrationId(120)));

@@ -69,6 +69,15 @@ pub enum StoreError {
         /// What happened.
         detail: String,
     },
+    /// Another process has it: nearly always the engine.
+    #[error(
+        "another process has the embedded store at {place} open: the engine that runs on it; ask that engine \
+         (`foreshift attach`), or stop it first"
+    )]
+    InUse {
+        /// The folder.
+        place: String,
+    },
     /// The store is full or its disk is: less has to be kept, or more given.
     #[error(
         "the embedded store at {place} is full: {detail}; give it more disk or memory, or keep fewer days"
@@ -172,7 +181,13 @@ impl EmbeddedStore {
             std::fs::create_dir_all(path).map_err(|e| open(e.to_string()))?;
             builder = builder.with_data_path(path);
         }
-        let store = builder.build().map_err(|e| open(e.to_string()))?;
+        let store = builder.build().map_err(|e| match e {
+            // tsink has no error of its own for this.
+            TsinkError::InvalidConfiguration(said) if said.contains("already locked by another") => {
+                StoreError::InUse { place: place.clone() }
+            }
+            e => open(e.to_string()),
+        })?;
         let labels = options.path.as_deref().map(read_labels).transpose().map_err(open)?.unwrap_or_default();
         Ok(Self(Arc::new(Inner {
             store,

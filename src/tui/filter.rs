@@ -104,6 +104,11 @@ fn term(kind: ListKind, word: &str) -> Result<Term, String> {
         return Err(format!("no field {name}: {hint}"));
     };
     let number = amount(value);
+    if number.is_nan() && !matches!(operator, Operator::Equal | Operator::Unequal) {
+        return Err(format!(
+            "{word}: expected a number after {sign}, for example {name}{sign}50 (40% 5k 2m 50g)"
+        ));
+    }
     Ok(Term::Compare { field: *field, operator, text: value.to_lowercase(), number })
 }
 
@@ -133,6 +138,14 @@ mod tests {
             "no field helth: did you mean health?"
         );
         assert!(Filter::read(ListKind::Partitions, "health<50 !redis p1h>=40% fra").is_ok());
+    }
+
+    #[test]
+    fn a_comparison_with_what_is_no_number_is_refused() {
+        for text in ["health<>x", "health<soon", "p1h>=", "health>nan"] {
+            let said = Filter::read(ListKind::Partitions, text).err().unwrap();
+            assert!(said.contains("expected a number"), "{text}: {said}");
+        }
     }
 
     #[test]

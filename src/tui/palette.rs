@@ -77,6 +77,15 @@ pub fn offers(model: &Model, typed: &str) -> Vec<Offer> {
         let last = if moves.contains(&(row.action as usize)) { 50 } else { 0 };
         offer(row.name, last, row.words, cannot, Does::Act(row.action));
     }
+    // The key that stopped everything releases it; who looks for that by name looks for this one.
+    if model.snapshot.stopped.is_some() {
+        let (words, act) = ("let go on what was stopped", Does::Act(Action::Stop));
+        match can(model, Action::Stop) {
+            Can::Yes => offer("release", 0, words, None, act),
+            Can::No(why) => offer("release", 0, words, Some(why), act),
+            Can::NotHere => {}
+        }
+    }
     for (i, look) in model.looks.iter().enumerate() {
         offer(&format!("theme {}", look.name), 1, "wear this theme", None, Does::Theme(i));
     }

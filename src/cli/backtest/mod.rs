@@ -83,9 +83,9 @@ pub fn run(args: &BacktestArgs, config: Option<&Path>) -> Result<ExitCode> {
     let report = runtime
         .block_on(async { if args.demo { demo::run(args).await } else { of_history(args, config).await } })?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say!("{}", serde_json::to_string(&report)?);
     } else {
-        print!("{}", text::render(&report));
+        say_part!("{}", text::render(&report));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -204,7 +204,7 @@ async fn replay(setup: Setup, notes: Vec<String>) -> Result<Report> {
         if shown && drawn.elapsed().as_millis() >= 200 {
             drawn = Instant::now();
             let pace = advance.points as f64 / started.elapsed().as_secs_f64();
-            eprint!(
+            note_part!(
                 "\r\x1b[K{:>3.0} %  {}  {} samples/s",
                 advance.share * 100.0,
                 inputs::day(advance.at),
@@ -214,10 +214,10 @@ async fn replay(setup: Setup, notes: Vec<String>) -> Result<Report> {
     };
     let mut report = backtest::run(setup, &mut show).await?;
     if shown {
-        eprint!("\r\x1b[K");
+        note_part!("\r\x1b[K");
     }
     let seconds = started.elapsed().as_secs_f64();
-    eprintln!(
+    note!(
         "{} samples of {} partitions in {seconds:.1} s: {} samples/s, {:.2} ms a cycle",
         report.points,
         report.partitions,
