@@ -105,7 +105,7 @@ fn percent(value: f64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "<0.1 %".to_string()
     } else if p > 99.9 && p < 100.0 {
         ">99.9 %".to_string()
-    } else if p < 1.0 || (p >= 99.5 && p < 100.0) {
+    } else if p < 1.0 || (99.5..100.0).contains(&p) {
         format!("{p:.1} %")
     } else {
         format!("{p:.0} %")
