@@ -4,10 +4,12 @@
 #[path = "support/ready.rs"]
 mod ready;
 
+use std::sync::Arc;
+
 use foreshift::drivers::{Action, Answer, DriverError, Evidence, Retry};
-use foreshift::fleet::{Clock, Phase, Span};
-use foreshift::migrate::{OperatorCommand, Runner};
-use ready::{Drive, ID, Says, endless, engine, says_back, until};
+use foreshift::fleet::{Clock, Phase, ServingState, Span};
+use foreshift::migrate::{OperatorCommand, Runner, World};
+use ready::{Drive, ID, Says, endless, engine, says_back, topology, until};
 
 /// A migration that is SOAKING and was asked to go back, on a system that says this from then on.
 async fn back(says: Says) -> Drive {
@@ -123,4 +125,66 @@ async fn a_comparison_that_does_not_end_holds_writes_no_longer_than_a_cut_may() 
     back.until("lets go", |runner| runner.state(ID).unwrap().refused.contains("took too long")).await;
     let took = back.clock.now() - held;
     assert!(took <= Span::millis(2_500), "two seconds are allowed, writes were held for {took}");
+}
+
+/// The fleet is looked at, and the source is found to be so.
+fn source_is(drive: &Drive, serving: ServingState) {
+    let mut topology = topology();
+    topology.partitions.iter_mut().filter(|p| p.id.as_str() == "a").for_each(|p| p.serving = serving);
+    drive.runner.observe(World { at: drive.clock.now(), topology: Arc::new(topology), ..World::default() });
+}
+
+#[tokio::test]
+async fn nobody_is_promised_a_way_back_to_a_source_that_does_not_answer() {
+    let mut drive = Drive::begin().await;
+    until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    assert!(drive.runner.views()[0].way_back.contains("nothing is lost"), "{:?}", drive.runner.views());
+    source_is(&drive, ServingState::Fenced);
+    let view = &drive.runner.views()[0];
+    assert_eq!(view.way_back, "");
+    let why = "a does not answer: there is no way back now; b serves w";
+    assert_eq!(view.can.roll_back.as_deref(), Some(why));
+    drive.mover.asked.lock().unwrap().clear();
+    let refused = drive.runner.command(ID, OperatorCommand::RollBack, "operator").unwrap_err();
+    assert!(refused.to_string().contains(why), "{refused}");
+    drive.until_in(Phase::Done).await;
+    assert_eq!((drive.asked("fence"), drive.owner().await.as_str()), (0, "b"), "no write was held");
+}
+
+#[tokio::test]
+async fn a_source_that_answers_again_can_be_gone_back_to() {
+    let mut drive = Drive::begin().await;
+    until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    source_is(&drive, ServingState::Fenced);
+    source_is(&drive, ServingState::Passive);
+    drive.runner.command(ID, OperatorCommand::RollBack, "operator").unwrap();
+    drive.until_in(Phase::RolledBack).await;
+    assert_eq!(drive.owner().await, "a");
+}
+
+#[tokio::test]
+async fn what_stands_after_a_cut_back_is_not_resumed_towards_a_dead_source() {
+    let mut back = back(refuses(9)).await;
+    back.until_in(Phase::Hold).await;
+    source_is(&back, ServingState::Fenced);
+    for command in [OperatorCommand::Resume, OperatorCommand::RollBack] {
+        let refused = back.runner.command(ID, command, "operator").unwrap_err();
+        assert!(refused.to_string().contains("a does not answer"), "{refused}");
+    }
+    back.runner.command(ID, OperatorCommand::Promote, "operator").unwrap();
+    back.until_in(Phase::Done).await;
+    assert_eq!(back.owner().await, "b");
+}
+
+#[tokio::test]
+async fn before_the_cut_undoing_says_that_a_dead_source_serves_nobody() {
+    let mut drive = Drive::begin().await;
+    until(&mut drive.runner, &drive.clock, Phase::Copying).await;
+    source_is(&drive, ServingState::Fenced);
+    let view = &drive.runner.views()[0];
+    assert!(
+        view.way_back.contains("a does not answer") && view.way_back.contains("w stays there"),
+        "{view:?}"
+    );
+    assert_eq!(view.can.roll_back, None);
 }

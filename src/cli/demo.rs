@@ -306,7 +306,9 @@ async fn play(seed: u64, mode: Mode, length: Span, speed: f64) -> Result<Played>
             core.take_alert_events();
             cycles += 1;
             for partition in core.snapshot().partitions.iter() {
-                if partition.prediction == PredictionState::PredictiveFailure {
+                // Of what has failed the row says since when it is out of service.
+                let failed = partition.shown == crate::fleet::ShownState::Fenced;
+                if partition.prediction == PredictionState::PredictiveFailure && !failed {
                     let calls = called.entry(partition.id.clone()).or_default();
                     if calls.last() != Some(&partition.since) {
                         calls.push(partition.since);

@@ -240,6 +240,17 @@ impl Book {
         changes
     }
 
+    /// Takes what explains proposals that wait, as it is known now.
+    pub fn explain(&mut self, looked_at: Vec<Proposal>) {
+        for new in looked_at {
+            if let Some(entry) = self.entries.get_mut(&new.id)
+                && entry.status == Status::Waiting
+            {
+                explain(&mut entry.proposal, new);
+            }
+        }
+    }
+
     /// Adds one proposal that a person asked for.
     pub fn add(&mut self, proposal: Proposal) {
         let about = subject(&proposal.trigger);

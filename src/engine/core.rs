@@ -249,7 +249,7 @@ impl Core {
         self.decide(&topology, now).await?;
         self.record_hosts(&topology, now).await?;
         self.snapshot.next_cycle = now + self.options.interval;
-        self.refresh_rows(&topology);
+        self.refresh_rows(&topology, now);
         self.step_contest(&topology, &evacuations, now).await?;
         self.watch_drift(now);
         // All that the loop waits for is in it, models in shadow too; only the snapshot's last touches are not.

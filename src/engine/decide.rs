@@ -17,6 +17,17 @@ use crate::state::{Op, StoreError, Txn};
 impl Core {
     /// Asks the planner, with everything that is known now.
     fn ask_planner(&self, topology: &Topology, request: Request, now: Timestamp) -> PlanOutput {
+        self.with_input(topology, request, now, plan::propose)
+    }
+
+    /// What comes `of` the planner's input as everything is known now.
+    fn with_input<T>(
+        &self,
+        topology: &Topology,
+        request: Request,
+        now: Timestamp,
+        of: impl FnOnce(&PlanInput<'_>) -> T,
+    ) -> T {
         let states: BTreeMap<PartitionId, PredictionState> =
             self.brain.standings().into_iter().map(|(p, s)| (p, s.prediction)).collect();
         let loads = self.brain.partition_loads(topology);
@@ -46,7 +57,7 @@ impl Core {
             .filter(|(_, (_, until))| until.is_none_or(|u| u > now))
             .map(|(subject, _)| subject.clone())
             .collect();
-        plan::propose(&PlanInput {
+        of(&PlanInput {
             now,
             request,
             topology,
@@ -98,6 +109,11 @@ impl Core {
             ProposalId(next - 1)
         });
         self.next_proposal = next;
+        let mut waiting: Vec<Proposal> = self.book.waiting().map(|e| e.proposal.clone()).collect();
+        if !waiting.is_empty() {
+            self.with_input(topology, Request::Watch, now, |input| plan::look_again(&mut waiting, input));
+            self.book.explain(waiting);
+        }
         for change in changes {
             self.note_book(change, now).await;
         }

@@ -129,6 +129,21 @@ pub fn partitions(
         .collect()
 }
 
+/// Says of every partition that is forbidden to serve since when it is and why, as far as the rows `before` these
+/// tell. One that is so from the engine's first look on may have been for longer: it counts from its last sample.
+pub fn out_of_service(rows: &mut [PartitionView], before: &[PartitionView], now: Timestamp) {
+    const WHY: &str = "no answer from its system";
+    let earlier: HashMap<&PartitionId, &PartitionView> = before.iter().map(|p| (&p.id, p)).collect();
+    for row in rows.iter_mut().filter(|row| row.shown == ShownState::Fenced) {
+        (row.since, row.because) = match earlier.get(&row.id) {
+            Some(was) if was.shown == ShownState::Fenced => (was.since, was.because.clone()),
+            Some(was) if was.because.is_empty() => (now, WHY.to_string()),
+            Some(was) => (now, format!("{WHY}; before that: {}", was.because)),
+            None => (row.seen.unwrap_or(now), WHY.to_string()),
+        };
+    }
+}
+
 /// Rows of all hosts, sorted by site, rack and name.
 pub fn hosts(
     topology: &Topology,
@@ -289,6 +304,31 @@ pub fn metric_words(name: &str) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_out_of_service_says_since_when_and_why_and_keeps_saying_it() {
+        use crate::fleet::{Partition, ServingState};
+        let of = |serving| Topology {
+            partitions: vec![Partition {
+                id: "h/p".into(),
+                host: "h".into(),
+                class: "sim".into(),
+                serving,
+                address: String::new(),
+            }],
+            ..Topology::default()
+        };
+        let rows = |serving| partitions(&of(serving), &HashMap::new(), &HashMap::new(), &Trends::default());
+        let mut well = rows(ServingState::Active);
+        well[0].because = "disk latency ×6".to_string();
+        let mut dead = rows(ServingState::Fenced);
+        out_of_service(&mut dead, &well, Timestamp(5_000));
+        assert_eq!(dead[0].since, Timestamp(5_000));
+        assert_eq!(dead[0].because, "no answer from its system; before that: disk latency ×6");
+        let mut later = rows(ServingState::Fenced);
+        out_of_service(&mut later, &dead, Timestamp(9_000));
+        assert_eq!((later[0].since, &later[0].because), (Timestamp(5_000), &dead[0].because));
+    }
 
     #[test]
     fn a_trend_moves_on_with_time_and_keeps_gaps() {

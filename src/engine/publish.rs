@@ -11,7 +11,7 @@ use crate::telemetry::SourceStatus;
 
 impl Core {
     /// Builds the rows of hosts, partitions and workloads after a cycle.
-    pub(super) fn refresh_rows(&mut self, topology: &Topology) {
+    pub(super) fn refresh_rows(&mut self, topology: &Topology, now: Timestamp) {
         let assessments = self.brain.assessments();
         let standings = self.brain.standings();
         let loads = self.brain.loads(topology);
@@ -22,6 +22,7 @@ impl Core {
                 row.calibration = format!("{}, {who}", row.calibration);
             }
         }
+        picture::out_of_service(&mut rows, &self.snapshot.partitions, now);
         self.snapshot.partitions = Arc::new(rows);
         self.snapshot.hosts = Arc::new(picture::hosts(topology, &self.host_risks, &loads));
         self.snapshot.workloads =

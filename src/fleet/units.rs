@@ -95,7 +95,8 @@ ranged!(
     100.0
 );
 
-/// Percent for people: `71 %`, `0.3 %` below one, `<0.1 %`, `>99.9 %`.
+/// Percent for people: `71 %`, `0.3 %` below one, `99.7 %` near all, `<0.1 %`, `>99.9 %`: never nothing or all where
+/// it is not.
 fn percent(value: f64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let p = value * 100.0;
     let text = if p == 0.0 {
@@ -104,7 +105,7 @@ fn percent(value: f64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         "<0.1 %".to_string()
     } else if p > 99.9 && p < 100.0 {
         ">99.9 %".to_string()
-    } else if p < 1.0 {
+    } else if p < 1.0 || (99.5..100.0).contains(&p) {
         format!("{p:.1} %")
     } else {
         format!("{p:.0} %")
@@ -179,5 +180,18 @@ mod tests {
         assert_eq!(Bytes(999_900).to_string(), "1.0 MB");
         assert_eq!(Probability::new(0.7149).unwrap().to_string(), "71 %");
         assert_eq!(Probability::new(0.0001).unwrap().to_string(), "<0.1 %");
+    }
+
+    #[test]
+    fn only_what_is_certain_reads_as_certain() {
+        for n in 1..100_000 {
+            let text = Probability::new(f64::from(n) / 100_000.0).unwrap().to_string();
+            assert!(text != "100 %" && text != "100.0 %" && text != "0 %" && text != "0.0 %", "{n}: {text}");
+        }
+        let text = |p: f64| Probability::new(p).unwrap().to_string();
+        assert_eq!(
+            [text(0.0), text(0.994), text(0.997), text(0.9996), text(1.0)],
+            ["0 %", "99 %", "99.7 %", ">99.9 %", "100 %"]
+        );
     }
 }

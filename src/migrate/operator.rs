@@ -25,10 +25,23 @@ pub(super) fn can_stand(phase: Phase) -> bool {
     )
 }
 
+/// What is known of the source now, beside what the machine itself has seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// Nothing speaks against it.
+    Answers,
+    /// It is expected to fail.
+    Failing,
+    /// Nothing is heard of it.
+    Silent,
+    /// It does not answer.
+    Dead,
+}
+
 /// What can be asked now: `None` = yes, else why not.
-pub fn abilities(state: &State) -> Abilities {
+pub fn abilities(state: &State, source: Source) -> Abilities {
     use OperatorCommand as C;
-    let no = |command| refusal(state, command);
+    let no = |command| refused_now(state, command, source);
     Abilities {
         step: no(C::NextStep),
         promote: no(C::Promote),
@@ -38,7 +51,28 @@ pub fn abilities(state: &State) -> Abilities {
     }
 }
 
-/// Why `command` cannot be asked now; `None` = it can.
+/// Why `command` cannot be asked now, also for what is known of the source: after the cut a way back to what does not
+/// answer would hold the writes of those who are served, for nothing. `None` = it can.
+pub fn refused_now(state: &State, command: OperatorCommand, source: Source) -> Option<String> {
+    refusal(state, command).or_else(|| {
+        let goes_back = match command {
+            OperatorCommand::RollBack => true,
+            OperatorCommand::Resume => {
+                state.phase == Phase::Hold && state.standing() == Phase::RollingBackPost
+            }
+            _ => false,
+        };
+        (goes_back && state.switched && source == Source::Dead).then(|| {
+            let plan = &state.plan;
+            format!(
+                "{} does not answer: there is no way back now; {} serves {}",
+                plan.source, plan.destination, plan.workload
+            )
+        })
+    })
+}
+
+/// Why `command` cannot be asked in this state; `None` = it can.
 pub fn refusal(state: &State, command: OperatorCommand) -> Option<String> {
     let phase = state.phase;
     if phase.is_end() {

@@ -1,9 +1,9 @@
 //! What a screen shows of a migration: the line of steps, the judge's lines, what can be asked, the
 //! way back. Plain data from the state, nothing else.
 
-use super::operator::abilities;
+use super::event::OperatorCommand;
+use super::operator::{Source, abilities, refused_now};
 use super::state::{Reverse, State};
-use super::states;
 use crate::drivers::JobStatus;
 use crate::fleet::{Phase, Share, Span, Timestamp};
 use crate::protocol::{MigrationView, StepState, StepView};
@@ -15,6 +15,7 @@ pub type Said<'a> = (Vec<(Timestamp, String)>, &'a dyn Fn(&str) -> Option<&'a st
 pub fn view(
     state: &State,
     status: Option<&JobStatus>,
+    source: Source,
     (log, seen): Said<'_>,
     now: Timestamp,
 ) -> MigrationView {
@@ -40,8 +41,8 @@ pub fn view(
         canary: (state.standing() == Phase::Canary).then_some((state.canary, canary_steps)),
         canary_carries: plan.canary_carries().to_string(),
         judge: state.judgement.as_ref().map(|j| j.lines.clone()).unwrap_or_default(),
-        can: abilities(state),
-        way_back: way_back(state),
+        can: abilities(state, source),
+        way_back: way_back(state, source),
         log,
     }
 }
@@ -210,13 +211,21 @@ fn left(state: &State, status: Option<&JobStatus>, now: Timestamp) -> Option<Spa
 }
 
 /// How it would be undone now; empty = it cannot.
-fn way_back(state: &State) -> String {
-    if states::no_way_back(state).is_some() {
+fn way_back(state: &State, known: Source) -> String {
+    let undoing = matches!(state.standing(), Phase::RollingBackPre | Phase::RollingBackPost);
+    if !undoing && refused_now(state, OperatorCommand::RollBack, known).is_some() {
         return String::new();
     }
-    let source = &state.plan.source;
-    match (state.admitted, state.switched) {
-        (false, _) => "nothing was touched: it is withdrawn".to_string(),
+    let (source, workload) = (&state.plan.source, &state.plan.workload);
+    let way = match (state.admitted, state.switched) {
+        (false, _) => return "nothing was touched: it is withdrawn".to_string(),
+        (_, true) if known == Source::Dead => return String::new(),
+        (true, false) if known == Source::Dead => {
+            return format!(
+                "{source} does not answer: the copy is stopped and what was made is removed; {workload} stays \
+                 there, and nobody serves it until {source} answers or its system lets a copy take over"
+            );
+        }
         (true, false) => {
             format!("{source} owns and serves all the time: the copy is stopped and what was made is removed")
         }
@@ -230,5 +239,10 @@ fn way_back(state: &State) -> String {
                 Span::millis(50)
             )
         }
+    };
+    match known {
+        Source::Silent => format!("{way}; nothing is heard of {source} now, so it may not answer"),
+        Source::Failing if state.switched => format!("{way}; {source} is expected to fail"),
+        Source::Failing | Source::Answers | Source::Dead => way,
     }
 }

@@ -22,6 +22,7 @@ pub use options::{
     Apart, CandidateRules, ClassPolicy, DestinationRules, Limits, Places, PlanOptions, Preferred,
     PreferredUnavailable, StateRule, StormBrake,
 };
+pub use outlook::look_again;
 pub use proposal::{CanaryPlan, CanaryStep, Move, Outlook, PlanHash, Proposal, Rejected, Trigger};
 pub use propose::propose;
 pub use why::why;
@@ -30,5 +31,7 @@ pub use why::why;
 mod design_tests;
 #[cfg(test)]
 mod destination_tests;
+#[cfg(test)]
+mod outlook_tests;
 #[cfg(test)]
 mod plan_tests;

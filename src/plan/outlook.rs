@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::input::PlanInput;
 use super::options::ClassPolicy;
-use super::proposal::{Move, Outlook};
+use super::proposal::{Move, Outlook, Proposal};
+use super::survival::{finish_times, survival};
 use super::world::World;
-use crate::fleet::{HostId, PartitionId, Probability, Span, WorkloadId};
+use crate::fleet::{HostId, PartitionId, PredictionState, Probability, ServingState, Span, WorkloadId};
 
 /// The outlook of `moves`, all of which leave their sources as planned.
 pub(super) fn outlook(moves: &[Move], world: &World) -> Outlook {
@@ -81,13 +83,42 @@ fn if_nothing(moves: &[Move], world: &World) -> String {
             names(&without)
         ));
     }
-    let source = moves.first().and_then(|m| world.probability(&m.source));
-    match source {
-        Some(p) if p.get() >= 0.01 => {
-            format!("with {p} within {}: {}", world.input.options.window.as_window(), parts.join("; "))
-        }
-        _ => format!("if the host fails: {}", parts.join("; ")),
+    format!("{}: {}", threat(moves, world), parts.join("; "))
+}
+
+/// Less than that within the window is no threat to speak of.
+const WORTH_SAYING: f64 = 0.01;
+
+/// Sources that are named one by one; of more the first and the last are.
+const NAMED: usize = 3;
+
+/// What the sources are threatened by, the worst first: `with 28 % (h1/p2), 3 % (h1/p1) within 1 h`.
+fn threat(moves: &[Move], world: &World) -> String {
+    let sources: BTreeSet<&PartitionId> = moves.iter().map(|m| &m.source).collect();
+    let out = |p: &PartitionId| {
+        world.input.topology.partition(p).is_some_and(|p| p.serving == ServingState::Fenced)
+    };
+    let (dead, alive): (Vec<&PartitionId>, Vec<&PartitionId>) = sources.into_iter().partition(|p| out(p));
+    let mut known: Vec<(Probability, &PartitionId)> =
+        alive.iter().filter_map(|p| world.probability(p).map(|chance| (chance, *p))).collect();
+    known.sort_by(|a, b| b.0.get().total_cmp(&a.0.get()).then(a.1.cmp(b.1)));
+    let mut words = Vec::new();
+    if !dead.is_empty() {
+        let names: Vec<&str> = dead.iter().map(|p| p.as_str()).collect();
+        words.push(format!("out of service already ({})", names.join(", ")));
     }
+    if let (Some(worst), Some(least)) = (known.first(), known.last())
+        && worst.0.get() >= WORTH_SAYING
+    {
+        let within = world.input.options.window.as_window();
+        let each: Vec<String> = known.iter().map(|(chance, p)| format!("{chance} ({p})")).collect();
+        words.push(match known.len() {
+            _ if worst.0.to_string() == least.0.to_string() => format!("with {} within {within}", worst.0),
+            n if n <= NAMED => format!("with {} within {within}", each.join(", ")),
+            n => format!("with {} down to {} within {within}, {n} partitions", each[0], each[n - 1]),
+        });
+    }
+    if words.is_empty() { "if the host fails".to_string() } else { words.join("; ") }
 }
 
 fn way_back(moves: &[Move], soak: Span) -> String {
@@ -110,11 +141,7 @@ pub(super) fn risks(moves: &[Move], sources: &[PartitionId], world: &World) -> V
     for class in classes {
         missing(&world.input.options.class(class), &mut risks);
     }
-    for m in moves {
-        if let Some(p) = m.in_time.filter(|p| p.get() < 0.9) {
-            risks.push(format!("{} is off before the failure with {p} only", m.workload));
-        }
-    }
+    risks.extend(late(moves));
     for source in sources {
         let copies = world.copies(source);
         if !copies.is_empty() {
@@ -122,7 +149,7 @@ pub(super) fn risks(moves: &[Move], sources: &[PartitionId], world: &World) -> V
             risks.push(format!("{source} also holds copies, which stay there: {}", names(&ids)));
         }
         if world.live(source).is_none() {
-            risks.push(format!("nothing is known of {source} now: it may fail at any time"));
+            risks.push(silent(source));
         }
     }
     let blind: BTreeSet<&str> = moves
@@ -135,6 +162,50 @@ pub(super) fn risks(moves: &[Move], sources: &[PartitionId], world: &World) -> V
         risks.push(format!("nobody says what {host} can hold"));
     }
     risks
+}
+
+/// The moves that may not be done in time, in words.
+fn late(moves: &[Move]) -> Vec<String> {
+    let late = |m: &Move| {
+        let p = m.in_time.filter(|p| p.get() < 0.9)?;
+        Some(format!("{} is off before the failure with {p} only", m.workload))
+    };
+    moves.iter().filter_map(late).collect()
+}
+
+fn silent(source: &PartitionId) -> String {
+    format!("nothing is known of {source} now: it may fail at any time")
+}
+
+/// The probability of each move that it is done before its source fails, in this order on the lanes that a host
+/// has.
+pub(super) fn time(moves: &mut [Move], world: &World) {
+    let limits = &world.input.options.limits;
+    let durations: Vec<Span> = moves.iter().map(|m| m.duration).collect();
+    let finish = finish_times(&durations, limits.host.min(limits.fleet));
+    for (m, finish) in moves.iter_mut().zip(finish) {
+        // Where nothing threatens the source there is nothing to be in time for.
+        m.in_time = world
+            .live(&m.source)
+            .filter(|_| world.state(&m.source) != PredictionState::Healthy)
+            .map(|a| survival(&a.failure, finish));
+    }
+}
+
+/// Explains proposals that wait with what is known now: chances, outlook and the risks that come of them. What would
+/// be executed, and so the hash, stays as it is.
+pub fn look_again(waiting: &mut [Proposal], input: &PlanInput) {
+    let world = World::new(input);
+    for proposal in waiting {
+        let sources: BTreeSet<PartitionId> = proposal.moves.iter().map(|m| m.source.clone()).collect();
+        let mut old = late(&proposal.moves);
+        old.extend(sources.iter().map(silent));
+        proposal.risks.retain(|risk| !old.contains(risk));
+        time(&mut proposal.moves, &world);
+        proposal.risks.extend(late(&proposal.moves));
+        proposal.risks.extend(sources.iter().filter(|s| world.live(s).is_none()).map(silent));
+        proposal.outlook = outlook(&proposal.moves, &world);
+    }
 }
 
 fn missing(class: &ClassPolicy, risks: &mut Vec<String>) {

@@ -13,10 +13,9 @@ use super::disruption::impact;
 use super::footprint::discrepancy;
 use super::input::{Hold, PlanAlert, PlanInput, PlanOutput, Ranked, Request};
 use super::limits::{freeze, left_this_hour};
-use super::outlook::{outlook, risks};
+use super::outlook::{outlook, risks, time};
 use super::proposal::{Move, Proposal, Rejected, Trigger};
 use super::storm::storm;
-use super::survival::{finish_times, survival};
 use super::world::World;
 use crate::fleet::{
     Bytes, HostId, PartitionId, PredictionState, Probability, ProposalId, ServingState, Span, Workload,
@@ -310,7 +309,7 @@ impl Draft {
     fn finish(mut self, group: Group, world: &World, output: &PlanOutput) -> Proposal {
         let input = world.input;
         let options = input.options;
-        self.time_out(world);
+        time(&mut self.moves, world);
         let mut all_risks = risks(&self.moves, &group.partitions, world);
         all_risks.splice(0..0, self.risks);
         let blocked = match group.asker {
@@ -336,21 +335,6 @@ impl Draft {
             rejected: rejected(self.rejected),
             risks: all_risks,
             blocked,
-        }
-    }
-
-    /// The probability of each move that it is done before its source fails, in this order on the
-    /// lanes that a host has.
-    fn time_out(&mut self, world: &World) {
-        let limits = &world.input.options.limits;
-        let durations: Vec<Span> = self.moves.iter().map(|m| m.duration).collect();
-        let finish = finish_times(&durations, limits.host.min(limits.fleet));
-        for (m, finish) in self.moves.iter_mut().zip(finish) {
-            // Where nothing threatens the source there is nothing to be in time for.
-            m.in_time = world
-                .live(&m.source)
-                .filter(|_| world.state(&m.source) != PredictionState::Healthy)
-                .map(|a| survival(&a.failure, finish));
         }
     }
 }

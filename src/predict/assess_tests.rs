@@ -114,6 +114,18 @@ fn a_calm_fleet_is_healthy_and_a_sick_partition_is_not_and_says_why() {
 }
 
 #[test]
+fn where_everything_is_wrong_at_once_the_worst_of_it_is_named() {
+    let (mut fleet, mut assessor) = warmed(12);
+    fleet.run(Span::minutes(5), |p, _, v| if p == 3 { v * 20.0 } else { v });
+    let sick = fleet.assess(&mut assessor);
+    let a = &sick[3];
+    assert_eq!(a.health.unwrap().get(), 0.0);
+    let words: Vec<&str> = a.why_health.iter().map(|c| c.words.as_str()).collect();
+    assert!(words[0].contains(", own normal ") && words[0].matches("; ").count() == 2, "{words:?}");
+    assert!((a.why_health.iter().map(|c| c.amount).sum::<f64>() - 100.0).abs() < 1e-6);
+}
+
+#[test]
 fn reasons_sum_to_the_scores() {
     let (mut fleet, mut assessor) = warmed(8);
     for factor in [1.0f32, 1.3, 2.0, 8.0, 100.0] {

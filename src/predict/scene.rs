@@ -97,16 +97,30 @@ impl Scene<'_> {
         out.why_health.sort_by(|a, b| b.amount.total_cmp(&a.amount));
         if rest.abs() > 1e-9 {
             let words = if points > 100.0 {
-                "several at once: no single one is enough to explain it"
+                self.several(evidence, points)
             } else {
-                "all else, each too small to name"
+                "all else, each too small to name".to_string()
             };
-            out.why_health.push(Contribution {
-                metric: MetricName::from("all else"),
-                amount: rest,
-                words: words.to_string(),
-            });
+            out.why_health.push(Contribution { metric: MetricName::from("all else"), amount: rest, words });
         }
+    }
+
+    /// The largest of those that were not named, because the score is as bad without any one of them.
+    fn several(&self, evidence: &[Evidence], points: f64) -> String {
+        const NAMED: usize = 3;
+        let mut largest: Vec<(f64, usize)> = evidence
+            .iter()
+            .map(Evidence::points)
+            .enumerate()
+            .filter(|(_, part)| *part >= SMALLEST && health::worth(*part, points) < SMALLEST)
+            .map(|(m, part)| (part, m))
+            .collect();
+        largest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        if largest.is_empty() {
+            return "several at once: no single one is enough to explain it".to_string();
+        }
+        let words: Vec<String> = largest.iter().take(NAMED).map(|(_, m)| self.words(*m)).collect();
+        words.join("; ")
     }
 
     fn probabilities(&self, out: &mut Assessment, evidence: &[Evidence], middle: usize) {

@@ -148,7 +148,7 @@ pub struct PartitionView {
     pub prediction: PredictionState,
     /// The one word.
     pub shown: ShownState,
-    /// In the present prediction state since.
+    /// In the present prediction state since; where it is forbidden to serve, forbidden since.
     pub since: Timestamp,
     /// Time of the newest sample; `None` = never.
     pub seen: Option<Timestamp>,

@@ -175,7 +175,9 @@ fn open(model: &mut Model) -> Vec<Effect> {
                 s.partitions.get(i as usize).map(|p| Screen::Partition(p.id.clone()))
             }
             Some(pulse::Row::Waiting(i)) => s.proposals.get(i as usize).map(|p| Screen::Proposal(p.id)),
-            Some(pulse::Row::Moving(i)) => s.migrations.get(i as usize).map(|m| Screen::Migration(m.id)),
+            Some(pulse::Row::Moving(i) | pulse::Row::Asking(i)) => {
+                s.migrations.get(i as usize).map(|m| Screen::Migration(m.id))
+            }
             None => None,
         };
         return screen.map_or_else(Vec::new, |screen| go(model, screen));

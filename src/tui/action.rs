@@ -139,7 +139,8 @@ macro_rules! actions {
             $($(#[$doc])* $action,)*
         }
 
-        /// The table, in the order in which footer and help show it.
+        /// The table, in the order in which footer and help show it: what takes back or holds stands before what
+        /// goes further.
         pub static TABLE: &[Row] = &[
             $(Row { action: Action::$action, name: $name, short: $short, words: $words, keys: &$keys, on: $on, reach: Reach::$reach },)*
         ];
@@ -148,16 +149,6 @@ macro_rules! actions {
 
 use Kind as K;
 
-const LISTS: On = On::these(&[
-    K::Pulse,
-    K::Hosts,
-    K::Partitions,
-    K::Workloads,
-    K::Proposals,
-    K::Migrations,
-    K::Audit,
-    K::Models,
-]);
 const TABLES: On =
     On::these(&[K::Hosts, K::Partitions, K::Workloads, K::Proposals, K::Migrations, K::Audit, K::Models]);
 const OPENS: On = On::these(&[
@@ -171,8 +162,7 @@ const OPENS: On = On::these(&[
     K::Models,
 ]);
 const DECIDES: On = On::these(&[K::Pulse, K::Proposals, K::Proposal]);
-const MOVES: On = On::these(&[K::Migrations, K::Migration]);
-const MOVES_PULSE: On = On::these(&[K::Pulse, K::Migrations, K::Migration]);
+const MOVES: On = On::these(&[K::Pulse, K::Migrations, K::Migration]);
 const PLACES: On = On::these(&[K::Pulse, K::Hosts, K::Partitions, K::Partition]);
 const WHY: On = On::these(&[
     K::Pulse,
@@ -189,20 +179,22 @@ const ALL: On = On::EVERYWHERE;
 actions! {
     /// Opens the selected row.
     Open "open" "open" ["enter", "l", "right"] OPENS, View, "open what is selected; of an overtaken proposal, the one in its place";
-    /// Next canary step.
-    NextStep "next-step" "next step" ["."] MOVES_PULSE, Change, "go to the next canary step now";
     /// Approves a proposal.
     Approve "approve" "approve" ["a"] DECIDES, Change, "approve the proposal as it is shown";
     /// Rejects a proposal.
     Reject "reject" "reject" ["x"] DECIDES, Change, "reject the proposal, with a reason";
+    /// Undoes.
+    Undo "undo" "undo" ["u"] MOVES, Change, "undo the migration, from wherever it is";
     /// Stands still.
     Hold "hold" "hold" ["p"] MOVES, Change, "stand still at the next safe point";
-    /// Skips the rest of the canary, or ends a hold after the cut.
-    Promote "promote" "promote" ["P"] MOVES, Change, "skip the rest of the canary; after the cut, keep it there";
-    /// Undoes.
-    Undo "undo" "undo" ["u"] MOVES_PULSE, Change, "undo the migration, from wherever it is";
     /// Goes on.
     Resume "resume" "resume" ["r"] MOVES, Change, "go on after a hold";
+    /// Explains.
+    Why "why" "why" ["w"] WHY, View, "explain: what drives this number, what blocks this move";
+    /// Next canary step.
+    NextStep "next-step" "next step" ["."] MOVES, Change, "go to the next canary step now";
+    /// Skips the rest of the canary, or ends a hold after the cut.
+    Promote "promote" "promote" ["P"] MOVES, Change, "skip the rest of the canary; after the cut, keep it there";
     /// The partition's proposal.
     ToProposal "to-proposal" "proposal" ["p"] On::these(&[K::Partition]), View, "open the proposal that concerns this partition";
     /// Empties a host.
@@ -219,8 +211,6 @@ actions! {
     RevertModels "revert-models" "models back" ["u"] On::these(&[K::Models]), Change, "go back to the models that spoke before";
     /// Commands of a proposal.
     Commands "commands" "commands" ["d"] On::these(&[K::Proposal]), View, "show the exact commands of each move";
-    /// Explains.
-    Why "why" "why" ["w"] WHY, View, "explain: what drives this number, what blocks this move";
     /// Next metric.
     NextMetric "next-metric" "next metric" ["f", "tab"] On::these(&[K::Partition]), View, "show the next metric in the large chart";
     /// Metric before.
@@ -230,9 +220,9 @@ actions! {
     /// Longer history.
     ZoomOut "zoom-out" "" ["-"] On::these(&[K::Partition]), View, "show more history";
     /// Filter line.
-    Filter "filter" "filter" ["/", "F3", "F4"] LISTS, View, "show only rows that match: words, !word, state=suspect, p1h>0.3";
+    Filter "filter" "filter" ["/", "F3", "F4"] TABLES, View, "show only rows that match: words, !word, state=suspect, p1h>0.3";
     /// Drops the filter.
-    ClearFilter "clear-filter" "" ["\\"] LISTS, View, "show all rows again";
+    ClearFilter "clear-filter" "" ["\\"] TABLES, View, "show all rows again";
     /// Sort by the next column.
     Sort "sort" "sort" ["s", "F6"] TABLES, View, "sort by the next column";
     /// The other way round.

@@ -4,9 +4,10 @@
 use super::action::Action;
 use super::confirm::{Confirm, Then, Tier};
 use super::model::{Engine, Model};
+use super::screens::migration::is_switched;
 use super::text::coarse;
-use crate::fleet::{Bytes, Phase, Span};
-use crate::protocol::{Command, MigrationView, Mode, ProposalView, StepState, StepView};
+use crate::fleet::{Bytes, Span};
+use crate::protocol::{Command, MigrationView, Mode, ProposalView, StepState};
 
 /// The confirmation of `action` on what is chosen; `None` where nothing is.
 pub(super) fn confirmation(model: &Model, action: Action) -> Option<Confirm> {
@@ -122,12 +123,6 @@ fn migration(model: &Model, action: Action, m: &MigrationView) -> Confirm {
             c("undo", tier, Command::RollBack { migration: id }).say(what).say(format!("How: {way_back}"))
         }
     }
-}
-
-/// The cut was made, and it was not made undone: the destination serves.
-fn is_switched(m: &MigrationView) -> bool {
-    let through = |s: &StepView| s.name == Phase::Redirecting.word() && s.state == StepState::Done;
-    m.steps.iter().any(through)
 }
 
 fn evacuate(model: &Model) -> Option<Confirm> {

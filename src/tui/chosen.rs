@@ -50,7 +50,9 @@ impl Model {
                 self.list(ListKind::Migrations).chosen().and_then(|i| self.snapshot.migrations.get(i))
             }
             Screen::Top(Kind::Pulse) => match self.pulse.chosen() {
-                Some(pulse::Row::Moving(i)) => self.snapshot.migrations.get(i as usize),
+                Some(pulse::Row::Moving(i) | pulse::Row::Asking(i)) => {
+                    self.snapshot.migrations.get(i as usize)
+                }
                 _ => None,
             },
             _ => None,

@@ -105,15 +105,29 @@ pub fn worst_state(snapshot: &Snapshot, host: &HostView) -> Option<crate::fleet:
     partitions_of(snapshot, host).map(|p| p.shown).min_by_key(|s| badness(*s))
 }
 
+/// The share of a host's partitions that are forbidden to serve.
+pub fn out_of_service(snapshot: &Snapshot, host: &HostView) -> f64 {
+    let fenced = partitions_of(snapshot, host).filter(|p| p.shown == crate::fleet::ShownState::Fenced);
+    fenced.count() as f64 / host.partitions.len().max(1) as f64
+}
+
+/// What a host is sorted and filtered by as its risk: what has happened there already comes before all that may.
+fn risk(snapshot: &Snapshot, host: &HostView) -> Option<f64> {
+    match out_of_service(snapshot, host) {
+        out if out > 0.0 => Some(1.0 + out),
+        _ => host.risk.map(|r| r.get()),
+    }
+}
+
 /// Rank of a state by how much it needs a person; 0 = most.
 pub fn badness(state: crate::fleet::ShownState) -> u8 {
     use crate::fleet::ShownState as S;
     match state {
-        S::PredictiveFailure => 0,
-        S::Suspect => 1,
+        S::Fenced => 0,
+        S::PredictiveFailure => 1,
         S::Unknown => 2,
-        S::Migrating => 3,
-        S::Fenced => 4,
+        S::Suspect => 3,
+        S::Migrating => 4,
         S::Probation => 5,
         S::Standby => 6,
         S::Passive => 7,
@@ -127,7 +141,7 @@ static HOSTS: [Field; 7] = [
     up("state", |s, i| text(worst_state(s, host(s, i)).map_or("", |w| w.word()))),
     up("site", |s, i| text(host(s, i).site.as_str())),
     up("rack", |s, i| text(host(s, i).rack.as_str())),
-    down("risk", |s, i| or_nan(host(s, i).risk.map(|r| r.get()))),
+    down("risk", |s, i| or_nan(risk(s, host(s, i)))),
     down("load", |s, i| or_nan(host(s, i).load.map(|l| l.get()))),
     down("partitions", |s, i| number(host(s, i).partitions.len() as f64)),
 ];

@@ -371,6 +371,11 @@ impl Model {
         self.snapshot.proposals.iter().filter(|p| p.open).count()
     }
 
+    /// Migrations that stand until a person says how they go on.
+    pub fn asking(&self) -> usize {
+        self.snapshot.migrations.iter().filter(|m| super::screens::migration::asks(m)).count()
+    }
+
     /// Migrations that have not ended.
     pub fn running(&self) -> usize {
         self.snapshot.migrations.iter().filter(|m| m.ended.is_none()).count()

@@ -140,6 +140,11 @@ fn answer(model: &mut Model, asked: Command, said: Result<Reply, Refusal>) -> Ve
             }
         }
         (Command::Why { subject }, Ok(Reply::Why { sentences })) => {
+            let migration = model.snapshot.migrations.iter().find(|m| m.id.to_string() == subject);
+            let sentences = match migration {
+                Some(m) => super::screens::migration::why(model, m, sentences),
+                None => sentences,
+            };
             model.popup = Some(Popup::Why { title: subject, sentences });
         }
         (_, Ok(Reply::Done { said })) => model.say(Tone::Good, said),

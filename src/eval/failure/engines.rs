@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn refused(text: &str) -> String {
-        parse(text, Path::new("x/train_FD001.txt")).err().expect("refused").to_string()
+        parse(text, Path::new("x/train_FD001.txt")).expect_err("refused").to_string()
     }
 
     #[test]
@@ -203,7 +203,7 @@ mod tests {
     fn cycles_count_from_one_whatever_the_order_of_the_lines() {
         let path = Path::new("train_FD001.txt");
         let shuffled = [line(2, 1), line(1, 3), line(1, 1), line(1, 2)].concat();
-        let engines = parse(&shuffled, path).ok().expect("reads");
+        let engines = parse(&shuffled, path).expect("reads");
         assert_eq!(engines.iter().map(Engine::cycles).collect::<Vec<_>>(), [3, 1]);
         assert_eq!(engines[0].sensors[0], [1.0, 2.0, 3.0]);
         let said = refused(&[line(1, 1), line(1, 3)].concat());
@@ -217,9 +217,9 @@ mod tests {
     #[test]
     fn cycles_left_are_refused_at_their_own_line() {
         let path = Path::new("x/RUL_FD001.txt");
-        let said = parse_rul("112 \n98\nx\n4\n", path, 4).err().expect("refused").to_string();
+        let said = parse_rul("112 \n98\nx\n4\n", path, 4).expect_err("refused").to_string();
         assert!(said.starts_with("x/RUL_FD001.txt:3:") && said.contains("got \"x\""), "{said}");
-        let said = parse_rul("112\n98\n", path, 3).err().expect("refused").to_string();
+        let said = parse_rul("112\n98\n", path, 3).expect_err("refused").to_string();
         assert!(
             said.contains("2 numbers for the 3 engines") && said.contains("give one an engine"),
             "{said}"
@@ -238,15 +238,15 @@ mod tests {
         write("a/b/train_FD003.txt", &format!("\u{feff}{whole}"));
         write("a/b/test_FD003.txt", &whole);
         write("__MACOSX/train_FD003.txt", "\0");
-        let found = read(data.path()).ok().expect("reads");
+        let found = read(data.path()).expect("reads");
         assert_eq!(found.all.len(), 1);
         assert_eq!(found.skipped[0].name, "FD003 test");
         assert!(found.skipped[0].reason.starts_with("no RUL_FD003.txt beside"), "{:?}", found.skipped);
         write("a/b/RUL_FD003.txt", "7\n");
-        let found = read(data.path()).ok().expect("reads");
+        let found = read(data.path()).expect("reads");
         assert_eq!((found.all[0].second[0].left, found.skipped.len()), (7, 0));
         write("a/c/train_FD003.txt", &whole);
-        let said = read(data.path()).err().expect("refused").to_string();
+        let said = read(data.path()).expect_err("refused").to_string();
         assert!(said.contains("a/b/train_FD003.txt and ") && said.contains("a/c/train_FD003.txt"), "{said}");
     }
 }

@@ -14,6 +14,7 @@ mod log;
 mod machine;
 pub mod moments;
 mod recover;
+mod source;
 mod submit;
 mod under_way;
 
@@ -34,7 +35,7 @@ use self::machine::Machine;
 use super::effect::Alert;
 use super::error::MigrateError;
 use super::event::OperatorCommand;
-use super::operator::refusal;
+use super::operator::refused_now;
 use super::owner::Owner;
 use super::state::{State, Todo};
 use super::step::Ask;
@@ -219,11 +220,10 @@ impl Runner {
         command: OperatorCommand,
         actor: &str,
     ) -> Result<(), Refusal> {
-        let slot = self
-            .slots
-            .get_mut(&migration)
-            .ok_or_else(|| Refusal::NotFound { what: format!("migration {migration}") })?;
-        if let Some(reason) = refusal(&slot.state, command) {
+        let unknown = || Refusal::NotFound { what: format!("migration {migration}") };
+        let source = self.source(self.slots.get(&migration).ok_or_else(unknown)?);
+        let slot = self.slots.get_mut(&migration).ok_or_else(unknown)?;
+        if let Some(reason) = refused_now(&slot.state, command, source) {
             return Err(Refusal::NotNow { reason });
         }
         let wanted = (command, actor.to_string());
@@ -278,6 +278,7 @@ impl Runner {
             let mut view = view::view(
                 &slot.state,
                 slot.status.as_ref(),
+                self.source(slot),
                 (slot.log.lines(), &|step| slot.log.seen(step)),
                 now,
             );

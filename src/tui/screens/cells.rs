@@ -3,10 +3,10 @@
 
 use ratatui::style::{Modifier, Style};
 
-use crate::fleet::{PartitionId, ShownState, Span};
+use crate::fleet::{PartitionId, Share, ShownState, Span};
 use crate::protocol::{PartitionView, ProposalView, StepState};
 use crate::tui::model::Model;
-use crate::tui::text::{Piece, clock_or_date};
+use crate::tui::text::{Piece, clock_minutes, clock_or_date};
 use crate::tui::theme::{Look, Token};
 
 /// A window as a heading: `15 m`, `1 h`, `24 h`.
@@ -80,13 +80,33 @@ pub fn chance_style(look: &Look, probability: f64) -> Style {
     }
 }
 
-/// The reasons of a partition in a few words; of a silent one since when: a time stands still, an age
-/// would draw every silent row anew each minute.
+/// A state as people say it.
+pub fn word(state: ShownState) -> &'static str {
+    if state == ShownState::Active { "healthy" } else { state.word() }
+}
+
+/// A share in percent; neither nothing nor all where it is not.
+pub fn percent(look: &Look, value: f64) -> String {
+    Share::clamped(value).map_or(look.glyphs.dash.to_string(), |share| share.to_string())
+}
+
+/// The reasons of a partition in a few words; of one that is silent or out of service since when: a time stands
+/// still, an age would draw every such row anew each minute.
 pub fn because(p: &PartitionView, model: &Model) -> String {
     match (p.shown, p.seen) {
         (ShownState::Unknown, Some(seen)) => format!("silent since {}", clock_or_date(seen, model.now())),
         (ShownState::Unknown, None) => "never heard from".to_string(),
+        (ShownState::Fenced, _) if p.because.is_empty() => out_since(p, model),
+        (ShownState::Fenced, _) => format!("{}: {}", out_since(p, model), p.because),
         _ => p.because.clone(),
+    }
+}
+
+/// Since when a partition serves nobody: short, so that the reason after it is seen, too.
+pub fn out_since(p: &PartitionView, model: &Model) -> String {
+    match p.since.age(model.now()) < Span::hours(24) {
+        true => format!("since {}", clock_minutes(p.since)),
+        false => format!("since {}", clock_or_date(p.since, model.now())),
     }
 }
 

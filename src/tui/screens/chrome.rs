@@ -177,6 +177,7 @@ fn counts(model: &Model) -> Vec<Item> {
         }
     };
     count(model.waiting(), "proposal", "proposals", look[Token::Accent]);
+    count(model.asking(), "asks", "ask", look[Token::Watch]);
     count(model.running(), "moving", "moving", look[Token::Moving]);
     if let Some(worst) = s.alerts.iter().map(|a| a.severity).max() {
         let (glyph, _, style) = look.severity(worst);
@@ -209,23 +210,32 @@ pub fn footer(model: &Model, pane: &mut Pane<'_>) {
         .collect();
     let tail_width: usize = tail.iter().map(|(t, _)| t.width()).sum();
     let limit = usize::from(pane.width()).saturating_sub(tail_width + 1);
-    for row in TABLE.iter().filter(|row| !row.short.is_empty() && !always.contains(&row.action)) {
-        if !offered(row.action) {
-            continue;
-        }
-        let disabled = match can(model, row.action) {
-            Can::Yes => false,
-            Can::No(_) => true,
-            Can::NotHere => continue,
-        };
-        let pieces = entry(model, row.action, disabled);
-        let width: usize = pieces.iter().map(|(t, _)| t.width()).sum();
-        if pieces.is_empty() || usize::from(x) + width > limit {
-            continue;
-        }
+    let entries = TABLE
+        .iter()
+        .filter(|row| !row.short.is_empty() && !always.contains(&row.action) && offered(row.action))
+        .filter_map(|row| match can(model, row.action) {
+            Can::Yes => Some((entry(model, row.action, false), false)),
+            Can::No(_) => Some((entry(model, row.action, true), true)),
+            Can::NotHere => None,
+        });
+    for pieces in fitting(entries.collect(), limit.saturating_sub(usize::from(x))) {
         x = pane.pieces(x, y, &pieces);
     }
     pane.pieces(x, y, &tail);
+}
+
+/// What fits of the entries, each with whether it is greyed: what can be done now comes before what cannot, the
+/// earlier before the later.
+fn fitting(entries: Vec<(Vec<Piece>, bool)>, mut room: usize) -> Vec<Vec<Piece>> {
+    let mut kept = vec![false; entries.len()];
+    for greyed in [false, true] {
+        for (i, (pieces, _)) in entries.iter().enumerate().filter(|(_, (_, is))| *is == greyed) {
+            let width: usize = pieces.iter().map(|(t, _)| t.width()).sum();
+            kept[i] = width <= room;
+            room -= if kept[i] { width } else { 0 };
+        }
+    }
+    entries.into_iter().zip(kept).filter_map(|((pieces, _), kept)| kept.then_some(pieces)).collect()
 }
 
 fn entry(model: &Model, action: Action, disabled: bool) -> Vec<Piece> {

@@ -71,8 +71,6 @@ pub fn draw(model: &Model, pane: &mut Pane<'_>) {
     if area.width < 4 || area.height < 2 {
         return;
     }
-    // The widget paints over it as soon as there is something.
-    pane.put(2, 2, "nothing has been logged at this level yet", look[Token::Dim]);
     let lines = Lines {
         dim: look[Token::Dim],
         text: look[Token::Text],
@@ -84,6 +82,11 @@ pub fn draw(model: &Model, pane: &mut Pane<'_>) {
         .formatter(Box::new(lines))
         .state(&model.log.state)
         .render(area, pane.buf);
+    let blank =
+        area.positions().all(|at| pane.buf.cell(at).is_none_or(|cell| cell.symbol().trim().is_empty()));
+    if blank {
+        pane.put(2, 2, "nothing has been logged at this level yet", look[Token::Dim]);
+    }
 }
 
 /// How an event is written: time in UTC as everywhere here, level, the part of the program, the

@@ -5,7 +5,8 @@ use super::cells::step_piece;
 use super::chrome::Item;
 use super::tables::{gauge, migration_mark};
 use crate::fleet::{MigrationId, Phase};
-use crate::protocol::{MigrationView, StepState};
+use crate::protocol::{MigrationView, StepState, StepView};
+use crate::tui::action::Action;
 use crate::tui::field::left as rest;
 use crate::tui::model::Model;
 use crate::tui::text::{Pane, Piece, clock_or_date, coarse};
@@ -114,6 +115,54 @@ pub fn stands_still(m: &MigrationView) -> bool {
     held && !m.waiting.is_empty()
 }
 
+/// Whether it stands until a person says how it goes on.
+pub fn asks(m: &MigrationView) -> bool {
+    m.ended.is_none() && matches!(m.phase, Phase::Hold | Phase::Stuck)
+}
+
+/// The cut was made, and it was not made undone: the destination serves.
+pub fn is_switched(m: &MigrationView) -> bool {
+    let through = |s: &StepView| s.name == Phase::Redirecting.word() && s.state == StepState::Done;
+    m.steps.iter().any(through)
+}
+
+/// What a person can do with it now, the safest first: key and verb.
+pub fn ways_out(model: &Model, m: &MigrationView) -> Vec<(String, &'static str)> {
+    let promote = if is_switched(m) { "keep" } else { "promote" };
+    [
+        (Action::Undo, &m.can.roll_back, "undo"),
+        (Action::Resume, &m.can.resume, "resume"),
+        (Action::NextStep, &m.can.step, "next step"),
+        (Action::Promote, &m.can.promote, promote),
+    ]
+    .into_iter()
+    .filter(|(_, refused, _)| refused.is_none())
+    .map(|(action, _, verb)| (model.keymap.shown(action), verb))
+    .filter(|(key, _)| !key.is_empty())
+    .collect()
+}
+
+/// The explanation in sentences: what the engine said of it, and the keys that lead on.
+pub fn why(model: &Model, m: &MigrationView, mut said: Vec<String>) -> Vec<String> {
+    if m.ended.is_some() {
+        return said;
+    }
+    let ways: Vec<String> = ways_out(model, m)
+        .into_iter()
+        .map(|(key, verb)| match verb {
+            "keep" => format!("{key} keeps it at {}, which serves", m.destination),
+            "undo" if m.way_back.is_empty() => format!("{key} undoes it"),
+            "undo" => format!("{key} undoes it: {}", m.way_back),
+            "resume" => format!("{key} lets it go on from where it stands"),
+            "promote" => format!("{key} skips the rest of the canary; the cut follows"),
+            _ => format!("{key} goes to the next canary step"),
+        })
+        .collect();
+    said.extend(ways);
+    said.extend(m.can.roll_back.iter().map(|why| format!("it cannot be undone now: {why}")));
+    said
+}
+
 /// The steps with what was seen, wrapped at the width.
 fn step_lines(model: &Model, m: &MigrationView, width: u16) -> Vec<Vec<Piece>> {
     let look = model.look();
@@ -152,7 +201,7 @@ fn progress(model: &Model, m: &MigrationView, pane: &mut Pane<'_>, y: u16) -> u1
     if let Some(part) = m.progress {
         let width = usize::from(pane.width() / 3).clamp(10, 48);
         x = pane.pieces(x, y, &gauge(look, part.get(), width)) + 1;
-        x = pane.put(x, y, &format!("{:.0} %", part.get() * 100.0), look[Token::Text]) + 2;
+        x = pane.put(x, y, &part.to_string(), look[Token::Text]) + 2;
     }
     if let Some(deadline) = m.deadline {
         let words = format!("this step ends in {} at the latest", coarse(rest(deadline, model.now())));

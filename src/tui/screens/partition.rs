@@ -1,7 +1,7 @@
 //! A partition: what do you know, and why do you believe it? One metric large, with its forecast, the
 //! others small, the reasons, the model and its record.
 
-use super::cells::{chance_style, score_style, window_name};
+use super::cells::{chance_style, out_since, percent, score_style, window_name};
 use ratatui::style::{Color, Style};
 
 use super::chrome::Item;
@@ -10,7 +10,7 @@ use crate::fleet::{PartitionId, ShownState, Span};
 use crate::protocol::{MetricDetail, PartitionDetail, PartitionView, Reason};
 use crate::tui::field::middle_window;
 use crate::tui::model::{Model, ZOOMS};
-use crate::tui::text::{Pane, clock, clock_minutes, wrap};
+use crate::tui::text::{Pane, clock, clock_minutes, clock_or_date, wrap};
 use crate::tui::theme::{Look, Token};
 use crate::tui::widgets::fan_chart::fan_chart;
 use crate::tui::widgets::sparkline::{range, sparkline};
@@ -247,7 +247,11 @@ fn why_panel(model: &Model, id: &PartitionId, detail: &PartitionDetail, pane: &m
     let dim = look[Token::Dim];
     let height = pane.height();
     let mut y = 0;
-    if let Some((probability, window, value)) = why_title(model, id) {
+    if let Some(p) = model.partition(id).filter(|p| p.shown == ShownState::Fenced) {
+        pane.put(0, y, "OUT OF SERVICE", look[Token::Title]);
+        y = pane.put_wrapped(0, y + 1, &format!("{}: {}", out_since(p, model), p.because), look[Token::Bad])
+            + 1;
+    } else if let Some((probability, window, value)) = why_title(model, id) {
         let x = pane.put(0, y, "WHY ", look[Token::Title]);
         let x = pane.put(x, y, &probability, chance_style(look, value));
         pane.put(x, y, &format!(" WITHIN {}", window.to_uppercase()), look[Token::Title]);
@@ -266,7 +270,8 @@ fn why_panel(model: &Model, id: &PartitionId, detail: &PartitionDetail, pane: &m
             y += 1;
         }
         if let Some(p) = model.partition(id) {
-            pane.put(0, y, &format!("{}, confidence {:.0} %", p.calibration, detail.confidence * 100.0), dim);
+            let sure = percent(look, detail.confidence);
+            pane.put(0, y, &format!("{}, confidence {sure}", p.calibration), dim);
             y += 1;
         }
         y += 1;
@@ -300,6 +305,24 @@ fn why_panel(model: &Model, id: &PartitionId, detail: &PartitionDetail, pane: &m
     }
 }
 
+/// Why it serves nobody: nothing that is predicted matters any more.
+fn why_out(model: &Model, p: &PartitionView) -> Vec<String> {
+    let mut says = vec![
+        format!("fenced: out of service since {}", clock_or_date(p.since, model.now())),
+        if p.because.is_empty() { "nobody says why".to_string() } else { format!("why: {}", p.because) },
+    ];
+    says.push(match p.seen {
+        Some(seen) => format!("last heard from at {}", clock_or_date(seen, model.now())),
+        None => "never heard from".to_string(),
+    });
+    says.push(match p.workloads {
+        0 => "no workload is there".to_string(),
+        n => format!("{n} workloads have their place there and are served by nobody unless a copy took over"),
+    });
+    says.push("nothing is moved to or from it until its system answers again".to_string());
+    says
+}
+
 /// Migrations and proposals that concern this partition.
 fn moves(model: &Model, id: &PartitionId, pane: &mut Pane<'_>, mut y: u16) -> u16 {
     let look = model.look();
@@ -325,6 +348,10 @@ fn moves(model: &Model, id: &PartitionId, pane: &mut Pane<'_>, mut y: u16) -> u1
 /// The reasons in a narrow terminal: two columns under the chart.
 fn short_why(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
     let look = model.look();
+    if let Some(p) = model.partition(&detail.id).filter(|p| p.shown == ShownState::Fenced) {
+        pane.put_wrapped(2, 0, &format!("{}: {}", out_since(p, model), p.because), look[Token::Bad]);
+        return;
+    }
     let Some((probability, window, value)) = why_title(model, &detail.id) else { return };
     let x = pane.put(2, 0, "WHY ", look[Token::Title]);
     let x = pane.put(x, 0, &probability, chance_style(look, value));
@@ -346,6 +373,9 @@ fn short_why(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
 
 /// The explanation in sentences, for the popup.
 pub fn why(model: &Model, p: &PartitionView) -> (String, Vec<String>) {
+    if p.shown == ShownState::Fenced {
+        return (p.id.to_string(), why_out(model, p));
+    }
     let mut says = Vec::new();
     let name = |w: Span| window_name(w);
     let chances: Vec<String> = model

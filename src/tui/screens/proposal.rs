@@ -1,7 +1,7 @@
 //! A proposal: what exactly will happen if I press `a`? The moves, before and after, what happens if
 //! nothing is done, the canary, the way back, what was not chosen, the risks.
 
-use super::cells::{in_time, short_partition, takes, window_name};
+use super::cells::{in_time, percent, short_partition, takes, window_name};
 use super::chrome::Item;
 use crate::fleet::{Bytes, Span};
 use crate::protocol::{MoveView, ProposalView};
@@ -168,7 +168,7 @@ fn lines(model: &Model, p: &ProposalView, width: u16) -> Vec<Vec<Piece>> {
     }
     let data: Bytes = p.moves.iter().map(|m| m.data).sum();
     let sure =
-        in_time(p).map(|t| format!(", off before the failure with {:.0} %", t * 100.0)).unwrap_or_default();
+        in_time(p).map(|t| format!(", off before the failure with {}", percent(look, t))).unwrap_or_default();
     let takes = format!("{} moves, {data}, about {}{sure}", p.moves.len(), takes(p));
     labelled(look, &mut out, "takes", &takes, width, Token::Text);
     labelled(look, &mut out, "way back", &p.way_back, width, Token::Text);

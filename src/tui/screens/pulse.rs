@@ -1,9 +1,11 @@
 //! Screen 1: is anything wrong, and what should I do? The whole fleet as a strip, the partitions most
 //! at risk, what waits for the person, what moves.
 
+mod legend;
 mod sections;
 
 use self::sections::{moving_section, risk_section, waiting_section};
+use super::migration::asks;
 use super::nothing;
 use crate::fleet::ShownState;
 use crate::protocol::Snapshot;
@@ -19,6 +21,8 @@ use crate::tui::widgets::heat_strip;
 pub enum Row {
     /// A partition at risk.
     Risk(u32),
+    /// A migration that stands until a person says how it goes on.
+    Asking(u32),
     /// A proposal that waits.
     Waiting(u32),
     /// A migration that runs.
@@ -32,6 +36,8 @@ pub struct Selection {
     pub rows: Vec<Row>,
     /// The selected one.
     pub selected: usize,
+    /// How many partitions are at risk, also where there is no room for all.
+    pub at_risk: usize,
     anchor: Option<String>,
     /// A person has moved the selection.
     moved: bool,
@@ -48,13 +54,15 @@ fn key(snapshot: &Snapshot, row: Row) -> String {
     match row {
         Row::Risk(i) => snapshot.partitions[i as usize].id.to_string(),
         Row::Waiting(i) => snapshot.proposals[i as usize].id.to_string(),
-        Row::Moving(i) => snapshot.migrations[i as usize].id.to_string(),
+        Row::Moving(i) | Row::Asking(i) => snapshot.migrations[i as usize].id.to_string(),
     }
 }
 
-/// A partition is listed when its state or its probability asks for it.
+/// A partition is listed when its state or its probability asks for it: first what serves nobody, then what is
+/// expected to fail, then what nothing is heard of.
 fn at_risk(snapshot: &Snapshot) -> Vec<u32> {
     const WORTH_A_LOOK: f64 = 0.05;
+    use ShownState as S;
     let window = middle_window(snapshot);
     let mut risky: Vec<(u8, f64, u32)> = snapshot
         .partitions
@@ -62,11 +70,12 @@ fn at_risk(snapshot: &Snapshot) -> Vec<u32> {
         .enumerate()
         .filter_map(|(i, p)| {
             let probability = probability(p, window).unwrap_or(0.0);
-            let listed =
-                matches!(p.shown, ShownState::PredictiveFailure | ShownState::Suspect | ShownState::Unknown)
-                    || probability >= WORTH_A_LOOK
-                        && !matches!(p.shown, ShownState::Fenced | ShownState::Decommissioned);
-            listed.then(|| (badness(p.shown).min(3), -probability, i as u32))
+            let listed = match p.shown {
+                S::Fenced | S::PredictiveFailure | S::Unknown | S::Suspect => true,
+                S::Decommissioned => false,
+                _ => probability >= WORTH_A_LOOK,
+            };
+            listed.then(|| (badness(p.shown).min(badness(S::Migrating)), -probability, i as u32))
         })
         .collect();
     risky.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
@@ -108,14 +117,19 @@ pub fn refresh(model: &mut Model) {
     let s = std::sync::Arc::clone(&model.snapshot);
     let risk = at_risk(&s);
     let waiting: Vec<u32> = (0..s.proposals.len() as u32).filter(|i| s.proposals[*i as usize].open).collect();
-    let moving: Vec<u32> =
-        (0..s.migrations.len() as u32).filter(|i| s.migrations[*i as usize].ended.is_none()).collect();
+    let running = (0..s.migrations.len() as u32).filter(|i| s.migrations[*i as usize].ended.is_none());
+    let (asking, moving): (Vec<u32>, Vec<u32>) = running.partition(|i| asks(&s.migrations[*i as usize]));
+    let waiting: Vec<Row> =
+        asking.into_iter().map(Row::Asking).chain(waiting.into_iter().map(Row::Waiting)).collect();
     let plan = plan(model, risk.len(), waiting.len(), moving.len());
     let pulse = &mut model.pulse;
+    pulse.at_risk = risk.len();
     pulse.rows.clear();
     pulse.rows.extend(risk.into_iter().take(plan.risk).map(Row::Risk));
-    let first_waiting = pulse.rows.len();
-    pulse.rows.extend(waiting.into_iter().take(plan.waiting).map(Row::Waiting));
+    // What asks only stands; a proposal expires.
+    let proposal = waiting.iter().take(plan.waiting).position(|row| matches!(row, Row::Waiting(_)));
+    let first_waiting = pulse.rows.len() + proposal.unwrap_or(0);
+    pulse.rows.extend(waiting.into_iter().take(plan.waiting));
     pulse.rows.extend(moving.into_iter().take(plan.moving).map(Row::Moving));
     // Until a person moves it, the selection rests on what waits for them.
     let anchor = pulse.anchor.as_ref().filter(|_| pulse.moved);
@@ -162,8 +176,9 @@ fn risk_rows(model: &Model) -> Vec<u32> {
     section(model, |row| if let Row::Risk(i) = row { Some(i) } else { None })
 }
 
-fn waiting_rows(model: &Model) -> Vec<u32> {
-    section(model, |row| if let Row::Waiting(i) = row { Some(i) } else { None })
+fn waiting_rows(model: &Model) -> Vec<Row> {
+    let waits = |row: &Row| matches!(row, Row::Asking(_) | Row::Waiting(_));
+    model.pulse.rows.iter().copied().filter(waits).collect()
 }
 
 fn moving_rows(model: &Model) -> Vec<u32> {
@@ -178,10 +193,10 @@ fn strip_height(model: &Model) -> u16 {
 fn lines(model: &Model) -> Vec<Option<u16>> {
     let mut y = strip_height(model) + 2;
     let mut lines = Vec::new();
-    for rows in [risk_rows(model), waiting_rows(model), moving_rows(model)] {
+    for rows in [risk_rows(model).len(), waiting_rows(model).len(), moving_rows(model).len()] {
         y += 1;
-        lines.extend((0..rows.len() as u16).map(|i| Some(y + i)));
-        y += rows.len().max(1) as u16 + 1;
+        lines.extend((0..rows as u16).map(|i| Some(y + i)));
+        y += rows.max(1) as u16 + 1;
     }
     lines
 }
@@ -200,7 +215,7 @@ pub fn draw(model: &Model, pane: &mut Pane<'_>) {
     }
     let strip = heat_strip::lay_out(s, usize::from(pane.width()), usize::from(strip_height.max(1)));
     strip.draw(pane);
-    legend(model, pane, strip_height, &strip.note());
+    legend::draw(model, pane, strip_height, &strip.note());
     // Numbers that stand far from their names are hard to read across.
     let mut narrow = pane.part(0, 0, pane.width().min(WIDEST), pane.height());
     let pane = &mut narrow;
@@ -249,52 +264,5 @@ fn alerts_section(model: &Model, pane: &mut Pane<'_>, y: u16) {
         pane.put(5, y, &clock_or_date(alert.at, model.now()), look[Token::Dim]);
         let x = pane.put(19, y, &alert.subject, look[Token::Text]).max(33) + 2;
         pane.put(x, y, &alert.text, look[Token::Dim]);
-    }
-}
-
-/// Counts of every state, glyph and word.
-fn legend(model: &Model, pane: &mut Pane<'_>, y: u16, note: &str) {
-    let look = model.look();
-    let states = [
-        ShownState::Active,
-        ShownState::Suspect,
-        ShownState::PredictiveFailure,
-        ShownState::Migrating,
-        ShownState::Standby,
-        ShownState::Unknown,
-        ShownState::Probation,
-        ShownState::Passive,
-        ShownState::Fenced,
-        ShownState::Decommissioned,
-    ];
-    let mut counts = [0usize; 10];
-    for p in model.snapshot.partitions.iter() {
-        if let Some(at) = states.iter().position(|s| *s == p.shown) {
-            counts[at] += 1;
-        }
-    }
-    let mut x = 2;
-    for (state, count) in states.iter().zip(counts) {
-        let always = matches!(
-            state,
-            ShownState::Active | ShownState::Suspect | ShownState::PredictiveFailure | ShownState::Unknown
-        );
-        if count == 0 && !always {
-            continue;
-        }
-        let (glyph, style) = look.state(*state);
-        let (glyph_style, word_style) =
-            if count == 0 { (look[Token::Dim], look[Token::Dim]) } else { (style, look[Token::Text]) };
-        let word = if *state == ShownState::Active { "healthy" } else { state.word() };
-        let text = format!(" {word} ");
-        if usize::from(x) + text.len() + 8 > usize::from(pane.width()) {
-            break;
-        }
-        x = pane.put(x, y, glyph, glyph_style);
-        x = pane.put(x, y, &text, look[Token::Dim]);
-        x = pane.put(x, y, &count.to_string(), word_style) + 3;
-    }
-    if !note.is_empty() && usize::from(x) + note.len() < usize::from(pane.width()) {
-        pane.put_right(pane.width() - 1, y, note, look[Token::Dim]);
     }
 }

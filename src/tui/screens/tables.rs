@@ -3,11 +3,12 @@
 use ratatui::style::Style;
 
 use super::cells::{
-    TREND, because, chance, chance_style, health, in_time, score_style, takes, trend_style, window_heading,
+    TREND, because, chance, chance_style, health, in_time, percent, score_style, takes, trend_style,
+    window_heading, word,
 };
 use crate::fleet::{Bytes, Phase, Span};
 use crate::protocol::{HostView, MigrationView, StepState};
-use crate::tui::field::{ListKind, age, left as rest, partitions_of, worst_state};
+use crate::tui::field::{ListKind, age, left as rest, out_of_service, partitions_of, worst_state};
 use crate::tui::model::{Model, Popup};
 use crate::tui::text::{Pane, clock_or_date, coarse, short_number};
 use crate::tui::theme::{Look, Token};
@@ -189,8 +190,10 @@ fn host(model: &Model, look: &Look, i: usize, column: usize) -> Cell {
         0 => worst.map_or_else(unknown, |s| vec![piece(look.state(s))]),
         1 => vec![(h.id.to_string(), text)],
         2 => worst.map_or_else(unknown, |s| vec![(word(s).to_string(), word_style(look, s))]),
+        3 if out_of_service(&model.snapshot, h) >= 1.0 => vec![("out".to_string(), look[Token::Bad])],
         3 => h.risk.map_or_else(unknown, |r| vec![(r.to_string(), chance_style(look, r.get()))]),
-        4 => vec![(format!("{:.0} %", h.confidence * 100.0), dim)],
+        4 if h.risk.is_none() => unknown(),
+        4 => vec![(percent(look, h.confidence), dim)],
         5 => h.load.map_or_else(unknown, |l| vec![(l.to_string(), load_style(look, l.get()))]),
         6 => h.load.map_or_else(Vec::new, |l| gauge(look, l.get(), 10)),
         7 => partitions_of(&model.snapshot, h).take(12).map(|p| piece(look.state(p.shown))).collect(),
@@ -201,10 +204,6 @@ fn host(model: &Model, look: &Look, i: usize, column: usize) -> Cell {
 
 fn piece((glyph, style): (&'static str, Style)) -> (String, Style) {
     (glyph.to_string(), style)
-}
-
-fn word(state: crate::fleet::ShownState) -> &'static str {
-    if state == crate::fleet::ShownState::Active { "healthy" } else { state.word() }
 }
 
 /// The look of a state's word: a fleet of bright words is not calm, so what is well is plain.
@@ -291,9 +290,9 @@ fn proposal(model: &Model, look: &Look, i: usize, column: usize) -> Cell {
         4 => vec![(takes(p).to_string(), shown)],
         5 => vec![match in_time(p) {
             Some(t) if p.open => {
-                (format!("{:.0} %", t * 100.0), if t < 0.8 { look[Token::Watch] } else { look[Token::Good] })
+                (percent(look, t), if t < 0.8 { look[Token::Watch] } else { look[Token::Good] })
             }
-            Some(t) => (format!("{:.0} %", t * 100.0), dim),
+            Some(t) => (percent(look, t), dim),
             None => (look.glyphs.dash.to_string(), dim),
         }],
         6 if p.open => {

@@ -1,13 +1,14 @@
 //! The sections of the pulse screen: most at risk, waiting for a decision, moving.
 
+use super::Row;
 use crate::fleet::{Bytes, ShownState, Span};
-use crate::protocol::{MigrationView, ProposalView, StepState};
+use crate::protocol::{MigrationView, ProposalView, Snapshot, StepState};
 use crate::tui::field::left;
 use crate::tui::model::Model;
 use crate::tui::screens::cells::{
     TREND, because, chance, health, in_time, short_partition, step_piece, takes, trend_style, window_heading,
 };
-use crate::tui::screens::migration::stands_still;
+use crate::tui::screens::migration::{stands_still, ways_out};
 use crate::tui::text::{Pane, Piece, coarse};
 use crate::tui::theme::{Look, Token};
 use crate::tui::widgets::sparkline::trend_line;
@@ -44,15 +45,34 @@ pub(super) fn risk_section(model: &Model, pane: &mut Pane<'_>, y: u16, rows: &[u
             _ => vec![(because(p, model), look[Token::Text])],
         }
     });
-    part.put(2, 0, "MOST AT RISK", look[Token::Title]);
-    if rows.is_empty() {
-        let text =
-            if s.partitions.is_empty() { "–" } else { "nothing: every partition is within its own normal" };
+    let x = part.put(2, 0, "MOST AT RISK", look[Token::Title]);
+    let all = model.pulse.at_risk;
+    if rows.len() < all {
+        part.put(x + 1, 0, &format!("{} of {all}", rows.len()), look[Token::Watch]);
+    } else if rows.is_empty() {
         let (glyph, style) = look.state(ShownState::Active);
         part.put(2, 1, glyph, style);
-        part.put(4, 1, text, look[Token::Dim]);
+        part.put(4, 1, &nothing_at_risk(s), look[Token::Dim]);
     }
     y + height + 1
+}
+
+/// What is said where no partition is at risk: also which are well without being at work.
+fn nothing_at_risk(s: &Snapshot) -> String {
+    if s.partitions.is_empty() {
+        return "–".to_string();
+    }
+    let others: Vec<String> =
+        [ShownState::Migrating, ShownState::Standby, ShownState::Probation, ShownState::Decommissioned]
+            .into_iter()
+            .map(|state| (s.partitions.iter().filter(|p| p.shown == state).count(), state.word()))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("{count} {word}"))
+            .collect();
+    match others.is_empty() {
+        true => "nothing: every partition is within its own normal".to_string(),
+        false => format!("{}; every other partition is within its own normal", others.join(", ")),
+    }
 }
 
 const WAITING: [Column<'static>; 7] = [
@@ -69,7 +89,7 @@ pub(super) fn waiting_section(
     model: &Model,
     pane: &mut Pane<'_>,
     y: u16,
-    rows: &[u32],
+    rows: &[Row],
     before: usize,
 ) -> u16 {
     let look = model.look();
@@ -79,14 +99,46 @@ pub(super) fn waiting_section(
     let selected = model.pulse.selected.checked_sub(before).filter(|at| *at < rows.len());
     let columns: &[Column<'_>] = if rows.is_empty() { &[] } else { &WAITING };
     Table { columns, offset: 0, rows: rows.len(), selected, sorted: None }.draw(&mut part, |row, col| {
-        let Some(p) = s.proposals.get(rows[row] as usize) else { return Vec::new() };
-        waiting_cell(model, look, p, col)
+        let Row::Waiting(i) = rows[row] else { return Vec::new() };
+        s.proposals.get(i as usize).map_or_else(Vec::new, |p| waiting_cell(model, look, p, col))
     });
+    for (at, row) in rows.iter().enumerate() {
+        if let Row::Asking(i) = row
+            && let Some(m) = s.migrations.get(*i as usize)
+        {
+            asking_row(model, &mut part, at as u16 + 1, m, selected == Some(at));
+        }
+    }
     part.put(2, 0, "WAITING FOR YOU", look[Token::Title]);
     if rows.is_empty() {
-        part.put(2, 1, "nothing waits for a decision", look[Token::Dim]);
+        let words = match model.waiting() + model.asking() {
+            0 => "nothing waits for a decision".to_string(),
+            n => format!("{n}: there is no room for them here"),
+        };
+        part.put(2, 1, &words, look[Token::Dim]);
     }
     y + height + 1
+}
+
+/// A migration that stands until a person decides: why, and the keys that are a way out of it.
+fn asking_row(model: &Model, part: &mut Pane<'_>, y: u16, m: &MigrationView, selected: bool) {
+    let look = model.look();
+    let x = part.put(2, y, &m.id.to_string(), look[Token::Accent]).max(8) + 2;
+    let keys: Vec<Piece> = ways_out(model, m)
+        .into_iter()
+        .flat_map(|(key, verb)| {
+            [(format!("  {key} "), look[Token::Key]), (verb.to_string(), look[Token::Dim])]
+        })
+        .collect();
+    let width: usize = keys.iter().map(|(text, _)| text.chars().count()).sum();
+    let keys_at = part.width().saturating_sub(width as u16 + 1);
+    let words = format!("{} {}: {}", look.glyphs.suspect, m.workload, m.waiting);
+    part.put_in(x, y, keys_at.saturating_sub(x), &words, look[Token::Watch]);
+    part.pieces(keys_at, y, &keys);
+    if selected {
+        table::select(part, y);
+        part.put(0, y, look.glyphs.cursor, look[Token::Selection]);
+    }
 }
 
 fn waiting_cell(model: &Model, look: &Look, p: &ProposalView, col: usize) -> table::Cell {
