@@ -13,6 +13,7 @@ const BEFORE: usize = 5;
 const SETS: [&str; 4] = ["FD001", "FD002", "FD003", "FD004"];
 
 /// One engine: its rows, and cycles left after the last one.
+#[derive(Debug)]
 pub(super) struct Engine {
     pub settings: Vec<[f64; 3]>,
     /// `[sensor][cycle]`.
@@ -27,6 +28,7 @@ impl Engine {
 }
 
 /// One data set.
+#[derive(Debug)]
 pub(super) struct Set {
     /// `FD001`.
     pub name: &'static str,

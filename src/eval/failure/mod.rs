@@ -124,25 +124,3 @@ pub fn run(
     let (format, protocol) = (name.into(), protocol.into());
     Ok(FailureReport { task: "failure".into(), format, protocol, series, mean, notes, skipped })
 }
-
-/// Reads a file whole, unpacking it where its name ends in `.gz`; `None` where neither it nor its
-/// packed form is there.
-pub(crate) fn read_text(folder: &Path, name: &str) -> Result<Option<String>, FailureEvalError> {
-    for (path, packed) in [(folder.join(name), false), (folder.join(format!("{name}.gz")), true)] {
-        if !path.exists() {
-            continue;
-        }
-        let unreadable =
-            |detail: String| FailureEvalError::Unreadable { path: path.display().to_string(), detail };
-        let bytes = std::fs::read(&path).map_err(|e| unreadable(e.to_string()))?;
-        let bytes = if packed { gunzip(&bytes).map_err(|e| unreadable(e.to_string()))? } else { bytes };
-        return String::from_utf8(bytes).map(Some).map_err(|e| unreadable(e.to_string()));
-    }
-    Ok(None)
-}
-
-fn gunzip(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    std::io::Read::read_to_end(&mut flate2::read::MultiGzDecoder::new(bytes), &mut out)?;
-    Ok(out)
-}

@@ -318,8 +318,7 @@ mod tests {
     fn what_stood_still_in_training_is_news_for_half_a_day_of_movement_and_then_read_by_how_far_it_goes() {
         let ranges = Ranges::of(&[&[0.0f32; 1440]], 60);
         assert!(
-            Ranges::of(&[&[5.3f32; 1440]], 7).is_still(0)
-                && !Ranges::of(&[&[f32::NAN; 9]], 7).is_still(0)
+            Ranges::of(&[&[5.3f32; 1440]], 7).is_still(0) && !Ranges::of(&[&[f32::NAN; 9]], 7).is_still(0)
         );
         let mut stream = ranges.acceptance();
         let mut read = |x: f32| {

@@ -51,7 +51,7 @@ pub(super) fn run(
     let shown = learnt.probabilities(&learnt.fitted.scorer.margins(&rows.features));
     let seconds = begun.elapsed().as_secs_f64().max(1e-9);
 
-    let judged = rows.from_day(from);
+    let judged = rows.of_days_from(from);
     let probabilities: Vec<f64> = judged.iter().map(|&row| shown[row]).collect();
     let labels: Vec<bool> = judged.iter().map(|&row| rows.labels[row]).collect();
     let units: Vec<u32> = judged.iter().map(|&row| rows.units[row]).collect();

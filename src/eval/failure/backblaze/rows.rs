@@ -93,7 +93,7 @@ impl Rows {
     }
 
     /// Rows whose day is `from` or later.
-    pub(super) fn from_day(&self, from: i32) -> Vec<usize> {
+    pub(super) fn of_days_from(&self, from: i32) -> Vec<usize> {
         (0..self.days.len()).filter(|&row| self.days[row] >= from).collect()
     }
 
