@@ -23,7 +23,7 @@ fn program(services: &Services, more: &str) -> Program {
         &format!(
             "[plan]\ncool_down = \"100ms\"\n\
              [migration]\ncanary = [{{ share = \"50%\", hold = \"1s\" }}]\nmin_samples = 5\nsoak = \"1s\"\nretries = 0\n\
-             [migration.timeouts]\nprepare = \"5s\"\n{}",
+             [migration.timeouts]\nprepare = \"60s\"\n{}",
             services.sections(more)
         ),
     )
