@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Server, free_ports, loopback, need_program};
+use crate::support::{Server, free_ports, listens_at, loopback, need_program, wait_until};
 
 /// One HAProxy.
 pub struct Haproxy {
@@ -90,6 +90,8 @@ impl Haproxy {
             self.front,
             Duration::from_secs(20),
         ));
+        // Clients are let in a moment before the socket has its name.
+        wait_until("its runtime socket answers", Duration::from_secs(20), || listens_at(&self.socket));
     }
 
     /// Kills it.

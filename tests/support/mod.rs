@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
@@ -66,6 +67,11 @@ pub fn loopback(port: u16) -> SocketAddr {
 /// Whether something listens there.
 pub fn listens(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+}
+
+/// Whether something listens at a socket of that path.
+pub fn listens_at(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
 }
 
 /// Waits until `done` says so, looking every 20 ms.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, free_port, loopback, need_program};
+use crate::support::{Server, free_port, listens_at, loopback, need_program, wait_until};
 
 /// Answers its host's name; `one` in the folder means that two must never run.
 const SERVER: &str = r#"
@@ -129,6 +129,8 @@ impl Services {
         command.arg("-db").arg("-f").arg(&config);
         let haproxy =
             Server::start_listening("haproxy", command, folder.path(), front, Duration::from_secs(20));
+        // Clients are let in a moment before the socket has its name.
+        wait_until("its runtime socket answers", Duration::from_secs(20), || listens_at(&socket));
         Some(Self { front, socket, port, folder, _haproxy: haproxy })
     }
 
