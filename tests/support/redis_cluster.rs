@@ -4,9 +4,13 @@
 // Every test file is a crate of its own and uses a part of this.
 #![allow(dead_code, unreachable_pub)]
 
-use std::net::SocketAddr;
+use std::io::{Read, Seek, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use foreshift::fleet::PartitionId;
@@ -220,11 +224,61 @@ pub struct Seen {
     pub unknown: u64,
     /// The longest time from asking to an acknowledgement, redirections included.
     pub worst: Duration,
+    /// The longest time that threads beside it waited meanwhile for what nothing kept back but the machine: a round
+    /// trip, or the disk, on which a node keeps the owners of slots before it serves them.
+    pub beside: Duration,
+}
+
+impl Seen {
+    /// Whether nothing was kept back for longer than `limit`, or, where the machine itself stood still, four times as
+    /// long as it did for others.
+    pub fn is_within(&self, limit: Duration) -> bool {
+        self.worst < limit.max(self.beside * 4)
+    }
+}
+
+/// The longest time that `wait` takes, again and again until told to stop.
+fn longest(stop: &AtomicBool, mut wait: impl FnMut()) -> Duration {
+    let mut worst = Duration::ZERO;
+    while !stop.load(SeqCst) {
+        let start = Instant::now();
+        wait();
+        worst = worst.max(start.elapsed());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    worst
+}
+
+/// A round trip over loopback between two threads that do nothing else.
+fn round_trip() -> impl FnMut() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut asks = TcpStream::connect(listener.local_addr().expect("an address")).expect("a way");
+    let (mut answers, _) = listener.accept().expect("a way");
+    asks.set_nodelay(true).and_then(|()| answers.set_nodelay(true)).expect("a setting");
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        while answers.read_exact(&mut byte).and_then(|()| answers.write_all(&byte)).is_ok() {}
+    });
+    move || {
+        let mut byte = [0];
+        asks.write_all(&byte).and_then(|()| asks.read_exact(&mut byte)).expect("an answer");
+    }
+}
+
+/// A few bytes that are on the disk when it returns, where nodes have their files.
+fn write_through() -> impl FnMut() {
+    let mut file = tempfile::tempfile().expect("a file");
+    move || {
+        file.rewind()
+            .and_then(|()| file.write_all(&[0; 512]))
+            .and_then(|()| file.sync_all())
+            .expect("a disk");
+    }
 }
 
 /// A client that increments `keys` counters in turn until told to stop, following redirections.
 pub struct Writer {
-    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<Seen>>,
     keys: Vec<String>,
 }
@@ -232,15 +286,23 @@ pub struct Writer {
 impl Writer {
     /// Starts incrementing; the keys are made by the caller and live in one shard.
     pub fn start(owner: SocketAddr, others: Vec<SocketAddr>, keys: Vec<String>) -> Self {
-        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stop = Arc::new(AtomicBool::new(false));
         let (stopped, counted) = (stop.clone(), keys.clone());
-        let thread = std::thread::spawn(move || write(owner, &others, &counted, &stopped));
+        let thread = std::thread::spawn(move || {
+            std::thread::scope(|scope| {
+                let trips = scope.spawn(|| longest(&stopped, round_trip()));
+                let disk = scope.spawn(|| longest(&stopped, write_through()));
+                let seen = write(owner, &others, &counted, &stopped);
+                let beside = trips.join().expect("round trips").max(disk.join().expect("a disk"));
+                Seen { beside, ..seen }
+            })
+        });
         Self { stop, thread: Some(thread), keys }
     }
 
     /// Stops, and says what was seen.
     pub fn finish(mut self) -> (Seen, Vec<String>) {
-        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.stop.store(true, SeqCst);
         let seen = self.thread.take().expect("a thread").join().expect("the writer did not panic");
         (seen, std::mem::take(&mut self.keys))
     }
@@ -248,16 +310,11 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.stop.store(true, SeqCst);
     }
 }
 
-fn write(
-    owner: SocketAddr,
-    others: &[SocketAddr],
-    keys: &[String],
-    stop: &std::sync::atomic::AtomicBool,
-) -> Seen {
+fn write(owner: SocketAddr, others: &[SocketAddr], keys: &[String], stop: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
     // As every cluster client: connections to all nodes are open beforehand.
     let open = |address: SocketAddr| {
@@ -271,10 +328,10 @@ fn write(
     let (mut at, mut next) = (owner, 0);
     // The next command is for a slot that only comes there: as Redis wants it, said beforehand.
     let mut asking = false;
-    while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+    while !stop.load(SeqCst) {
         let key = &keys[next % keys.len()];
         let start = Instant::now();
-        while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+        while !stop.load(SeqCst) {
             if let std::collections::hash_map::Entry::Vacant(entry) = connections.entry(at) {
                 match open(at) {
                     Some(connection) => {
