@@ -81,7 +81,7 @@ impl Act {
     pub fn name(&self) -> String {
         let step = match &self.deed {
             Deed::Mover { action: Action::CanaryShare { share } } => percent("canary_share_", *share),
-            Deed::Mover { action: Action::Cleanup { artifact } } => format!("cleanup_{}", artifact.name),
+            Deed::Mover { action: Action::Cleanup { artifact } } => ["cleanup_", &artifact.name].concat(),
             Deed::Mover { action } => action.name().to_string(),
             Deed::Route { share } => percent("route_", *share),
         };
@@ -89,7 +89,7 @@ impl Act {
             Side::Forward => step,
             // No rollback: it compares what follows.
             Side::Back if step == Action::Verify.name() => "verify_again".to_string(),
-            Side::Back => format!("rb_{step}"),
+            Side::Back => ["rb_", &step].concat(),
         }
     }
 

@@ -30,5 +30,5 @@ pub struct Owner {
 
 /// The key of a workload's owner record.
 pub fn owner_key(workload: &WorkloadId) -> String {
-    format!("/owners/{workload}")
+    ["/owners/", workload.as_str()].concat()
 }

@@ -93,12 +93,12 @@ pub enum ClaimError {
 
 /// The key of a workload's claim.
 pub fn claim_key(workload: &WorkloadId) -> String {
-    format!("/claims/{workload}")
+    ["/claims/", workload.as_str()].concat()
 }
 
 /// The key of a host's entry.
 pub fn host_key(host: &HostId) -> String {
-    format!("/hosts/{host}")
+    ["/hosts/", host.as_str()].concat()
 }
 
 /// The claims over a store. `guard` is the leader's compare; it goes into every transaction.

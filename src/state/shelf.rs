@@ -1,51 +1,18 @@
-//! Entries in memory in the order of their keys. Keys lie in the map itself and are compared by words: most of
-//! them begin alike, and looking each up behind a pointer is what a map of strings spends its time on.
+//! Entries in memory. A key is a path: entries lie in folders, and there in the order of their names. A folder is
+//! found by its hash, and what comes to a journal comes behind its last record: no other key is looked at.
 
-use std::collections::{BTreeMap, btree_map};
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 
 use super::store::{Compare, Entry};
 use crate::fleet::Revision;
 
-/// Words of a key that are compared first.
-const WORDS: usize = 5;
-/// Their bytes.
-const HEAD: usize = WORDS * 8;
-
-/// A key; sorts as its text does.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    /// Its first bytes, big-endian, zeros behind its end.
-    head: [u64; WORDS],
-    /// Its other bytes.
-    rest: Box<[u8]>,
-    /// Its length: what else differs in zeros at the end alone sorts by it.
-    len: usize,
-}
-
-impl Key {
-    fn of(text: &str) -> Self {
-        let bytes = text.as_bytes();
-        let (front, rest) = bytes.split_at(bytes.len().min(HEAD));
-        let mut padded = [0; HEAD];
-        padded[..front.len()].copy_from_slice(front);
-        let mut head = [0; WORDS];
-        for (word, bytes) in head.iter_mut().zip(padded.as_chunks().0) {
-            *word = u64::from_be_bytes(*bytes);
-        }
-        Self { head, rest: rest.into(), len: bytes.len() }
-    }
-
-    fn text(&self) -> String {
-        let mut bytes = Vec::with_capacity(self.len.max(HEAD));
-        bytes.extend_from_slice(self.head.map(u64::to_be_bytes).as_flattened());
-        bytes.truncate(self.len);
-        bytes.extend_from_slice(&self.rest);
-        String::from_utf8(bytes).expect("it was made of text")
-    }
-}
-
 /// What is kept under a key.
 struct Kept {
+    /// The key without its folder.
+    name: Box<str>,
     value: Vec<u8>,
     created: Revision,
     modified: Revision,
@@ -53,40 +20,75 @@ struct Kept {
 
 impl Kept {
     fn entry(&self, key: String) -> Entry {
-        let Self { value, created, modified } = self;
+        let Self { value, created, modified, .. } = self;
         Entry { key, value: value.clone(), created: *created, modified: *modified }
+    }
+
+    fn entry_in(&self, folder: &str) -> Entry {
+        let mut key = String::with_capacity(folder.len() + self.name.len());
+        key.push_str(folder);
+        key.push_str(&self.name);
+        self.entry(key)
     }
 }
 
 /// Entries in memory.
 #[derive(Default)]
 pub(super) struct Shelf {
-    kept: BTreeMap<Key, Kept>,
+    /// By the path of a folder, its last slash included; each in the order of its names.
+    folders: HashMap<Box<str>, Vec<Kept>, RandomState>,
+}
+
+/// A key as a folder and a name in it.
+fn split(key: &str) -> (&str, &str) {
+    key.split_at(memchr::memrchr(b'/', key.as_bytes()).map_or(0, |slash| slash + 1))
+}
+
+/// Where a name is, or where it is to go.
+fn place(folder: &[Kept], name: &str) -> Result<usize, usize> {
+    let Some((last, before)) = folder.split_last() else { return Err(0) };
+    match (*last.name).cmp(name) {
+        Ordering::Less => Err(folder.len()),
+        Ordering::Equal => Ok(before.len()),
+        Ordering::Greater => before.binary_search_by(|kept| (*kept.name).cmp(name)),
+    }
 }
 
 impl Shelf {
+    fn find(&self, key: &str) -> Option<&Kept> {
+        let (folder, name) = split(key);
+        let folder = self.folders.get(folder)?;
+        folder.get(place(folder, name).ok()?)
+    }
+
     /// The entry of a key.
     pub(super) fn get(&self, key: &str) -> Option<Entry> {
-        self.kept.get(&Key::of(key)).map(|kept| kept.entry(key.to_string()))
+        self.find(key).map(|kept| kept.entry(key.to_string()))
     }
 
     /// Whether a compare holds.
     pub(super) fn holds(&self, compare: &Compare) -> bool {
-        let found = self.kept.get(&Key::of(compare.key()));
+        let found = self.find(compare.key());
         compare.holds_of(found.map(|kept| (kept.created, kept.modified, kept.value.as_slice())))
     }
 
     /// Puts a value at a revision; when its key was made.
     pub(super) fn put(&mut self, key: &str, value: Vec<u8>, at: Revision) -> Revision {
-        match self.kept.entry(Key::of(key)) {
-            btree_map::Entry::Occupied(mut kept) => {
-                let kept = kept.get_mut();
+        let (path, name) = split(key);
+        let kept = |value| Kept { name: name.into(), value, created: at, modified: at };
+        let Some(folder) = self.folders.get_mut(path) else {
+            self.folders.insert(path.into(), vec![kept(value)]);
+            return at;
+        };
+        match place(folder, name) {
+            Ok(i) => {
+                let kept = &mut folder[i];
                 kept.value = value;
                 kept.modified = at;
                 kept.created
             }
-            btree_map::Entry::Vacant(place) => {
-                place.insert(Kept { value, created: at, modified: at });
+            Err(i) => {
+                folder.insert(i, kept(value));
                 at
             }
         }
@@ -94,21 +96,56 @@ impl Shelf {
 
     /// Removes a key; tells whether it was there.
     pub(super) fn remove(&mut self, key: &str) -> bool {
-        self.kept.remove(&Key::of(key)).is_some()
+        let (path, name) = split(key);
+        let Some(folder) = self.folders.get_mut(path) else { return false };
+        let Ok(i) = place(folder, name) else { return false };
+        folder.remove(i);
+        if folder.is_empty() {
+            self.folders.remove(path);
+        }
+        true
     }
 
     /// All entries whose keys begin with `prefix`, in the order of their keys.
     pub(super) fn list(&self, prefix: &str) -> Vec<Entry> {
-        let from = self.kept.range(Key::of(prefix)..).map(|(key, kept)| (key.text(), kept));
-        // A journal has about as many records.
-        let mut found = Vec::with_capacity(64);
-        found.extend(from.take_while(|(key, _)| key.starts_with(prefix)).map(|(key, kept)| kept.entry(key)));
-        found
+        let whole = self.folders.iter().filter(|(path, _)| path.starts_with(prefix));
+        let mut found: Vec<(&str, &[Kept])> = whole.map(|(path, folder)| (&**path, &**folder)).collect();
+        let (path, begin) = split(prefix);
+        if !begin.is_empty()
+            && let Some(folder) = self.folders.get(path)
+        {
+            let named = &folder[folder.partition_point(|kept| *kept.name < *begin)..];
+            let end = named.partition_point(|kept| kept.name.starts_with(begin));
+            found.push((path, &named[..end]));
+        }
+        // What is around a folder comes before what is in it.
+        found.sort_unstable_by_key(|(path, _)| *path);
+        let mut listed = Vec::with_capacity(found.iter().map(|(_, folder)| folder.len()).sum());
+        let mut list = |path: &str, kept: &[Kept]| listed.extend(kept.iter().map(|kept| kept.entry_in(path)));
+        // The folders that the next one lies in, and what of each comes behind it.
+        let mut around: Vec<(&str, &[Kept])> = Vec::new();
+        for (path, folder) in found {
+            while let Some((outer, left)) = around.pop() {
+                if let Some(under) = path.strip_prefix(outer) {
+                    // No name has a slash: none is both before and behind what lies in one folder.
+                    let (before, behind) = left.split_at(left.partition_point(|kept| *kept.name < *under));
+                    list(outer, before);
+                    around.push((outer, behind));
+                    break;
+                }
+                list(outer, left);
+            }
+            around.push((path, folder));
+        }
+        around.into_iter().rev().for_each(|(path, left)| list(path, left));
+        listed
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -116,7 +153,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_finds_and_lists_what_a_sorted_map_does(
-            steps in proptest::collection::vec((0u8..4, "[a\0é]{0,3}|/migrations/M-1[12]?/journal/00000[0-2]{3}[a\0]{0,9}", any::<u8>()), 0..60),
+            steps in proptest::collection::vec((0u8..4, "[a\0é/]{0,4}|/migrations/M-1[12]?/(state|journal/00000[0-2]{3}[a\0]{0,3})?", any::<u8>()), 0..60),
         ) {
             let mut shelf = Shelf::default();
             let mut model: BTreeMap<String, Entry> = BTreeMap::new();

@@ -11,7 +11,7 @@ use crate::fleet::{MigrationId, ProposalId, ServingState, Share, Span, Timestamp
 use crate::migrate::act::Side;
 use crate::migrate::event::{Event, EventKind};
 use crate::migrate::ledger::Foreseen;
-use crate::migrate::limits::{self, GUARD_KEY, Token};
+use crate::migrate::limits::{self, GUARD_KEY, Token, Tokens};
 use crate::migrate::owner::{Owner, OwnerMode, owner_key};
 use crate::migrate::plan::Plan;
 use crate::migrate::step::step;
@@ -43,16 +43,23 @@ pub(super) async fn admit(context: &Context, machine: &mut Machine) -> Result<()
     if !differences.is_empty() && context.options.planted != Planted::OtherPlan {
         return apply(context, machine, EventKind::Changed { differences }).await;
     }
+    let pace = context.pace();
+    let refused = |tokens: &Tokens| {
+        limits::refuse(&context.options.limits, tokens, pace.as_ref(), plan, now)
+            .filter(|_| context.options.planted != Planted::NoLimits)
+            .map(|limits::NotNow { reason, again }| EventKind::NotAdmitted { reason, again })
+    };
+    // Most have to wait: for them nothing more is read.
+    let waits = refused(&*context.tokens.lock().await);
+    if let Some(waits) = waits {
+        return apply(context, machine, waits).await;
+    }
     let claim = context.get(&claims::claim_key(&plan.workload)).await?;
     let guard = context.get(GUARD_KEY).await?;
-
     let mut tokens = context.tokens.lock().await;
-    let pace = context.pace();
-    let refused = limits::refuse(&context.options.limits, &tokens, pace.as_ref(), plan, now);
-    if let Some(not_now) = refused.filter(|_| context.options.planted != Planted::NoLimits) {
+    if let Some(waits) = refused(&tokens) {
         drop(tokens);
-        let limits::NotNow { reason, again } = not_now;
-        return apply(context, machine, EventKind::NotAdmitted { reason, again }).await;
+        return apply(context, machine, waits).await;
     }
     let token = Token::of(plan, now).paced(pace.as_ref(), &tokens, plan.data);
     let mut with = Conditions { conditional: true, takes: Some(token.clone()), ..Conditions::default() };

@@ -78,17 +78,18 @@ impl Runner {
     /// One migration as the store has it.
     async fn read(&self, id: MigrationId, chain: Chain) -> Result<(Machine, Log), MigrateError> {
         let unreadable = |what, detail: String| MigrateError::Unreadable { migration: id, what, detail };
-        let get = |what: &'static str, entry: Option<Entry>| {
-            entry.ok_or_else(|| unreadable(what, "there is none".to_string()))
+        let get = |what, entry| match entry {
+            Some(entry) => Ok::<&Entry, _>(entry),
+            None => Err(unreadable(what, "there is none".to_string())),
         };
-        let plan = get("plan", self.context.get(&plan_key(id)).await?)?;
-        let state = get("state", self.context.get(&state_key(id)).await?)?;
         let prefix = journal::prefix(id);
         let mut records = self.context.list(&prefix).await?;
         // Records stand before everything else.
         let is_record = |e: &Entry| e.key[prefix.len()..].starts_with("journal/");
         let beside = records.split_off(records.partition_point(is_record));
-        let ledger = beside.iter().find(|e| e.key == ledger_key(id)).map(|e| e.value.as_slice());
+        let of = |key: String| beside.iter().find(|e| e.key == key);
+        let (plan, state) = (get("plan", of(plan_key(id)))?, get("state", of(state_key(id)))?);
+        let ledger = of(ledger_key(id)).map(|e| e.value.as_slice());
         let plan = Plan::read(&plan.value).map_err(|e| unreadable("plan", e.to_string()))?;
         let mut progress: Progress =
             Progress::read(&state.value).map_err(|e| unreadable("state", e.to_string()))?;

@@ -10,6 +10,7 @@ use crate::fleet::{Epoch, Generation, MigrationId, PartitionId, Phase, Topology,
 use crate::migrate::journal::{Note, Record, Verdict};
 use crate::migrate::limits::{Limits, Token};
 use crate::migrate::owner::Owner;
+use crate::migrate::plan::Place;
 use crate::plan::Proposal;
 use crate::state::{Op, read_stored};
 
@@ -263,51 +264,35 @@ impl Checks {
                 self.broken(|| format!("I6: {} was admitted though its quorum hangs on it", token.migration));
             }
         }
-        self.tokens.insert(token.migration, token);
-        let over = over(&self.tokens, limits);
-        if let Some(words) = over {
+        self.tokens.insert(token.migration, token.clone());
+        if let Some(words) = over(&self.tokens, &token, limits) {
             self.broken(|| words);
         }
     }
 }
 
-/// The first limit that is exceeded.
-fn over(tokens: &BTreeMap<MigrationId, Token>, limits: &Limits) -> Option<String> {
-    type Place<'a> = (&'a str, &'a str);
-    let most = |name: &str, bound: u32, of: &dyn for<'a> Fn(&'a Token) -> [Place<'a>; 2]| {
-        let mut counts: Vec<(Place<'_>, u32)> = Vec::with_capacity(tokens.len() * 2);
-        let mut add = |place| match counts.iter_mut().find(|(p, _)| *p == place) {
-            Some((_, n)) => *n += 1,
-            None => counts.push((place, 1)),
-        };
-        for token in tokens.values() {
-            let [a, b] = of(token);
-            add(a);
-            if a != b {
-                add(b);
-            }
-        }
-        counts
-            .into_iter()
-            .find(|(_, n)| *n > bound)
-            .map(|((_, place), n)| format!("I5: {n} moves touch {name} {place}, the limit is {bound}"))
+/// The first limit that a token exceeds which was just taken; of places that it does not touch nothing has changed.
+fn over(tokens: &BTreeMap<MigrationId, Token>, taken: &Token, limits: &Limits) -> Option<String> {
+    let moves = |touch: &dyn Fn(&Place) -> bool| {
+        tokens.values().filter(|t| touch(&t.source) || touch(&t.destination)).count() as u32
     };
-    most("host", limits.host, &|t| [("", t.source.host.as_str()), ("", t.destination.host.as_str())])
-        .or_else(|| {
-            most("rack", limits.rack, &|t| {
-                [
-                    (t.source.site.as_str(), t.source.rack.as_str()),
-                    (t.destination.site.as_str(), t.destination.rack.as_str()),
-                ]
-            })
-        })
-        .or_else(|| {
-            most("site", limits.site, &|t| [("", t.source.site.as_str()), ("", t.destination.site.as_str())])
-        })
-        .or_else(|| {
-            (tokens.len() as u32 > limits.fleet)
-                .then(|| format!("I5: {} moves run, the limit is {}", tokens.len(), limits.fleet))
-        })
+    for place in [&taken.source, &taken.destination] {
+        let at = [
+            ("host", place.host.as_str(), limits.host, moves(&|p| p.host == place.host)),
+            (
+                "rack",
+                place.rack.as_str(),
+                limits.rack,
+                moves(&|p| p.rack == place.rack && p.site == place.site),
+            ),
+            ("site", place.site.as_str(), limits.site, moves(&|p| p.site == place.site)),
+        ];
+        if let Some((kind, name, bound, n)) = at.into_iter().find(|(_, _, bound, n)| n > bound) {
+            return Some(format!("I5: {n} moves touch {kind} {name}, the limit is {bound}"));
+        }
+    }
+    (tokens.len() as u32 > limits.fleet)
+        .then(|| format!("I5: {} moves run, the limit is {}", tokens.len(), limits.fleet))
 }
 
 /// `/migrations/M-12/rest` → (M-12, rest).

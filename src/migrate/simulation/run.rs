@@ -260,11 +260,8 @@ impl Run {
     pub(super) fn pass(&mut self) {
         let mut outside = self.outside();
         let (wall, now) = (outside.wall(), outside.now());
-        outside.system.pass(wall, now);
         let Outside { checks, system, .. } = &mut *outside;
-        for (workload, load) in &system.loads {
-            checks.one_writer(workload, load, wall);
-        }
+        system.pass(wall, now, |workload, load| checks.one_writer(workload, load, wall));
     }
 
     fn submit(&mut self) {

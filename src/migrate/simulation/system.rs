@@ -80,13 +80,14 @@ impl System {
         Self { loads: loads.collect(), ..Self::default() }
     }
 
-    /// Time passes: streams carry what was written before, then clients write.
-    pub(super) fn pass(&mut self, wall: i64, now: i64) {
+    /// Time passes: streams carry what was written before, then clients write. `seen` is shown what has data.
+    pub(super) fn pass(&mut self, wall: i64, now: i64, mut seen: impl FnMut(&WorkloadId, &Load)) {
         self.dead.retain(|_, until| *until > now);
-        for load in self.loads.values_mut().filter(|l| l.class != STATELESS) {
+        for (workload, load) in self.loads.iter_mut().filter(|(_, l)| l.class != STATELESS) {
             load.carry(now);
             load.vote_if_due(now);
             load.write(wall);
+            seen(workload, load);
         }
     }
 
@@ -306,7 +307,7 @@ pub(super) fn artifacts(job: &Job, action: &Action) -> Vec<Artifact> {
     let make = |kind: &str, partition: &PartitionId| {
         vec![Artifact {
             kind: kind.to_string(),
-            name: format!("fs_{}", job.key(action.name())),
+            name: ["fs_", &job.key(action.name())].concat(),
             partition: partition.clone(),
         }]
     };
