@@ -63,9 +63,63 @@ async fn a_read_only_engine_changes_nothing_and_cannot_be_automatic() {
     }
     assert!(program.snapshot().await.stopped.is_none());
 
+    let demo = bare(&["demo", "--headless", "--read-only"]).output().expect("the program");
+    let said = String::from_utf8_lossy(&demo.stderr);
+    assert!(!demo.status.success() && said.contains("automatic mode"), "{said}");
+
     let both = Program::new("", "").run(&["--headless", "--auto", "--read-only"]);
     let said = String::from_utf8_lossy(&both.stderr);
     assert!(!both.status.success() && said.contains("--read-only"), "{said}");
+}
+
+#[tokio::test]
+async fn a_failure_that_nothing_can_be_learnt_from_is_refused_and_says_why() {
+    let program = Program::new("", "");
+    let _engine = program.engine(&[]);
+    let now = SystemClock.now().millis();
+    for (subject, at, why) in [("h1", now + 86_400_000, "future"), (" ", now, "expected the name")] {
+        let record = json!({ "command": "record_failure", "subject": subject, "at": at, "cause": "disk" });
+        let (status, refusal) = program.ask(record).await;
+        assert_eq!((status, &refusal["refusal"]), (422, &json!("invalid")), "{refusal}");
+        assert!(refusal["reason"].as_str().is_some_and(|reason| reason.contains(why)), "{refusal}");
+    }
+    let record = json!({ "command": "record_failure", "subject": "h1", "at": now, "cause": "disk" });
+    assert_eq!(program.ask(record.clone()).await.0, 200);
+    let (_, again) = program.ask(record).await;
+    assert!(again["said"].as_str().is_some_and(|said| said.contains("already")), "{again}");
+    assert_eq!(failures(&program, &["list"]).matches("h1").count(), 1);
+}
+
+/// What `failures` prints while the engine runs; it goes well.
+fn failures(program: &Program, arguments: &[&str]) -> String {
+    let output = program.run(&[&["failures"], arguments].concat());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test]
+async fn the_failure_history_is_kept_by_the_engine_while_it_runs() {
+    let program = Program::new("", "");
+    let mut engine = program.engine(&[]);
+    failures(&program, &["add", "h1/p1", "--cause", "disk", "--at", "2026-11-01T03:00:00Z"]);
+    let file = program.config.with_file_name("more.csv");
+    let lines = "at,subject,cause,label\n2026-11-01T03:00:00Z,h1/p1,disk,failed\n1000,h2,power,survived\n";
+    std::fs::write(&file, lines).expect("a file");
+    let said = failures(&program, &["import", &file.display().to_string()]);
+    assert!(said.contains("1 records taken; 1 left out"), "{said}");
+    failures(&program, &["correct", "1", "mitigated", "--cause", "it was moved away"]);
+    let none = program.run(&["failures", "correct", "9", "failed"]);
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no record 9"), "{none:?}");
+    let listed: Value = serde_json::from_str(&failures(&program, &["list", "--json"])).expect("JSON");
+    assert_eq!(listed[0]["label"], "mitigated");
+    assert_eq!((&listed[1]["subject"], &listed[1]["origin"]), (&json!("h2"), &json!("import")));
+
+    // The same when it has ended, from its files.
+    let exported = failures(&program, &["export"]);
+    engine.stop("TERM", Duration::from_secs(5));
+    assert_eq!(failures(&program, &["export"]), exported);
+    assert!(exported.contains("2026-11-01T03:00:00Z,h1/p1,it was moved away,mitigated"), "{exported}");
 }
 
 #[test]
@@ -96,6 +150,26 @@ async fn check_says_what_it_found_and_whether_it_can_be_used() {
     let said = String::from_utf8_lossy(&wrong.stdout);
     assert_eq!(wrong.status.code(), Some(1), "{said}");
     assert!(said.contains("broken") && said.contains("telemetry"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_only_engine_judges_the_hosts_in_an_influxdb_and_writes_nothing_there() {
+    let Some(server) = Influx1::start().await else { return };
+    feed(&server).await;
+    let program = Program::new("interval = \"1s\"", &telemetry(&server.url));
+    let _engine = program.engine(&["--read-only"]);
+    wait_until_async("hosts are judged", LONG, || async {
+        let now = SystemClock.now().millis() / 1000;
+        server.write("telegraf", telegraf::lines(6, now - 30, now)).await;
+        let snapshot = program.snapshot().await;
+        snapshot.partitions.iter().filter(|p| p.health.is_some()).count() == 6
+    })
+    .await;
+    let judged = program.snapshot().await.sequence;
+    wait_until_async("three more cycles", LONG, || async { program.snapshot().await.sequence >= judged + 3 })
+        .await;
+    let none = server.query("", "SHOW DATABASES").await.to_string();
+    assert!(none.contains("telegraf") && !none.contains("scores"), "{none}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

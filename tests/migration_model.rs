@@ -427,7 +427,9 @@ impl Machine {
                 EventKind::Probed { answer }
             }
             Effect::Status(_) => EventKind::Status { status: Ok(status()) },
-            Effect::Sample(_) => EventKind::Samples { samples: Ok((sample.clone(), sample)) },
+            Effect::Sample(_) => {
+                EventKind::Samples { samples: Ok((sample.clone(), sample)), source_lost: false }
+            }
             Effect::Gate => EventKind::GateOpen,
             Effect::ChangeOwner(side) => {
                 let job = if side == Side::Forward { self.plan.job() } else { self.plan.back_job() };

@@ -5,6 +5,7 @@
 mod ready;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use foreshift::drivers::{Action, Answer, DriverError, Evidence, Retry};
 use foreshift::fleet::{Clock, Phase, ServingState, Span};
@@ -149,6 +150,41 @@ async fn nobody_is_promised_a_way_back_to_a_source_that_does_not_answer() {
     assert!(refused.to_string().contains(why), "{refused}");
     drive.until_in(Phase::Done).await;
     assert_eq!((drive.asked("fence"), drive.owner().await.as_str()), (0, "b"), "no write was held");
+}
+
+#[tokio::test]
+async fn what_does_worse_after_the_cut_is_not_cut_back_to_a_dead_source_until_it_answers() {
+    let mut drive = Drive::begin().await;
+    until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    source_is(&drive, ServingState::Fenced);
+    drive.mover.asked.lock().unwrap().clear();
+    drive.mover.slow.store(true, Ordering::SeqCst);
+    drive.until_in(Phase::Hold).await;
+    let why = "a does not answer: there is no way back now; b serves w";
+    let waiting = drive.runner.views()[0].waiting.clone();
+    assert!(waiting.contains("worse") && waiting.contains(why), "{waiting}");
+    assert!(
+        drive.told.iter().any(|text| text.contains("not undone") && text.contains(why)),
+        "{:?}",
+        drive.told
+    );
+    let (stands, told) = (drive.clock.now(), drive.told.len());
+    let clock = Arc::clone(&drive.clock);
+    drive.until("stands for a while", move |_| clock.now() - stands > Span::minutes(2)).await;
+    assert_eq!((drive.asked("fence"), drive.owner().await.as_str()), (0, "b"), "no write was held");
+    assert_eq!(drive.told.len(), told, "people are told once: {:?}", drive.told);
+    source_is(&drive, ServingState::Passive);
+    drive.until_in(Phase::RolledBack).await;
+    assert_eq!(drive.owner().await, "a");
+}
+
+#[tokio::test]
+async fn what_does_worse_after_the_cut_goes_back_by_itself() {
+    let mut drive = Drive::begin().await;
+    until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    drive.mover.slow.store(true, Ordering::SeqCst);
+    drive.until_in(Phase::RolledBack).await;
+    assert_eq!(drive.owner().await, "a");
 }
 
 #[tokio::test]

@@ -52,6 +52,7 @@ impl IntoResponse for Refused {
         let status = match &self.0 {
             Refusal::ReadOnly | Refusal::NotAllowed { .. } => StatusCode::FORBIDDEN,
             Refusal::NotFound { .. } => StatusCode::NOT_FOUND,
+            Refusal::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::PlanChanged { .. } | Refusal::NotNow { .. } => StatusCode::CONFLICT,
             Refusal::Unreachable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -169,6 +169,12 @@ pub fn run(args: DemoArgs, run: &RunArgs) -> Result<ExitCode> {
         bail!("--auto acts and --read-only cannot: choose one");
     }
     if run.headless || args.report.is_some() {
+        if run.read_only {
+            bail!(
+                "--read-only cannot: without a terminal the demo plays a run in automatic mode, in memory; \
+                 leave it out, or look at the demo with its console"
+            );
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         return runtime.block_on(headless(&args));
     }

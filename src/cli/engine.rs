@@ -22,7 +22,7 @@ use crate::fleet::{Clock, SteadyClock, SystemClock};
 use crate::migrate::runner::Driven;
 use crate::predict::keep::{NetworkShelf, Shelf};
 use crate::protocol::client::RemoteLink;
-use crate::protocol::{Intake, Link};
+use crate::protocol::{Intake, Link, Mode};
 use crate::state::{Leadership, Single, Store};
 use crate::telemetry::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::telemetry::influx::{InfluxSink, InfluxSource};
@@ -118,6 +118,8 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let now = clock.now();
     let options = settings::engine(&config);
+    // Read-only, nothing is written but what the engine keeps of what it saw, in its own directory.
+    let looks = options.mode == Mode::ReadOnly;
     let systems = systems::open(&config)?;
     let movers = systems.movers;
     let series = series(&config, clock.clone())?;
@@ -167,7 +169,9 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         models,
     };
     let mut core = Core::start(parts, now).await?;
-    super::models::compete(&config, &mut core, now).await?;
+    if !looks {
+        super::models::compete(&config, &mut core, now).await?;
+    }
     let notifier = Notifier::start(settings::targets(&config)?);
     let live = Live::start(
         core,
@@ -191,7 +195,9 @@ async fn start_on(config: Config, store: Arc<dyn Store>) -> Result<Running> {
         },
     );
     let stop = CancellationToken::new();
-    train_background::start(ground, stop.clone())?;
+    if !looks {
+        train_background::start(ground, stop.clone())?;
+    }
     if let Some((source, desk, options)) = taught {
         teaching::start(source, desk, options, stop.clone())?;
     }
@@ -237,7 +243,8 @@ pub fn series(config: &Config, clock: Arc<dyn Clock>) -> Result<Series> {
             let wide = settings::engine(config).history_step;
             let history =
                 InfluxSource::new(&options, settings::read(config, wide)).map_err(anyhow::Error::msg)?;
-            let sink: Option<Arc<dyn Sink>> = if t.write_back.enabled {
+            let writes = t.write_back.enabled && config.engine.mode != ModeSetting::ReadOnly;
+            let sink: Option<Arc<dyn Sink>> = if writes {
                 let target = settings::influx(config, &t.write_back.bucket)?;
                 Some(Arc::new(InfluxSink::new(&target, None).map_err(anyhow::Error::msg)?))
             } else {

@@ -4,11 +4,12 @@
 
 use super::book::Status;
 use super::core::Core;
-use super::failures::Origin;
+use super::failures::{Failure, Origin};
 use super::picture;
 use crate::fleet::{HostId, MigrationId, ProposalId, Timestamp};
 use crate::migrate::OperatorCommand;
 use crate::protocol::{Actor, Command, Mode, Refusal, Reply, Role, Severity};
+use crate::state::StoreError;
 
 impl Core {
     /// Does what was asked for, or refuses; writes it into the audit log where it would change
@@ -110,13 +111,19 @@ impl Core {
                 done(format!("mode is {} now", mode.word()))
             }
             Command::RevertModels => self.revert_models(&actor.name, now).await,
-            Command::RecordFailure { subject, at, cause } => {
-                let number = self
-                    .record_failure(at, &subject, cause, Origin::Operator)
-                    .await
-                    .map_err(|e| Refusal::NotNow { reason: e.to_string() })?;
-                done(format!("failure {number} of {subject} recorded"))
+            Command::RecordFailure { subject, at, cause, label, imported } => {
+                let origin = if imported { Origin::Import } else { Origin::Operator };
+                let failure = Failure { number: 0, at, subject, cause, label, origin };
+                self.take_failure(failure, now).await
             }
+            Command::CorrectFailure { number, label, cause } => {
+                let store = self.store.clone();
+                match self.failures.correct(&*store, number, label, cause).await.map_err(unwritten)? {
+                    true => done(format!("record {number} corrected")),
+                    false => Err(Refusal::NotFound { what: format!("record {number}") }),
+                }
+            }
+            Command::ListFailures => Ok(Reply::Failures { records: self.failures.records().to_vec() }),
         }
     }
 
@@ -166,6 +173,16 @@ impl Core {
         done(format!("{id} rejected: {reason}"))
     }
 
+    async fn take_failure(&mut self, failure: Failure, now: Timestamp) -> Result<Reply, Refusal> {
+        failure.check(now).map_err(|reason| Refusal::Invalid { reason })?;
+        if let Some(known) = self.failures.like(&failure) {
+            return done(format!("record {} says the same already: nothing was added", known.number));
+        }
+        let subject = failure.subject.clone();
+        let number = self.record(failure).await.map_err(unwritten)?;
+        done(format!("failure {number} of {subject} recorded"))
+    }
+
     fn ask_of(
         &mut self,
         migration: MigrationId,
@@ -192,6 +209,10 @@ fn done(said: impl Into<String>) -> Result<Reply, Refusal> {
     Ok(Reply::Done { said: said.into() })
 }
 
+fn unwritten(error: StoreError) -> Refusal {
+    Refusal::NotNow { reason: error.to_string() }
+}
+
 /// The act as the audit log writes it.
 fn words(command: &Command) -> String {
     match command {
@@ -216,6 +237,8 @@ fn words(command: &Command) -> String {
         Command::SetMode { mode } => format!("mode {}", mode.word()),
         Command::RevertModels => "go back to the models before".into(),
         Command::RecordFailure { subject, cause, .. } => format!("record failure of {subject}: {cause}"),
+        Command::CorrectFailure { number, .. } => format!("correct failure {number}"),
+        Command::ListFailures => "list failures".into(),
     }
 }
 

@@ -292,7 +292,7 @@ impl Core {
                 subject: f.subject.clone(),
                 cause: f.cause.clone(),
                 at: f.at,
-                outcome: f.as_past(topology).outcome,
+                outcome: super::failures::as_past(f, topology).outcome,
                 partitions: partitions_of(&f.subject, topology, &seen),
             })
             .collect();

@@ -17,7 +17,7 @@ use crate::state::{Store, StoreError};
 use super::audit::Audit;
 use super::book::Book;
 use super::brain::{Brain, Transition};
-use super::failures::{Failure, Failures, Label, Origin};
+use super::failures::{self, Failure, Failures, Label, Origin};
 use super::inventory::Inventory;
 use super::observe::Pulled;
 use super::options::EngineOptions;
@@ -308,7 +308,7 @@ impl Core {
     /// The failure history as predictions take it.
     pub(super) fn past_failures(&self) -> Vec<PastFailure> {
         let topology = self.topology();
-        self.failures.records().iter().map(|f| f.as_past(topology)).collect()
+        self.failures.records().iter().map(|f| failures::as_past(f, topology)).collect()
     }
 
     fn note_transitions(&mut self, transitions: &[Transition], now: Timestamp) {
@@ -369,15 +369,8 @@ impl Core {
     ///
     /// # Errors
     /// As every call of the store.
-    pub(super) async fn record_failure(
-        &mut self,
-        at: Timestamp,
-        subject: &str,
-        cause: String,
-        origin: Origin,
-    ) -> Result<u64, StoreError> {
+    pub(super) async fn record(&mut self, failure: Failure) -> Result<u64, StoreError> {
         let store = self.store.clone();
-        let failure = Failure { number: 0, at, subject: subject.into(), cause, label: Label::Failed, origin };
         self.failures.add(&*store, failure).await
     }
 
@@ -396,7 +389,9 @@ impl Core {
             if lost && !stopping && self.silent.insert(host.clone()) {
                 let cause = format!("heartbeat lost: silent for {}", beat.arrived.age(now));
                 self.alerts.raise(now, Severity::Critical, host.as_str(), "heartbeat", cause.clone());
-                self.record_failure(beat.arrived, host.as_str(), cause, Origin::Heartbeat).await?;
+                let (label, origin) = (Label::Failed, Origin::Heartbeat);
+                let subject = host.as_str().to_string();
+                self.record(Failure { number: 0, at: beat.arrived, subject, cause, label, origin }).await?;
             } else if !lost && self.silent.remove(host) {
                 self.alerts.clear(now, host.as_str(), "heartbeat");
             }

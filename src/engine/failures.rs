@@ -2,103 +2,31 @@
 //! moved away in time is `mitigated`: nobody knows what would have been, and it is never learnt
 //! from as if it had survived.
 
-use serde::{Deserialize, Serialize};
-
-use crate::fleet::{Span, Timestamp, Topology};
+use crate::fleet::Topology;
 use crate::predict::{Outcome, PastFailure, Subject};
+pub use crate::protocol::failure::{Failure, Label, Origin};
 use crate::state::{Compare, Entry, Op, Store, StoreError, Txn, TxnOutcome};
 
 /// Where the records stand in the store.
 pub const PREFIX: &str = "/failures/";
 
-/// What became of the subject.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Label {
-    /// It failed.
-    Failed,
-    /// It was predicted to fail, nothing was done, and it did not.
-    Survived,
-    /// Its work was moved away; what would have been is unknown.
-    Mitigated,
-}
-
-/// How it became known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Origin {
-    /// The agent's heartbeat was lost or reported the partition absent.
-    Heartbeat,
-    /// The driver says that it is down.
-    Driver,
-    /// A person said so.
-    Operator,
-    /// Imported from elsewhere.
-    Import,
-    /// Written by the engine after a migration.
-    Engine,
-}
-
-/// One record.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Failure {
-    /// Its number, from 1.
-    pub number: u64,
-    /// When.
-    pub at: Timestamp,
-    /// Partition, workload or host.
-    pub subject: String,
-    /// Why, in words.
-    pub cause: String,
-    /// What became of it.
-    pub label: Label,
-    /// How it became known.
-    pub origin: Origin,
-}
-
-/// How far a record may lie ahead of this machine's clock: another one wrote the time down.
-pub const AHEAD: Span = Span::minutes(5);
-
-impl Failure {
-    /// Whether it can be learnt from: something is named, on one line, and it has happened by `now`.
-    ///
-    /// # Errors
-    /// Says what was expected.
-    pub fn check(&self, now: Timestamp) -> Result<(), String> {
-        let subject = &self.subject;
-        if subject.trim().is_empty() || subject.chars().any(char::is_control) {
-            return Err(format!("subject {subject:?}: expected the name of a partition, workload or host"));
-        }
-        if self.at.0 > now.0.saturating_add(AHEAD.0) {
-            return Err("its time lies in the future: expected when it failed".to_string());
-        }
-        Ok(())
-    }
-
-    /// Whether both say the same, whatever their numbers and wherever they came from.
-    pub fn says_the_same(&self, other: &Failure) -> bool {
-        (self.at, &self.subject, self.label, &self.cause)
-            == (other.at, &other.subject, other.label, &other.cause)
-    }
-
-    /// The record as predictions take it; what the topology does not know as a partition or a
-    /// workload is taken for a host.
-    pub fn as_past(&self, topology: &Topology) -> PastFailure {
-        let name = self.subject.as_str();
-        let subject = if topology.partition(&name.into()).is_some() || name.contains('/') {
-            Subject::Partition(name.into())
-        } else if topology.workload(&name.into()).is_some() {
-            Subject::Workload(name.into())
-        } else {
-            Subject::Host(name.into())
-        };
-        let outcome = match self.label {
-            Label::Failed => Outcome::Failed,
-            Label::Survived => Outcome::Survived,
-            Label::Mitigated => Outcome::MitigatedUnknown,
-        };
-        PastFailure { subject, at: self.at, outcome }
-    }
+/// The record as predictions take it; what the topology does not know as a partition or a workload is
+/// taken for a host.
+pub fn as_past(record: &Failure, topology: &Topology) -> PastFailure {
+    let name = record.subject.as_str();
+    let subject = if topology.partition(&name.into()).is_some() || name.contains('/') {
+        Subject::Partition(name.into())
+    } else if topology.workload(&name.into()).is_some() {
+        Subject::Workload(name.into())
+    } else {
+        Subject::Host(name.into())
+    };
+    let outcome = match record.label {
+        Label::Failed => Outcome::Failed,
+        Label::Survived => Outcome::Survived,
+        Label::Mitigated => Outcome::MitigatedUnknown,
+    };
+    PastFailure { subject, at: record.at, outcome }
 }
 
 /// The history.
@@ -134,6 +62,11 @@ impl Failures {
     /// All records, oldest number first.
     pub fn records(&self) -> &[Failure] {
         &self.records
+    }
+
+    /// The record that says the same, where there is one.
+    pub fn like(&self, failure: &Failure) -> Option<&Failure> {
+        self.records.iter().find(|known| known.says_the_same(failure))
     }
 
     /// Records that name the subject.

@@ -109,6 +109,8 @@ pub enum EventKind {
     Samples {
         /// Source and destination; or why it cannot be measured.
         samples: Result<(CanarySample, CanarySample), String>,
+        /// The source does not answer, as the fleet was last seen: after the cut there is no way back now.
+        source_lost: bool,
     },
     /// The owner record changes in this same transaction.
     OwnerChanged,

@@ -62,13 +62,7 @@ pub fn refused_now(state: &State, command: OperatorCommand, source: Source) -> O
             }
             _ => false,
         };
-        (goes_back && state.switched && source == Source::Dead).then(|| {
-            let plan = &state.plan;
-            format!(
-                "{} does not answer: there is no way back now; {} serves {}",
-                plan.source, plan.destination, plan.workload
-            )
-        })
+        (goes_back && state.switched && source == Source::Dead).then(|| states::no_source(&state.plan))
     })
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::failure::{Failure, Label};
 use super::snapshot::{Mode, PartitionDetail};
 use crate::fleet::{HostId, MigrationId, PartitionId, ProposalId, Timestamp};
 
@@ -27,7 +28,7 @@ pub enum Role {
     Admin,
 }
 
-/// What is asked. All but `Inspect`, `Why` and `TryEvacuate` change something.
+/// What is asked. All but `Inspect`, `Why`, `TryEvacuate` and `ListFailures` change something.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "command")]
 pub enum Command {
@@ -124,19 +125,40 @@ pub enum Command {
         at: Timestamp,
         /// Why.
         cause: String,
+        /// What became of it.
+        #[serde(default)]
+        label: Label,
+        /// It comes from records kept elsewhere.
+        #[serde(default)]
+        imported: bool,
     },
+    /// A person corrects a record of the failure history.
+    CorrectFailure {
+        /// Its number.
+        number: u64,
+        /// What became of it.
+        label: Label,
+        /// Why; `None` = as it is.
+        #[serde(default)]
+        cause: Option<String>,
+    },
+    /// The failure history.
+    ListFailures,
 }
 
 impl Command {
     /// Whether it changes something; a read-only engine refuses those.
     pub fn is_mutating(&self) -> bool {
-        !matches!(self, Command::Inspect { .. } | Command::Why { .. } | Command::TryEvacuate { .. })
+        self.least_role() > Role::Viewer
     }
 
     /// The least role that may ask for it.
     pub fn least_role(&self) -> Role {
         match self {
-            Command::Inspect { .. } | Command::Why { .. } | Command::TryEvacuate { .. } => Role::Viewer,
+            Command::Inspect { .. }
+            | Command::Why { .. }
+            | Command::TryEvacuate { .. }
+            | Command::ListFailures => Role::Viewer,
             Command::SetMode { .. } => Role::Admin,
             _ => Role::Operator,
         }
@@ -169,6 +191,11 @@ pub enum Reply {
         /// The one blocking constraint, since when, until when, and the nearest relaxation.
         sentences: Vec<String>,
     },
+    /// The failure history.
+    Failures {
+        /// Its records, oldest number first.
+        records: Vec<Failure>,
+    },
 }
 
 /// Why the engine did not do it.
@@ -189,6 +216,12 @@ pub enum Refusal {
     NotFound {
         /// Kind and name: `proposal P-218`.
         what: String,
+    },
+    /// What was asked makes no sense, now or later.
+    #[error("refused: {reason}")]
+    Invalid {
+        /// What is wrong, and what was expected.
+        reason: String,
     },
     /// The plan is not the one that was shown.
     #[error("the plan changed since it was shown: look again ({detail})")]

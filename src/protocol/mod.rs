@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod client;
 pub mod command;
+pub mod failure;
 pub mod intake;
 pub mod link;
 pub mod moves;

@@ -7,6 +7,7 @@ use super::model::{Engine, Model};
 use super::screens::migration::is_switched;
 use super::text::coarse;
 use crate::fleet::{Bytes, Span};
+use crate::protocol::failure::Label;
 use crate::protocol::{Command, MigrationView, Mode, ProposalView, StepState};
 
 /// The confirmation of `action` on what is chosen; `None` where nothing is.
@@ -198,7 +199,13 @@ fn about_subject(model: &Model, action: Action) -> Option<Confirm> {
         )
         .say("Automatic acts may touch it again, where there was a veto."),
         _ => {
-            let command = Command::RecordFailure { subject, at: model.now(), cause: String::new() };
+            let command = Command::RecordFailure {
+                subject,
+                at: model.now(),
+                cause: String::new(),
+                label: Label::Failed,
+                imported: false,
+            };
             ask(model, format!("record a failure of {s}"), "record", Tier::Light, command)
                 .say("It goes into the failure history as of now, and the models learn from it.")
                 .with_reason()

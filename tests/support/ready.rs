@@ -41,6 +41,8 @@ pub struct Ready {
     pub votes: bool,
     /// Its word: who owns the workload.
     pub word: Mutex<Option<PartitionId>>,
+    /// It takes much longer at the destination than at the source.
+    pub slow: AtomicBool,
     /// Each action that was asked for, with the partition that it was to be done at first.
     pub asked: Mutex<Vec<(&'static str, String)>>,
 }
@@ -135,8 +137,9 @@ impl Mover for Ready {
         })
     }
     async fn samples(&self, _: &Job, _: Timestamp) -> Result<(CanarySample, CanarySample), DriverError> {
-        let sample = CanarySample { latencies_ms: vec![1.0; 60], requests: 60, ..CanarySample::default() };
-        Ok((sample.clone(), sample))
+        let took = |ms| CanarySample { latencies_ms: vec![ms; 60], requests: 60, ..CanarySample::default() };
+        let slow = self.slow.load(Ordering::SeqCst);
+        Ok((took(1.0), took(if slow { 90.0 } else { 1.0 })))
     }
     async fn leaks(&self) -> Result<Vec<Artifact>, DriverError> {
         Ok(Vec::new())

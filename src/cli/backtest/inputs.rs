@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::{failures, place};
 use crate::config::{Config, quantity};
-use crate::engine::failures::{Failure, Failures};
+use crate::engine::failures::{Failure, Failures, as_past};
 use crate::eval::backtest::Incident;
 use crate::eval::backtest::error::written;
 use crate::eval::backtest::truth::partitions_of;
@@ -223,7 +223,7 @@ pub(in crate::cli) async fn resolve(
             subject: record.subject.clone(),
             cause: record.cause.clone(),
             at: record.at,
-            outcome: record.as_past(topology).outcome,
+            outcome: as_past(record, topology).outcome,
             partitions,
         });
     }

@@ -11,7 +11,7 @@ use crate::drivers::{
     Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, DriverError, Job, JobStatus, Mover,
     Permit, Probe, Router, Weight,
 };
-use crate::fleet::{Clock, Epoch, PartitionId, Span, SystemClock, Timestamp, Topology};
+use crate::fleet::{Clock, Epoch, PartitionId, ServingState, Span, SystemClock, Timestamp, Topology};
 use crate::migrate::act::Act;
 use crate::migrate::journal::Note;
 use crate::migrate::limits::{Limits, Tokens};
@@ -243,15 +243,22 @@ impl Context {
         self.pace.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    /// What copies do to the fleet, for the rate of copying.
-    pub(super) fn strain(&self, strain: Option<&str>, now: Timestamp) {
+    /// What copies do to the fleet, for the rate of copying, where there is one.
+    pub(super) fn strain(&self, strain: impl FnOnce() -> Option<String>) {
         if let Some(pace) = self.pace.lock().unwrap_or_else(|e| e.into_inner()).as_mut() {
-            pace.look(strain, now);
+            pace.look(strain().as_deref(), self.now());
         }
     }
 
     pub(super) fn world(&self) -> Option<World> {
         self.world.read().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Whether a partition does not answer, as the fleet was last seen.
+    pub(super) fn is_lost(&self, partition: &PartitionId) -> bool {
+        let world = self.world.read().unwrap_or_else(|e| e.into_inner());
+        let place = world.as_ref().and_then(|w| w.topology.partition(partition));
+        place.is_some_and(|p| p.serving == ServingState::Fenced)
     }
 
     /// What approved bytes say. The very same bytes are hashed and read once.

@@ -114,7 +114,7 @@ async fn drive_once(context: &Context, machine: &mut Machine) -> Result<(), Stor
                 }
                 Err(error) => Err(error.to_string()),
             };
-            EventKind::Samples { samples }
+            EventKind::Samples { samples, source_lost: context.is_lost(&plan.source) }
         }
         Some(Effect::Gate) => gate(context, &state).await,
     };

@@ -29,7 +29,7 @@ pub(super) struct Machine {
     pub(super) unsaved: Option<Box<Unsaved>>,
     /// The store is not asked before then.
     pub(super) retry_at: Timestamp,
-    /// Where the job is, as last seen.
+    /// Where the job is, as seen since it was last with the runner.
     pub(super) status: Option<JobStatus>,
     /// Records that became durable since it was last with the runner, for the log on a screen.
     pub(super) fresh: Vec<Record>,

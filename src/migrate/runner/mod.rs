@@ -113,7 +113,7 @@ impl Runner {
     /// Tells the runner the fleet as it is now; nothing is admitted before the first time, or when
     /// the last time is too long ago.
     pub fn observe(&self, world: World) {
-        self.context.strain(self.strain(&world).as_deref(), self.context.now());
+        self.context.strain(|| self.strain(&world));
         *self.context.world.write().unwrap_or_else(|e| e.into_inner()) = Some(world);
     }
 
@@ -201,12 +201,14 @@ impl Runner {
     /// When the next tick has something to do by itself; `None` = only a person or a driver's answer
     /// moves anything.
     pub fn next_due(&self) -> Option<Timestamp> {
-        let due = self
-            .slots
-            .iter()
-            .filter(|(_, s)| self.may_go(s))
-            .filter_map(|(_, s)| s.machine.as_ref().and_then(|m| m.due()));
-        due.min().map(|at| self.context.wall(at))
+        let mut next: Option<Timestamp> = None;
+        for slot in self.slots.values() {
+            let due = slot.machine.as_ref().and_then(|m| m.due());
+            if let Some(due) = due.filter(|due| next.is_none_or(|next| *due < next) && self.may_go(slot)) {
+                next = Some(due);
+            }
+        }
+        next.map(|at| self.context.wall(at))
     }
 
     /// A person asks something of a migration. It is done in the next tick at the latest, or, where
@@ -300,6 +302,11 @@ impl Runner {
         self.slots.iter().filter(|(_, s)| !s.state.phase.is_end()).map(|(id, _)| *id).collect()
     }
 
+    /// Whether all migrations have ended.
+    pub fn is_idle(&self) -> bool {
+        self.slots.values().all(|slot| slot.state.phase.is_end())
+    }
+
     /// The state of one migration.
     pub fn state(&self, migration: MigrationId) -> Option<&State> {
         self.slots.get(&migration).map(|s| &*s.state)
@@ -387,8 +394,8 @@ impl Runner {
         let changed = !Arc::ptr_eq(&slot.state, &machine.state);
         let ended = machine.state.phase.is_end() && !slot.state.phase.is_end();
         slot.state = Arc::clone(&machine.state);
-        if slot.status != machine.status {
-            slot.status.clone_from(&machine.status);
+        if let Some(status) = machine.status.take() {
+            slot.status = Some(status);
         }
         slot.log.add(machine.fresh.drain(..));
         machine.commands.append(&mut slot.commands);

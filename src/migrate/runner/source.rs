@@ -2,7 +2,7 @@
 //! the cut it is what the fleet was last seen to be, so that nobody is promised a way back to what is dead.
 
 use super::{Runner, Slot};
-use crate::fleet::{ServingState, Timestamp};
+use crate::fleet::Timestamp;
 use crate::migrate::operator::Source;
 
 impl Runner {
@@ -10,8 +10,7 @@ impl Runner {
     pub(super) fn source(&self, slot: &Slot) -> Source {
         let source = &slot.state.plan.source;
         let world = self.context.world();
-        let place = world.as_ref().and_then(|w| w.topology.partition(source));
-        if place.is_some_and(|p| p.serving == ServingState::Fenced) {
+        if self.context.is_lost(source) {
             return Source::Dead;
         }
         // The fleet is looked at less often than a copy; of a copy that ended, what it saw is old.

@@ -345,7 +345,7 @@ impl Run {
     fn is_over(&self) -> bool {
         self.waiting.is_empty()
             && self.zombie.is_none()
-            && self.engine.as_ref().is_some_and(|e| e.recovered && e.runner.running().is_empty())
+            && self.engine.as_ref().is_some_and(|e| e.recovered && e.runner.is_idle())
     }
 
     fn advance(&mut self) {

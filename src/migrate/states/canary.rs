@@ -35,7 +35,7 @@ pub(in crate::migrate) const RULES: Rules = Rules {
         d.s.due = d.at + look_again(d, duration(d));
     },
     on: |d, event| match event {
-        EventKind::Samples { samples } => watch(d, samples),
+        EventKind::Samples { samples, .. } => watch(d, samples),
         event => fencing::gate(d, event),
     },
     ..Rules::USUAL

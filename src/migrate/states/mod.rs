@@ -26,6 +26,7 @@ pub(super) mod verifying;
 use super::act::Act;
 use super::draft::Draft;
 use super::event::EventKind;
+use super::plan::Plan;
 use super::state::{Again, HoldReason, State};
 use crate::drivers::Evidence;
 use crate::fleet::{Phase, Span};
@@ -107,6 +108,14 @@ pub(super) fn no_way_back(state: &State) -> Option<String> {
         ),
         _ => None,
     }
+}
+
+/// That there is no way back to a source that does not answer.
+pub(super) fn no_source(plan: &Plan) -> String {
+    format!(
+        "{} does not answer: there is no way back now; {} serves {}",
+        plan.source, plan.destination, plan.workload
+    )
 }
 
 /// Undoes, from wherever it is: before the cut by letting go and removing what was made, after it by

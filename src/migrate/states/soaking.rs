@@ -1,7 +1,8 @@
 //! SOAKING: the new owner is watched against before (M8).
 //!
 //! Does: `enable_reverse`, which proves the way back where it could not be proved before the cut;
-//! then watches for the soak's time. Fail → ROLLING_BACK_POST by itself. Too little traffic to
+//! then watches for the soak's time. Fail → ROLLING_BACK_POST by itself; where the source does not answer → HOLD,
+//! because to hold the writes of those who are served would bring nobody back. Too little traffic to
 //! compare: with its health seen all the time it goes on and says so; nothing measured at all →
 //! HOLD. Before the source is let go all of both sides is compared once more, from the new owner to the source
 //! that follows it, where the driver can do that while both are used; two sides that differ → HOLD, because the
@@ -10,7 +11,7 @@
 //! the comparison as before the cut, then it is left out. Recovery: the watch goes on from its beginning, a
 //! comparison is made again, it only reads. Rollback: ROLLING_BACK_POST.
 
-use super::{Rules, canary, keep_trying, undo, verifying};
+use super::{Rules, canary, keep_trying, no_source, undo, verifying};
 use crate::drivers::{Action, CanarySample, Evidence};
 use crate::fleet::Phase;
 use crate::migrate::act::{Act, Deed};
@@ -39,8 +40,8 @@ pub(in crate::migrate) const RULES: Rules = Rules {
         false => keep_trying(d, act, detail),
     },
     on: |d, event| {
-        if let EventKind::Samples { samples } = event {
-            watch(d, samples);
+        if let EventKind::Samples { samples, source_lost } = event {
+            watch(d, samples, *source_lost);
         }
     },
     late: |d| match comparing(&d.s) {
@@ -113,7 +114,7 @@ fn leave_out(d: &mut Draft, why: &str) {
     retire(d);
 }
 
-fn watch(d: &mut Draft, samples: &Result<(CanarySample, CanarySample), String>) {
+fn watch(d: &mut Draft, samples: &Result<(CanarySample, CanarySample), String>, source_lost: bool) {
     let ruling = canary::look(d, samples);
     let why = canary::why(d);
     let watched = d.at - d.s.watched_since.unwrap_or(d.at);
@@ -121,6 +122,12 @@ fn watch(d: &mut Draft, samples: &Result<(CanarySample, CanarySample), String>) 
     d.s.due = d.at + canary::look_again(d, soak);
     d.s.waiting.clear();
     match ruling {
+        Ruling::Fail if source_lost => {
+            d.decide("soak failed", why.clone());
+            let words = format!("the new owner does worse than before: {why}; {}", no_source(&d.s.plan));
+            d.alert(Severity::Critical, format!("{}: not undone: {words}", d.s.plan.id));
+            d.hold(HoldReason::NoWayBack, words);
+        }
         Ruling::Fail => {
             d.decide("soak failed", why.clone());
             undo(d, format!("the new owner does worse than before: {why}"), Again::No);
