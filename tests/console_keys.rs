@@ -186,6 +186,7 @@ fn one_looks_back_changes_nothing_there_and_comes_back_to_now() {
         let mut next = fleet();
         next.sequence = sequence;
         next.at += foreshift::fleet::Span::seconds(seconds);
+        next.next_cycle += foreshift::fleet::Span::seconds(seconds);
         c.happens(Msg::Snapshot(Arc::new(next)));
     }
     let now = c.model.snapshot.sequence;
@@ -198,6 +199,7 @@ fn one_looks_back_changes_nothing_there_and_comes_back_to_now() {
     let mut next = fleet();
     next.sequence = 5_002;
     next.at += foreshift::fleet::Span::seconds(30);
+    next.next_cycle += foreshift::fleet::Span::seconds(30);
     c.happens(Msg::Snapshot(Arc::new(next)));
     c.run(">>>");
     assert_eq!(c.model.snapshot.sequence, 5_002);

@@ -10,12 +10,14 @@ mod redis_cluster;
 mod redis_ranges;
 mod support;
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use foreshift::drivers::{Action, Answer, Job, Mover, Probe, Retry};
 use foreshift::fleet::{MigrationId, Phase, ServingState, WorkloadId};
 use redis_cluster::RedisCluster;
 use redis_ranges::*;
+use tokio::runtime::Handle;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_goes_to_a_master_that_serves_and_back_under_writes_and_loses_nothing() {
@@ -170,6 +172,101 @@ async fn one_that_dies_before_the_old_owner_heard_of_the_end_leaves_no_mark() {
     assert!(matches!(mover.probe(&job, &Action::Open).await, Probe::InProgress));
     complete(&mover, &job, Action::Open).await;
     all_agree(&cluster, 1);
+}
+
+/// The configuration epoch of a node: of two claims to a slot the one with the greater wins.
+fn epoch(cluster: &RedisCluster, node: usize) -> u64 {
+    let info = cluster.nodes[node].text(&["CLUSTER", "INFO"]);
+    let line = info.lines().find_map(|line| line.strip_prefix("cluster_my_epoch:")).expect("an epoch");
+    line.trim().parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_is_taken_with_a_claim_that_is_newer_than_any_of_its_owner() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 500);
+    let (mover, job) = (mover(&cluster, &["0-2730"]), job(&cluster, 0, 1));
+    for action in [Action::Announce, Action::Prepare, Action::Replicate] {
+        complete(&mover, &job, action).await;
+    }
+    let begin = Instant::now();
+    loop {
+        // As another move, a failover or two masters with the same epoch have it: nobody knows of it yet.
+        cluster.nodes[0].ask(&["CLUSTER", "BUMPEPOCH"]);
+        let (before, goes_on) = (slots_of(&cluster, 1), AtomicBool::new(true));
+        let answer = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while goes_on.load(Ordering::SeqCst) {
+                    let taken = slots_of(&cluster, 1) - before;
+                    let (owner, taker) = (epoch(&cluster, 0), epoch(&cluster, 1));
+                    assert!(taken == 0 || taker > owner, "{taken} taken at {taker}, claimed at {owner}");
+                }
+            });
+            let answer = tokio::task::block_in_place(|| {
+                Handle::current().block_on(mover.perform(&job, &Action::Commit, &permit()))
+            });
+            goes_on.store(false, Ordering::SeqCst);
+            answer.expect("it goes on")
+        });
+        if matches!(answer, Answer::Done(_)) {
+            break;
+        }
+        assert!(begin.elapsed() < LONG, "{answer:?}");
+    }
+    complete(&mover, &job, Action::Open).await;
+    all_agree(&cluster, 1);
+    assert_eq!((keys_in_range(&cluster, 0), keys_in_range(&cluster, 1)), (0, 500));
+}
+
+/// How many slots of the range a node calls its own.
+fn slots_of(cluster: &RedisCluster, node: usize) -> usize {
+    let said = cluster.nodes[node].text(&["CLUSTER", "NODES"]);
+    let own = said.lines().find(|line| line.contains("myself")).expect("the node itself");
+    let ranges = own.split_ascii_whitespace().skip(8).filter_map(|field| {
+        let (first, last) = field.split_once('-').unwrap_or((field, field));
+        Some(first.parse::<u16>().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().filter(|slot| *slot <= 2730).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_its_owner_gave_and_nobody_took_is_taken() {
+    let Some(cluster) = RedisCluster::start(0) else { return };
+    fill(&cluster, 500);
+    let (mover, job) = (mover(&cluster, &["0-2730"]), job(&cluster, 0, 1));
+    for action in [Action::Announce, Action::Prepare, Action::Replicate] {
+        complete(&mover, &job, action).await;
+    }
+    while slots_of(&cluster, 1) == 0 {
+        mover.perform(&job, &Action::Commit, &permit()).await.expect("a beginning");
+    }
+    // The owner's claim is the newest, and it gives a slot away of which the other hears nothing.
+    let newest = || {
+        cluster.nodes[0].ask(&["CLUSTER", "BUMPEPOCH"]);
+        let newest = epoch(&cluster, 0).to_string();
+        support::wait_until("the claim is known", LONG, || {
+            let said = cluster.nodes[1].text(&["CLUSTER", "NODES"]);
+            said.lines().any(|line| line.contains("master") && line.split(' ').nth(6) == Some(&newest))
+        });
+    };
+    newest();
+    let to = cluster.nodes[1].text(&["CLUSTER", "MYID"]);
+    let empty = |slot: &u16| cluster.nodes[0].text(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]) == "0";
+    let slot = (0..=2730).rev().filter(empty).find(|&slot| cluster.owner(slot, 1) == Some(0)).expect("one");
+    cluster.nodes[0].ask(&["CLUSTER", "SETSLOT", &slot.to_string(), "NODE", &to]);
+    assert_eq!((cluster.owner(slot, 0), cluster.owner(slot, 1)), (Some(1), Some(0)), "it is nobody's");
+    let begin = Instant::now();
+    loop {
+        let answer = mover.perform(&job, &Action::Commit, &permit()).await.expect("it goes on");
+        if matches!(answer, Answer::Done(_)) {
+            break;
+        }
+        assert!(begin.elapsed() < LONG, "{answer:?}");
+        newest();
+    }
+    complete(&mover, &job, Action::Open).await;
+    all_agree(&cluster, 1);
+    assert_eq!((keys_in_range(&cluster, 0), keys_in_range(&cluster, 1)), (0, 500));
 }
 
 #[tokio::test(flavor = "multi_thread")]

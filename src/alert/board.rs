@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::Timestamp;
+use crate::fleet::{Span, Timestamp};
 use crate::protocol::{AlertView, Severity};
 
 /// How many closed alerts are not kept: none. How many open ones are shown at most; what is beyond
@@ -43,10 +43,18 @@ pub enum Event {
     Happened(Alert),
 }
 
+/// An alert on the board.
+#[derive(Clone, Debug)]
+struct Open {
+    alert: Alert,
+    /// When it was last raised.
+    seen: Timestamp,
+}
+
 /// The board.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
-    open: BTreeMap<(String, String), Alert>,
+    open: BTreeMap<(String, String), Open>,
     events: Vec<Event>,
 }
 
@@ -55,19 +63,37 @@ impl Board {
     pub fn raise(&mut self, now: Timestamp, severity: Severity, subject: &str, topic: &str, text: String) {
         let key = (subject.to_string(), topic.to_string());
         let before = self.open.get(&key);
-        let worse = before.is_none_or(|b| severity > b.severity);
-        let at = before.map_or(now, |b| b.at);
+        let worse = before.is_none_or(|b| severity > b.alert.severity);
+        let at = before.map_or(now, |b| b.alert.at);
         let alert = Alert { at, severity, subject: key.0.clone(), topic: key.1.clone(), text };
         if worse {
             self.events.push(Event::Raised(alert.clone()));
         }
-        self.open.insert(key, alert);
+        self.open.insert(key, Open { alert, seen: now });
+    }
+
+    /// Puts an alert that is open into other words; nobody is told again.
+    pub fn reword(&mut self, subject: &str, topic: &str, text: impl FnOnce() -> String) {
+        if let Some(open) = self.open.get_mut(&(subject.to_string(), topic.to_string())) {
+            open.alert.text = text();
+        }
     }
 
     /// Closes an alert, if it is open.
     pub fn clear(&mut self, now: Timestamp, subject: &str, topic: &str) {
-        if let Some(alert) = self.open.remove(&(subject.to_string(), topic.to_string())) {
+        if let Some(Open { alert, .. }) = self.open.remove(&(subject.to_string(), topic.to_string())) {
             self.events.push(Event::Cleared { alert, at: now });
+        }
+    }
+
+    /// Closes the alerts of a topic that were not raised for that long: what comes and goes from cycle to cycle
+    /// stays open, and is told once.
+    pub fn fade(&mut self, now: Timestamp, topic: &str, after: Span) {
+        let faded = |open: &Open| open.alert.topic == topic && now - open.seen > after;
+        let gone: Vec<String> =
+            self.open.values().filter(|o| faded(o)).map(|o| o.alert.subject.clone()).collect();
+        for subject in gone {
+            self.clear(now, &subject, topic);
         }
     }
 
@@ -84,7 +110,7 @@ impl Board {
 
     /// Subjects with an open alert of that topic.
     pub fn subjects(&self, topic: &str) -> Vec<String> {
-        self.open.values().filter(|a| a.topic == topic).map(|a| a.subject.clone()).collect()
+        self.open.values().map(|o| &o.alert).filter(|a| a.topic == topic).map(|a| a.subject.clone()).collect()
     }
 
     /// What is to be told since the last call, in order.
@@ -94,7 +120,7 @@ impl Board {
 
     /// Open alerts, worst first, then newest.
     pub fn view(&self) -> Vec<AlertView> {
-        let mut all: Vec<&Alert> = self.open.values().collect();
+        let mut all: Vec<&Alert> = self.open.values().map(|o| &o.alert).collect();
         all.sort_by(|a, b| b.severity.cmp(&a.severity).then(b.at.cmp(&a.at)));
         let beyond = all.len().saturating_sub(SHOWN);
         let mut views: Vec<AlertView> = all
@@ -130,5 +156,35 @@ mod tests {
         board.clear(Timestamp(5), "h/p", "health");
         assert_eq!(board.take_events().len(), 1);
         assert!(board.view().is_empty());
+    }
+
+    #[test]
+    fn what_comes_and_goes_stays_open_and_what_stays_away_is_closed() {
+        let mut board = Board::default();
+        let (after, minute) = (Span::minutes(2), 60_000);
+        for at in (0..10).map(|i| i * minute) {
+            if at % (2 * minute) == 0 {
+                board.raise(Timestamp(at), Severity::Warning, "h", "plan", "no room".into());
+            }
+            board.fade(Timestamp(at), "plan", after);
+        }
+        board.raise(Timestamp(9 * minute), Severity::Info, "h", "other", "goes on".into());
+        assert_eq!(board.take_events().len(), 2, "told once each");
+        board.fade(Timestamp(12 * minute), "plan", after);
+        assert!(
+            matches!(&board.take_events()[..], [Event::Cleared { alert, .. }] if alert.text == "no room")
+        );
+        assert_eq!(board.subjects("other"), ["h"]);
+    }
+
+    #[test]
+    fn other_words_are_shown_and_not_told() {
+        let mut board = Board::default();
+        board.raise(Timestamp(1), Severity::Critical, "h/p", "failing", "disk".into());
+        board.take_events();
+        board.reword("h/p", "failing", || "memory".into());
+        board.reword("h/q", "failing", || unreachable!());
+        assert_eq!((board.view()[0].text.as_str(), board.view()[0].at), ("memory", Timestamp(1)));
+        assert!(board.take_events().is_empty());
     }
 }

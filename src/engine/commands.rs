@@ -38,9 +38,12 @@ impl Core {
             };
             tracing::info!(actor = actor.name, %act, %outcome, "asked");
             let store = self.store.clone();
-            if let Err(error) = self.audit.append(&*store, now, &actor.name, act, outcome).await {
-                tracing::error!(%error, "the audit log cannot be written");
-                self.alerts.raise(now, Severity::Critical, "engine", "audit", error.to_string());
+            match self.audit.append(&*store, now, &actor.name, act, outcome).await {
+                Ok(_) => self.alerts.clear(now, "engine", "audit"),
+                Err(error) => {
+                    tracing::error!(%error, "the audit log cannot be written");
+                    self.alerts.raise(now, Severity::Critical, "engine", "audit", error.to_string());
+                }
             }
             self.tick(now).await;
             self.see_migrations(now);

@@ -211,7 +211,10 @@ impl Core {
         contest.followed = Some((standing.current, standing.shadow));
         if standing.current != contest.champion {
             match self.speak(contest, standing.current) {
-                Ok(()) => contest.champion = standing.current,
+                Ok(()) => {
+                    contest.champion = standing.current;
+                    self.alerts.clear(now, &contest.subject(), "models");
+                }
                 Err(error) => {
                     let text = format!("{} cannot speak: {error}", contest.name(standing.current));
                     self.alerts.raise(now, Severity::Warning, &contest.subject(), "models", text);
@@ -225,6 +228,7 @@ impl Core {
         let mut ops: Vec<Op> =
             self.store.list(&contest.looks()).await?.into_iter().map(|entry| Op::Delete(entry.key)).collect();
         contest.beside = None;
+        self.alerts.clear(now, &contest.subject(), "shadow");
         match standing.shadow.map(|s| (s, contest.open(s.version))) {
             Some((contender, Ok(opened))) => {
                 let ledger = Ledger::new(&self.brain.assessor().options().windows, now);

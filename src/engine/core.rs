@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::alert::{Board, Event};
 use crate::drivers::Mover;
-use crate::fleet::{HostId, PartitionId, PredictionState, Timestamp, Topology, WorkloadId};
+use crate::fleet::{HostId, PartitionId, Timestamp, Topology, WorkloadId};
 use crate::migrate::Runner;
 use crate::plan::disruption::{Dependents, disruption};
 use crate::plan::{Hold, PlanOptions};
@@ -16,8 +16,8 @@ use crate::state::{Store, StoreError};
 
 use super::audit::Audit;
 use super::book::Book;
-use super::brain::{Brain, Transition};
-use super::failures::{self, Failure, Failures, Label, Origin};
+use super::brain::Brain;
+use super::failures::{self, Failures, Label};
 use super::inventory::Inventory;
 use super::observe::Pulled;
 use super::options::EngineOptions;
@@ -203,12 +203,6 @@ impl Core {
         }
     }
 
-    /// The store failed: nothing is acted on until it works, and everybody is told.
-    pub fn store_failed(&mut self, error: &StoreError, now: Timestamp) {
-        tracing::error!(%error, "the store failed");
-        self.alerts.raise(now, Severity::Critical, "engine", "store", error.to_string());
-    }
-
     pub(super) fn rebuild_inventory(&mut self) {
         let windows = self.brain.windows();
         let seen: Vec<PartitionId> = windows
@@ -240,6 +234,7 @@ impl Core {
         let topology = self.inventory.topology().clone();
         let transitions = self.brain.cycle(&topology, &past, &evacuations, now);
         self.note_transitions(&transitions, now);
+        self.keep_alerts_true(now);
         self.project(&topology, &past, now);
         let dependents = Dependents::of(&topology);
         self.disruptions =
@@ -311,92 +306,11 @@ impl Core {
         self.failures.records().iter().map(|f| failures::as_past(f, topology)).collect()
     }
 
-    fn note_transitions(&mut self, transitions: &[Transition], now: Timestamp) {
-        for t in transitions {
-            let because = self.because(&t.partition);
-            self.event(&t.partition, now, format!("{} → {}", t.from.word(), t.to.word()));
-            let subject = t.partition.as_str();
-            match t.to {
-                PredictionState::PredictiveFailure => {
-                    tracing::warn!(partition = subject, %because, "predictive failure");
-                    let text = format!("is expected to fail: {because}");
-                    self.alerts.raise(now, Severity::Critical, subject, "predictive_failure", text);
-                }
-                PredictionState::Suspect => {
-                    tracing::info!(partition = subject, %because, "suspect");
-                    let text = format!("is watched closely: {because}");
-                    self.alerts.raise(now, Severity::Warning, subject, "suspect", text);
-                    self.alerts.clear(now, subject, "predictive_failure");
-                }
-                PredictionState::Unknown => {
-                    self.alerts.raise(
-                        now,
-                        Severity::Warning,
-                        subject,
-                        "unknown",
-                        "sends no data young enough to say anything".into(),
-                    );
-                }
-                PredictionState::Evacuating => {}
-                _ => {
-                    self.alerts.clear(now, subject, "predictive_failure");
-                    self.alerts.clear(now, subject, "suspect");
-                }
-            }
-            if t.to != PredictionState::Unknown {
-                self.alerts.clear(now, subject, "unknown");
-            }
-        }
-    }
-
-    fn because(&self, partition: &PartitionId) -> String {
-        let assessments = self.brain.assessor().assessments();
-        assessments
-            .iter()
-            .find(|a| &a.partition == partition)
-            .map(|a| a.why_health.iter().take(2).map(|c| c.words.clone()).collect::<Vec<_>>().join(", "))
-            .unwrap_or_default()
-    }
-
     pub(super) fn event(&mut self, partition: &PartitionId, at: Timestamp, text: String) {
         let events = self.events.entry(partition.clone()).or_default();
         events.push((at, text));
         let beyond = events.len().saturating_sub(EVENTS);
         events.drain(..beyond);
-    }
-
-    /// Records a failure and lets the predictions learn of it at once.
-    ///
-    /// # Errors
-    /// As every call of the store.
-    pub(super) async fn record(&mut self, failure: Failure) -> Result<u64, StoreError> {
-        let store = self.store.clone();
-        self.failures.add(&*store, failure).await
-    }
-
-    /// Notes which hosts are silent: a lost heartbeat is a failure of the host, once.
-    ///
-    /// # Errors
-    /// As every call of the store.
-    pub async fn note_heartbeats(
-        &mut self,
-        beats: &HashMap<HostId, super::intake::Heartbeat>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        for (host, beat) in beats {
-            let stopping = beat.state == crate::protocol::AgentState::Stopping;
-            let lost = beat.arrived.age(now) > self.options.heartbeat_lost;
-            if lost && !stopping && self.silent.insert(host.clone()) {
-                let cause = format!("heartbeat lost: silent for {}", beat.arrived.age(now));
-                self.alerts.raise(now, Severity::Critical, host.as_str(), "heartbeat", cause.clone());
-                let (label, origin) = (Label::Failed, Origin::Heartbeat);
-                let subject = host.as_str().to_string();
-                self.record(Failure { number: 0, at: beat.arrived, subject, cause, label, origin }).await?;
-            } else if !lost && self.silent.remove(host) {
-                self.alerts.clear(now, host.as_str(), "heartbeat");
-            }
-        }
-        Ok(())
     }
 
     /// What is to be told since the last call.

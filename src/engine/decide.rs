@@ -8,11 +8,14 @@ use super::commands::automatic;
 use super::core::{Core, PROPOSALS};
 use super::failures::{Failure, Label, Origin};
 use crate::fleet::{
-    HostId, PartitionId, Phase, PredictionState, ProposalId, ServingState, Timestamp, Topology,
+    HostId, PartitionId, Phase, PredictionState, ProposalId, ServingState, Span, Timestamp, Topology,
 };
 use crate::plan::{self, Ended, PlanInput, PlanOutput, Proposal, Request, Running, Trigger};
 use crate::protocol::{Actor, Command, Mode, Refusal, Severity};
 use crate::state::{Op, StoreError, Txn};
+
+/// An alert of the planner that it has not repeated for this long is closed.
+const PLAN_FADES: Span = Span::minutes(2);
 
 impl Core {
     /// Asks the planner, with everything that is known now.
@@ -86,6 +89,7 @@ impl Core {
         for alert in &output.alerts {
             self.alerts.raise(now, alert.severity, &alert.subject, "plan", alert.text.clone());
         }
+        self.alerts.fade(now, "plan", PLAN_FADES);
         self.denied.retain(|_, (_, until)| *until > now);
         let mut fresh: Vec<Proposal> =
             output.proposals.into_iter().filter(|p| !self.is_denied(&p.trigger)).collect();

@@ -242,13 +242,13 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
             }
             _ = cycle.tick(), if !warming => {
                 let now = clock.now();
-                if let Some(intake) = &around.intake
-                    && let Err(error) = core.note_heartbeats(&intake.heartbeats(), now).await
-                {
-                    core.store_failed(&error, now);
-                }
-                if let Err(error) = core.cycle(now).await {
-                    core.store_failed(&error, now);
+                let heard = match &around.intake {
+                    Some(intake) => core.note_heartbeats(&intake.heartbeats(), now).await,
+                    None => Ok(()),
+                };
+                match heard.and(core.cycle(now).await) {
+                    Ok(()) => core.store_works(now),
+                    Err(error) => core.store_failed(&error, now),
                 }
                 if around.sink.is_some() {
                     let snapshot = core.snapshot();

@@ -1,6 +1,7 @@
 //! The running loop: observe → predict → decide → publish, the migrations between the cycles, and
 //! the commands of people at any time.
 
+mod alerting;
 pub mod audit;
 pub mod book;
 pub mod brain;

@@ -7,6 +7,7 @@ use crate::fleet::{
     Bytes, Generation, HostId, MigrationId, PartitionId, PredictionState, Share, ShownState, Span, Timestamp,
     Topology, WorkloadId,
 };
+use crate::plan::proposal::Rejected;
 use crate::plan::{Proposal, Trigger};
 use crate::predict::{Assessment, Calibration, HostRisk, WorkloadProjection};
 use crate::protocol::{HostView, MoveView, PartitionView, ProposalView, WorkloadView};
@@ -287,11 +288,19 @@ pub fn proposal(entry: &Entry, movers: &HashMap<String, std::sync::Arc<dyn Mover
         loads: p.outlook.loads.clone(),
         if_nothing: p.outlook.if_nothing.clone(),
         way_back: p.outlook.way_back.clone(),
-        rejected: p.rejected.iter().map(|r| (r.candidate.clone(), r.reason.clone())).collect(),
+        rejected: p.rejected.iter().map(|r| (not_chosen(r, p.moves.len()), r.reason.clone())).collect(),
         risks: p.risks.clone(),
         blocked: p.blocked.clone(),
         difference: entry.difference.clone(),
         topology: p.topology,
+    }
+}
+
+/// Who was not chosen, and for which of several moves.
+fn not_chosen(rejected: &Rejected, moves: usize) -> String {
+    match &rejected.workload {
+        Some(workload) if moves > 1 => format!("{} for {workload}", rejected.candidate),
+        _ => rejected.candidate.clone(),
     }
 }
 

@@ -38,7 +38,8 @@ pub fn view(
         left: left(state, status, now),
         progress,
         steps: steps(state, status, seen),
-        canary: (state.standing() == Phase::Canary).then_some((state.canary, canary_steps)),
+        canary: (state.standing() == Phase::Canary)
+            .then_some(((state.canary + 1).min(canary_steps), canary_steps)),
         canary_carries: plan.canary_carries().to_string(),
         judge: state.judgement.as_ref().map(|j| j.lines.clone()).unwrap_or_default(),
         can: abilities(state, source),
@@ -71,10 +72,13 @@ fn steps<'a>(
     let undoing = matches!(state.standing(), Phase::RollingBackPre | Phase::RollingBackPost);
     let mut line: Vec<StepView> = LINE
         .iter()
-        .map(|phase| StepView {
-            name: name(state, *phase),
-            state: step_state(state, *phase, at, undoing),
-            evidence: evidence(state, status, *phase, journal),
+        .map(|phase| {
+            let step = step_state(state, *phase, at, undoing);
+            let evidence = match step {
+                StepState::Ahead => String::new(),
+                _ => evidence(state, status, *phase, journal),
+            };
+            StepView { name: name(state, *phase), state: step, evidence }
         })
         .collect();
     let word = match state.standing() {

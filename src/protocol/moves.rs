@@ -69,7 +69,7 @@ pub struct ProposalView {
     pub if_nothing: String,
     /// How it is undone.
     pub way_back: String,
-    /// Destinations not taken: candidate and reason.
+    /// Destinations not taken: candidate, of several moves with the workload it was for, and reason.
     pub rejected: Vec<(String, String)>,
     /// Risks that are not hidden.
     pub risks: Vec<String>,
@@ -154,7 +154,7 @@ pub struct MigrationView {
     pub progress: Option<Share>,
     /// The line of steps.
     pub steps: Vec<StepView>,
-    /// Index of the canary step and how many there are.
+    /// The canary step, from 1, and how many there are.
     pub canary: Option<(u32, u32)>,
     /// What the canary carries.
     pub canary_carries: String,

@@ -8,22 +8,26 @@
 
 mod aside;
 mod block;
+mod labels;
+mod options;
 mod port;
 mod scan;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use thiserror::Error;
 use tsink::{
     DataPoint, Label, Row, Storage, StorageBuilder, TimestampPrecision, TsinkError, Value, WalSyncMode,
 };
 
 pub use aside::Aside;
 pub use block::Batch;
+pub use options::{EmbeddedOptions, StoreError};
+
+use labels::{Labels, read_labels, write_labels};
 use scan::{Late, Scan};
 
 use crate::fleet::{Clock, HostId, PartitionId, Span, SystemClock, Timestamp};
@@ -36,67 +40,6 @@ const BLOCKS: &str = "b";
 const WRITTEN: &str = "w:";
 /// Rows handed to the store in one call.
 const ROWS_A_CALL: usize = 4096;
-
-/// How the store is kept.
-#[derive(Clone, Debug)]
-pub struct EmbeddedOptions {
-    /// Where the files are; `None` = in memory only, gone with the process.
-    pub path: Option<PathBuf>,
-    /// How long samples are kept, by the machine's clock; `None` = for ever (simulated time).
-    pub retention: Option<Span>,
-    /// Most memory for what is not yet on disk, in bytes.
-    pub memory: usize,
-    /// How often the log is forced to disk; what was written since is lost with the power, not with
-    /// the process.
-    pub sync: Span,
-}
-
-impl Default for EmbeddedOptions {
-    /// In memory, 30 days, 128 MB, forced to disk every second.
-    fn default() -> Self {
-        Self { path: None, retention: Some(Span::days(30)), memory: 128 << 20, sync: Span::seconds(1) }
-    }
-}
-
-/// Why the store did not do it.
-#[derive(Clone, Debug, Error)]
-pub enum StoreError {
-    /// The folder cannot be used.
-    #[error("the embedded store at {place} cannot be opened: {detail}; name another folder or mend this one")]
-    Open {
-        /// The folder, or `memory`.
-        place: String,
-        /// What happened.
-        detail: String,
-    },
-    /// Another process has it: nearly always the engine.
-    #[error(
-        "another process has the embedded store at {place} open: the engine that runs on it; ask that engine \
-         (`foreshift attach`), or stop it first"
-    )]
-    InUse {
-        /// The folder.
-        place: String,
-    },
-    /// The store is full or its disk is: less has to be kept, or more given.
-    #[error(
-        "the embedded store at {place} is full: {detail}; give it more disk or memory, or keep fewer days"
-    )]
-    Full {
-        /// The folder, or `memory`.
-        place: String,
-        /// What happened.
-        detail: String,
-    },
-    /// Anything else; whether trying again helps is unknown.
-    #[error("the embedded store at {place} failed: {detail}")]
-    Failed {
-        /// The folder, or `memory`.
-        place: String,
-        /// What happened.
-        detail: String,
-    },
-}
 
 /// What an append did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -125,7 +68,7 @@ struct Inner {
     /// The newest sample that a pull has reported; older ones that come later go to `late`.
     reported: AtomicI64,
     late: Mutex<Late>,
-    labels: Mutex<BTreeMap<HostId, BTreeMap<String, String>>>,
+    labels: Mutex<Labels>,
 }
 
 impl EmbeddedStore {
@@ -465,25 +408,6 @@ fn nanos(at: Timestamp) -> i64 {
 
 fn written_name(measurement: &str, field: &str) -> String {
     format!("{WRITTEN}{measurement}:{field}")
-}
-
-type Labels = BTreeMap<HostId, BTreeMap<String, String>>;
-
-fn read_labels(path: &Path) -> Result<Labels, String> {
-    let file = path.join("labels.json");
-    match std::fs::read(&file) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", file.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Labels::new()),
-        Err(error) => Err(format!("{}: {error}", file.display())),
-    }
-}
-
-fn write_labels(path: &Path, labels: &Labels) -> Result<(), String> {
-    let (new, file) = (path.join("labels.json.new"), path.join("labels.json"));
-    let bytes = serde_json::to_vec_pretty(labels).map_err(|e| e.to_string())?;
-    std::fs::write(&new, bytes)
-        .and_then(|()| std::fs::rename(&new, &file))
-        .map_err(|e| format!("{}: {e}", file.display()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::fleet::Span;
 use crate::protocol::Snapshot;
 
-/// Snapshots nearer together than this are one step.
+/// Snapshots of one cycle are one step, and those nearer together than this.
 const STEP: Span = Span::seconds(5);
 /// Steps that are kept at most: an hour of ten-second cycles.
 const MOST: usize = 360;
@@ -36,9 +36,10 @@ impl Past {
             *self = Self::default();
         }
         let steps = self.kept.len();
+        let same_cycle = self.kept.back().is_some_and(|last| last.next_cycle == snapshot.next_cycle);
+        let near = steps >= 2 && snapshot.at - self.kept[steps - 2].at < STEP;
         // Two in the same step: the later says all that the earlier said.
-        if steps >= 2
-            && snapshot.at - self.kept[steps - 2].at < STEP
+        if (same_cycle || near)
             && let Some(last) = self.kept.pop_back()
         {
             self.rows -= rows(&last);
@@ -67,15 +68,21 @@ mod tests {
     use super::*;
     use crate::fleet::Timestamp;
 
+    /// Cycles of ten seconds.
     fn at(sequence: u64, seconds: i64) -> Arc<Snapshot> {
-        Arc::new(Snapshot { sequence, at: Timestamp(seconds * 1000), ..Snapshot::default() })
+        cycle_of(sequence, seconds, 10)
+    }
+
+    fn cycle_of(sequence: u64, seconds: i64, cycle: i64) -> Arc<Snapshot> {
+        let next_cycle = Timestamp((seconds / cycle + 1) * cycle * 1000);
+        Arc::new(Snapshot { sequence, at: Timestamp(seconds * 1000), next_cycle, ..Snapshot::default() })
     }
 
     #[test]
     fn one_looks_back_and_comes_forward_in_steps() {
         let mut past = Past::default();
-        // Cycles of ten seconds; between the last two, a migration made five snapshots.
-        for (sequence, seconds) in [(1, 0), (2, 10), (3, 20), (4, 21), (5, 22), (6, 23), (7, 24), (8, 30)] {
+        // Between the last two a migration made five snapshots, the last of them late in the cycle.
+        for (sequence, seconds) in [(1, 0), (2, 10), (3, 20), (4, 21), (5, 22), (6, 23), (7, 28), (8, 30)] {
             past.keep(&at(sequence, seconds));
         }
         let mut shown = at(8, 30);
@@ -84,9 +91,17 @@ mod tests {
             back.push(earlier.at.0 / 1000);
             shown = earlier;
         }
-        assert_eq!(back, [24, 20, 10, 0]);
+        assert_eq!(back, [28, 10, 0]);
         assert_eq!(past.after(&shown).map(|s| s.sequence), Some(2));
         assert!(past.after(&at(8, 30)).is_none());
+    }
+
+    #[test]
+    fn short_cycles_are_taken_together() {
+        let mut past = Past::default();
+        (1..=20).for_each(|i| past.keep(&cycle_of(i, i as i64, 1)));
+        let seconds: Vec<i64> = past.kept.iter().map(|s| s.at.0 / 1000).collect();
+        assert_eq!(seconds, [1, 5, 9, 13, 17, 20]);
     }
 
     #[test]

@@ -68,19 +68,19 @@ pub fn judge(source: &CanarySample, destination: &CanarySample, bounds: Bounds) 
     let k = f64::from(bounds.look.max(1));
     let level = ALPHA / (METRICS * k * (k + 1.0));
     let parts = [
-        errors(source, destination, bounds.min_samples, level),
-        latency(source, destination, bounds, level),
+        Some(errors(source, destination, bounds.min_samples, level)),
+        Some(latency(source, destination, bounds, level)),
         values(destination),
     ];
-    let critical = parts.iter().any(|p| p.critical && p.ruling == Ruling::Fail);
-    let ruling = parts.iter().map(|p| p.ruling).max().unwrap_or(Ruling::Inconclusive);
-    let why = parts
-        .iter()
+    let all = || parts.iter().flatten();
+    let critical = all().any(|p| p.critical && p.ruling == Ruling::Fail);
+    let ruling = all().map(|p| p.ruling).max().unwrap_or(Ruling::Inconclusive);
+    let why = all()
         .filter(|p| p.ruling == ruling && ruling != Ruling::Pass)
         .map(|p| format!("{}: {}", p.line.what, p.line.verdict))
         .collect::<Vec<_>>()
         .join("; ");
-    Judgement { ruling, critical, why, lines: parts.into_iter().map(|p| p.line).collect() }
+    Judgement { ruling, critical, why, lines: parts.into_iter().flatten().map(|p| p.line).collect() }
 }
 
 /// The judgement where nothing could be measured.
@@ -195,8 +195,12 @@ fn latency(source: &CanarySample, destination: &CanarySample, bounds: Bounds, le
     part("latency p50 / p99", sides, ruling, words)
 }
 
-fn values(destination: &CanarySample) -> Part {
+/// `None` where no values were compared: that is neither well nor bad.
+fn values(destination: &CanarySample) -> Option<Part> {
     let (n, bad) = (destination.compared, destination.mismatches);
+    if n == 0 && bad == 0 {
+        return None;
+    }
     let ruling = if bad > 0 { Ruling::Fail } else { Ruling::Pass };
     let words = match bad {
         0 => String::new(),
@@ -204,7 +208,7 @@ fn values(destination: &CanarySample) -> Part {
     };
     let equal = Words::of("").count(n.saturating_sub(bad)).then(" equal, ").count(bad).then(" differ").0;
     let sides = (String::new(), equal);
-    Part { critical: true, ..part("values compared", sides, ruling, words) }
+    Some(Part { critical: true, ..part("values compared", sides, ruling, words) })
 }
 
 #[cfg(test)]

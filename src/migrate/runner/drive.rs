@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::context::{Context, Driven, Driver, Planted, Routing};
 use super::machine::{Conditions, Machine, Saved};
-use super::{DRIVES, must_go_on};
+use super::turns::{DRIVES, must_go_on};
 use crate::drivers::{Action, Answer, DriverError, Evidence, Job, Probe, Retry, ServerState, Weight};
 use crate::fleet::{Share, Span, Timestamp};
 use crate::migrate::act::{Act, Deed, Side};

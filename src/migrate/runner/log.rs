@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::OnceLock;
 
-use crate::fleet::Timestamp;
+use crate::fleet::{Phase, Timestamp};
 use crate::migrate::journal::{Note, Record, Verdict};
 use crate::state::Entry;
 
@@ -22,17 +22,18 @@ pub(super) struct Log {
     read: OnceLock<Vec<(Timestamp, String)>>,
     /// What was seen of steps in records before `old`: name and words, in order.
     before: Vec<(String, String)>,
-    /// The same in `old`, once somebody looked.
+    /// The same with `old`, once somebody looked.
     seen: OnceLock<Vec<(String, String)>>,
 }
 
-/// What a record says was seen of a step that was done.
-fn seen(entry: &Entry) -> Option<(String, String)> {
-    match Record::read(&entry.value).ok()?.note {
-        Note::Outcome { step, result: Verdict::Applied, evidence, .. } if !evidence.is_empty() => {
-            Some((step, evidence))
+/// Takes in what a record says was seen of a step that was done; another attempt begins with nothing seen.
+fn see(entry: &Entry, seen: &mut Vec<(String, String)>) {
+    match Record::read(&entry.value).map(|record| record.note) {
+        Ok(Note::Outcome { step, result: Verdict::Applied, evidence, .. }) if !evidence.is_empty() => {
+            seen.push((step, evidence));
         }
-        _ => None,
+        Ok(Note::State { to: Phase::Approved, .. }) => seen.clear(),
+        _ => {}
     }
 }
 
@@ -41,15 +42,19 @@ impl Log {
     pub(super) fn of_store(mut records: Vec<Entry>) -> Self {
         // Two records of three are shown, or more; the rest of an old journal is not kept.
         let surplus = records.len().saturating_sub(LINES * 4);
-        let before = records.drain(..surplus).filter_map(|entry| seen(&entry)).collect();
+        let mut before = Vec::new();
+        records.drain(..surplus).for_each(|entry| see(&entry, &mut before));
         Self { old: records, before, ..Self::default() }
     }
 
     /// What was seen of a step when it was last done before the migration was read from the store.
     pub(super) fn seen(&self, step: &str) -> Option<&str> {
-        let old = self.seen.get_or_init(|| self.old.iter().filter_map(seen).collect());
-        let mut newest = old.iter().rev().chain(self.before.iter().rev());
-        newest.find(|(name, _)| name == step).map(|(_, words)| words.as_str())
+        let all = self.seen.get_or_init(|| {
+            let mut all = self.before.clone();
+            self.old.iter().for_each(|entry| see(entry, &mut all));
+            all
+        });
+        all.iter().rev().find(|(name, _)| name == step).map(|(_, words)| words.as_str())
     }
 
     /// Takes in what became durable, oldest first.

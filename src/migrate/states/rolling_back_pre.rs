@@ -6,6 +6,8 @@
 //! on; where only the removal of artifacts on a lost source is left, lock and tokens are given back
 //! and it is tried until the source is back. Recovery: probe, go on. Rollback: it is one.
 
+use std::sync::Arc;
+
 use super::canary::share_act;
 use super::{Rules, keep_trying, late_but_forward};
 use crate::drivers::Action;
@@ -76,6 +78,8 @@ fn after(d: &mut Draft) {
     if d.s.again == Again::Retry && more {
         d.give_back();
         d.s.attempt += 1;
+        // What was seen of its steps was seen in another attempt.
+        d.s.evidence = Arc::default();
         let attempt = d.s.attempt;
         d.go(Phase::Approved, format!("attempt {attempt} follows in {wait}: {cause}"));
         d.s.due = d.at + wait;

@@ -179,10 +179,19 @@ fn counts(model: &Model) -> Vec<Item> {
     count(model.waiting(), "proposal", "proposals", look[Token::Accent]);
     count(model.asking(), "asks", "ask", look[Token::Watch]);
     count(model.running(), "moving", "moving", look[Token::Moving]);
-    if let Some(worst) = s.alerts.iter().map(|a| a.severity).max() {
-        let (glyph, _, style) = look.severity(worst);
-        let style = if worst == Severity::Info { look[Token::Dim] } else { style };
-        items.push(Item::one(format!("{glyph} {}", s.alerts.len()), style, 4));
+    let mut pieces = Vec::new();
+    for severity in [Severity::Critical, Severity::Warning, Severity::Info] {
+        let n = s.alerts.iter().filter(|a| a.severity == severity).count();
+        if n == 0 {
+            continue;
+        }
+        let (glyph, _, style) = look.severity(severity);
+        let style = if severity == Severity::Info { look[Token::Dim] } else { style };
+        let gap = if pieces.is_empty() { "" } else { " " };
+        pieces.push((format!("{gap}{glyph} {n}"), style));
+    }
+    if !pieces.is_empty() {
+        items.push(Item { pieces, drop: 4 });
     }
     items
 }

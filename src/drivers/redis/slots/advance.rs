@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::super::view::Node;
+use super::super::nodes::text;
+use super::super::view::{Info, Node};
 use super::super::{RedisMover, working};
 use super::RedisSlotMover;
 use super::ranges;
@@ -46,6 +47,29 @@ impl Pace {
             _ => self.0,
         };
         self.0 = self.0.clamp(1, MOST);
+    }
+}
+
+/// What was done of a move within one call.
+struct Slice {
+    /// Slots that became whole.
+    whole: u32,
+    /// What it waits for.
+    waits: Option<String>,
+}
+
+/// Whether what a destination claims from now on is newer than everything that an owner has claimed, by their
+/// `CLUSTER INFO`. A node that has never claimed anything (epoch 0) takes a new epoch with its first slot.
+fn is_newer(destination: &Info, owner: &Info) -> bool {
+    let epochs = (
+        destination.whole("cluster_current_epoch"),
+        destination.whole("cluster_my_epoch"),
+        owner.whole("cluster_my_epoch"),
+    );
+    match epochs {
+        (Some(known), Some(own), Some(claimed)) => known >= claimed && (own != claimed || own == 0),
+        // Every server says it; one that does not cannot be waited for.
+        _ => true,
     }
 }
 
@@ -85,16 +109,19 @@ impl RedisSlotMover {
         let start = Instant::now();
         let moved = match self.hear_anew(job, &scene, start).await {
             Ok(Some(waiting)) => return Ok(waiting),
-            Ok(None) => self.slice(job, &scene, start).await,
+            Ok(None) => {
+                let _hands = self.hearing.hands.read().await;
+                self.slice(job, &scene, start).await
+            }
             Err(error) => Err(error),
         };
         let left = ranges::count(scene.range) - scene.held_by(destination);
         match moved {
-            Ok(slots) => Ok(working(format!(
-                "{} of {} slots to move",
-                left - slots.min(left),
-                ranges::count(scene.range)
-            ))),
+            Ok(Slice { whole, waits }) => {
+                let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
+                let (left, all) = (left - whole.min(left), ranges::count(scene.range));
+                Ok(working(format!("{left} of {all} slots to move{waits}")))
+            }
             // There is no way back any more: whatever it is, it is tried again.
             Err(error) if begun => {
                 Ok(working(format!("{left} slots are still to move; the last try: {error}")))
@@ -103,8 +130,8 @@ impl RedisSlotMover {
         }
     }
 
-    /// Moves slots until the time is over; how many became whole.
-    async fn slice(&self, job: &Job, scene: &Scene, start: Instant) -> Result<u32, DriverError> {
+    /// Moves slots until the time is over.
+    async fn slice(&self, job: &Job, scene: &Scene, start: Instant) -> Result<Slice, DriverError> {
         let mut whole = 0;
         let destination = &scene.destination;
         let refuse =
@@ -121,8 +148,14 @@ impl RedisSlotMover {
             let Some(owner) = owner else {
                 return Err(refuse(destination, format!("slot {slot} has no owner that answers")));
             };
-            if !self.empty(job, slot, owner, destination, start).await? {
+            let gave = scene.gave(owner, slot, destination);
+            if !gave && !self.empty(job, slot, owner, destination, start).await? {
                 break;
+            }
+            if !self.has_heard(destination, owner).await? {
+                let waits =
+                    format!("{} to hear how new the claims of {} are", destination.address, owner.address);
+                return Ok(Slice { whole, waits: Some(waits) });
             }
             self.settle(scene, slot, owner).await?;
             whole += 1;
@@ -130,7 +163,7 @@ impl RedisSlotMover {
                 break;
             }
         }
-        Ok(whole)
+        Ok(Slice { whole, waits: None })
     }
 
     /// Moves the keys of one slot; tells whether none is left.
@@ -185,6 +218,19 @@ impl RedisSlotMover {
         cmd
     }
 
+    /// Whether the destination knows of a claim as new as the newest of the owner. If it did not, the claim that it
+    /// makes when it takes a slot would be older than one of the owner that is still on its way: it would give the
+    /// slot back and delete the keys that have just come. It hears within a second or two; claims of two masters
+    /// that are equally new are told apart by the servers within the same time.
+    async fn has_heard(&self, destination: &Node, owner: &Node) -> Result<bool, DriverError> {
+        let mut ask = redis::cmd("CLUSTER");
+        ask.arg("INFO");
+        let nodes = &self.inner.nodes;
+        let (known, own) =
+            tokio::try_join!(nodes.ask(&destination.address, &ask), nodes.ask(&owner.address, &ask))?;
+        Ok(is_newer(&Info::parse(&text(known)), &Info::parse(&text(own))))
+    }
+
     /// Gives an empty slot to the destination: there first, or the slot has no owner should the old one
     /// die in between. The others hear of it from the destination; who has not is told when all slots are
     /// there ([`RedisSlotMover::convince`]).
@@ -214,6 +260,18 @@ pub(super) fn set_slot(slot: u16, how: &str, node: &str) -> redis::Cmd {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_is_taken_only_with_a_claim_that_is_the_newest() {
+        let info = |current: u64, my: u64| {
+            Info::parse(&format!("cluster_current_epoch:{current}\r\ncluster_my_epoch:{my}\r\n"))
+        };
+        assert!(is_newer(&info(101, 100), &info(101, 101)), "it takes 102");
+        assert!(is_newer(&info(102, 102), &info(101, 101)));
+        assert!(!is_newer(&info(100, 100), &info(101, 101)), "it would stay at 100");
+        assert!(!is_newer(&info(101, 101), &info(101, 101)), "the servers tell them apart");
+        assert!(is_newer(&info(0, 0), &info(0, 0)) && is_newer(&Info::parse(""), &info(1, 1)));
+    }
 
     #[test]
     fn a_batch_grows_while_it_is_quick_and_shrinks_at_once_when_it_is_not() {

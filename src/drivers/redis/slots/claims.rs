@@ -11,7 +11,10 @@
 //! next message (every second or so) puts it right. That third master's claim has to be older than the
 //! source's, or it would stand.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::RwLock;
 
 use super::super::view::{Health, Info, SlotRange, View};
 use super::super::working;
@@ -26,6 +29,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long the nodes may take to hear of a new owner from the others, before they are told.
 const GOSSIP: Duration = Duration::from_secs(1);
 
+/// A job that has not gone on for so long keeps no other from moving slots.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How far this process is with one job's claims.
 #[derive(Default)]
 pub(super) struct Claims {
@@ -35,6 +41,33 @@ pub(super) struct Claims {
     asked: Option<(u16, String)>,
     /// Since when nodes name another owner than the new one.
     doubted: Option<Instant>,
+}
+
+/// One destination hears at a time, and no slot changes hands meanwhile.
+#[derive(Default)]
+pub(super) struct Hearing {
+    /// Read by who gives slots, written to by who hears.
+    pub(super) hands: RwLock<()>,
+    /// Whose destination hears: the job, what it is about, and when it last went on.
+    of: Mutex<Option<(String, String, Instant)>>,
+}
+
+impl Hearing {
+    /// What another job waits to be heard, unless it has given up.
+    fn of_another(&self, job: &str) -> Option<String> {
+        let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, what, _) = of.as_ref().filter(|(of, _, at)| of != job && at.elapsed() < PATIENCE)?;
+        Some(what.clone())
+    }
+
+    fn begin(&self, job: String, what: String) {
+        *self.of.lock().unwrap_or_else(PoisonError::into_inner) = Some((job, what, Instant::now()));
+    }
+
+    fn end(&self, job: &str) {
+        let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
+        of.take_if(|(of, _, _)| of == job);
+    }
 }
 
 /// What is to be done next that a destination hears anew.
@@ -65,7 +98,11 @@ fn next(
     if let Some((slot, third)) = asked {
         match view.owner_of(*slot).map(|n| n.id.as_str()) {
             Some(owner) if owner == source => return Next::Nothing,
-            Some(owner) if owner == third => return Next::Wait,
+            Some(owner) if owner == third => {
+                let epoch = |id: &str| view.node(id).map_or(0, |n| n.epoch);
+                // That master has claimed something newer since.
+                return if epoch(third) < epoch(source) { Next::Wait } else { Next::Renew };
+            }
             // It went somewhere else meanwhile.
             _ => {}
         }
@@ -92,10 +129,17 @@ impl RedisSlotMover {
     ) -> Result<Option<Answer>, DriverError> {
         let (source, destination, nodes) = (&scene.source, &scene.destination, &self.inner.nodes);
         let pair = (source.id.clone(), destination.id.clone());
+        if let Some(other) = self.hearing.of_another(&job.key("work")) {
+            return Ok(Some(working(format!("{other} first"))));
+        }
         if self.claims(job, |c| c.heard.as_ref() == Some(&pair)) {
             return Ok(None);
         }
         if keeps_notes(&nodes.info(&destination.address).await?) {
+            // Every slot that changes hands meanwhile would make a newer claim, of this source or of the third master.
+            let what = format!("{} is to hear anew which slots {} owns", destination.address, source.address);
+            self.hearing.begin(job.key("work"), what);
+            let _alone = self.hearing.hands.write().await;
             loop {
                 let view = nodes.view(&destination.address).await?;
                 let asked = self.claims(job, |c| c.asked.clone());
@@ -120,6 +164,7 @@ impl RedisSlotMover {
                 tokio::time::sleep(LOOK).await;
             }
         }
+        self.hearing.end(&job.key("work"));
         self.claims(job, |c| *c = Claims { heard: Some(pair), ..Claims::default() });
         Ok(None)
     }
@@ -174,6 +219,11 @@ mod tests {
     fn a_slot_is_called_a_third_masters_until_the_source_has_spoken() {
         assert_eq!(after(&view((4, 3), "", ""), None), Next::Say(9, "t".into()));
         assert_eq!(after(&view((4, 3), "9", ""), Some((9, "t"))), Next::Wait);
+        assert_eq!(
+            after(&view((4, 5), "9", ""), Some((9, "t"))),
+            Next::Renew,
+            "it claims something newer now"
+        );
         assert_eq!(after(&view((4, 3), "", ""), Some((9, "t"))), Next::Nothing);
         // An engine that knows nothing of the one before it takes another slot.
         assert_eq!(after(&view((4, 3), "9", ""), None), Next::Say(8, "t".into()));

@@ -23,7 +23,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use self::advance::Pace;
-use self::claims::Claims;
+use self::claims::{Claims, Hearing};
 use self::survey::{Found, Survey};
 use self::together::Offer;
 use super::view::SlotRange;
@@ -57,6 +57,8 @@ pub struct RedisSlotMover {
     works: Works<Work>,
     /// By id of a node: how it moves slots as one, when it was last asked.
     offers: Mutex<BTreeMap<String, Offer>>,
+    /// Whose destination hears anew what its source owns, while no slot changes hands.
+    hearing: Hearing,
 }
 
 impl RedisSlotMover {
@@ -72,6 +74,7 @@ impl RedisSlotMover {
             ranges,
             works: Works::default(),
             offers: Mutex::default(),
+            hearing: Hearing::default(),
         })
     }
 }

@@ -78,6 +78,13 @@ impl Scene {
         self.owners.get(usize::from(slot.checked_sub(self.range.first)?))?.as_ref()
     }
 
+    /// Whether a slot's owner says itself that it is `other`'s: it gave the slot away, and who names it still believes
+    /// an older claim of it.
+    pub(super) fn gave(&self, owner: &Node, slot: u16, other: &Node) -> bool {
+        let mut own = self.census.views.iter().filter(|view| view.asked().is_some_and(|n| n.id == owner.id));
+        own.any(|view| view.owner_of(slot).is_some_and(|n| n.id == other.id))
+    }
+
     pub(super) fn slots(&self) -> impl Iterator<Item = u16> + use<> {
         self.range.first..=self.range.last
     }
