@@ -148,8 +148,11 @@ impl RedisSlotMover {
             let Some(owner) = owner else {
                 return Err(refuse(destination, format!("slot {slot} has no owner that answers")));
             };
-            let gave = scene.gave(owner, slot, destination);
-            if !gave && !self.empty(job, slot, owner, destination, start).await? {
+            if scene.gave(owner, slot, destination) {
+                // Only a slot that comes from another is taken with a new claim.
+                let comes = set_slot(slot, "IMPORTING", &owner.id);
+                self.inner.nodes.tell(&destination.address, &comes).await?;
+            } else if !self.empty(job, slot, owner, destination, start).await? {
                 break;
             }
             if !self.has_heard(destination, owner).await? {
