@@ -247,7 +247,7 @@ async fn measure(folder: &std::path::Path) -> Result<String, Box<dyn std::error:
     let before = store.revision().await?.0;
     let began = Instant::now();
     ready.go.store(true, Ordering::Release);
-    while !runner.running().is_empty() {
+    while !runner.is_idle() {
         runner.observe(world());
         go_on(&mut runner).await?;
     }

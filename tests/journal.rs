@@ -31,7 +31,7 @@ async fn moved(path: &Path) {
         clock.advance(Span::millis(250));
         runner.tick(clock.now()).await.unwrap();
         tokio::time::timeout(std::time::Duration::from_millis(20), runner.ready()).await.ok();
-        if runner.running().is_empty() {
+        if runner.is_idle() {
             assert_eq!(runner.state(ids[0]).unwrap().phase, Phase::Done);
             let owners = runner.owners().await.unwrap();
             let owner = owners.values().next().unwrap();

@@ -13,9 +13,10 @@ mod support;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use foreshift::drivers::redis::RedisSlotMover;
 use foreshift::drivers::{Action, Answer, Job, Mover, Probe, Retry};
 use foreshift::fleet::{MigrationId, Phase, ServingState, WorkloadId};
-use redis_cluster::RedisCluster;
+use redis_cluster::{RedisCluster, ranges_of};
 use redis_ranges::*;
 use tokio::runtime::Handle;
 
@@ -174,6 +175,16 @@ async fn one_that_dies_before_the_old_owner_heard_of_the_end_leaves_no_mark() {
     all_agree(&cluster, 1);
 }
 
+/// A move of 500 keys up to its commit.
+async fn about_to_move(cluster: &RedisCluster) -> (RedisSlotMover, Job) {
+    fill(cluster, 500);
+    let (mover, job) = (mover(cluster, &["0-2730"]), job(cluster, 0, 1));
+    for action in [Action::Announce, Action::Prepare, Action::Replicate] {
+        complete(&mover, &job, action).await;
+    }
+    (mover, job)
+}
+
 /// The configuration epoch of a node: of two claims to a slot the one with the greater wins.
 fn epoch(cluster: &RedisCluster, node: usize) -> u64 {
     let info = cluster.nodes[node].text(&["CLUSTER", "INFO"]);
@@ -184,11 +195,7 @@ fn epoch(cluster: &RedisCluster, node: usize) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_is_taken_with_a_claim_that_is_newer_than_any_of_its_owner() {
     let Some(cluster) = RedisCluster::start(0) else { return };
-    fill(&cluster, 500);
-    let (mover, job) = (mover(&cluster, &["0-2730"]), job(&cluster, 0, 1));
-    for action in [Action::Announce, Action::Prepare, Action::Replicate] {
-        complete(&mover, &job, action).await;
-    }
+    let (mover, job) = about_to_move(&cluster).await;
     let begin = Instant::now();
     loop {
         // As another move, a failover or two masters with the same epoch have it: nobody knows of it yet.
@@ -222,21 +229,13 @@ async fn a_slot_is_taken_with_a_claim_that_is_newer_than_any_of_its_owner() {
 fn slots_of(cluster: &RedisCluster, node: usize) -> usize {
     let said = cluster.nodes[node].text(&["CLUSTER", "NODES"]);
     let own = said.lines().find(|line| line.contains("myself")).expect("the node itself");
-    let ranges = own.split_ascii_whitespace().skip(8).filter_map(|field| {
-        let (first, last) = field.split_once('-').unwrap_or((field, field));
-        Some(first.parse::<u16>().ok()?..=last.parse().ok()?)
-    });
-    ranges.flatten().filter(|slot| *slot <= 2730).count()
+    ranges_of(own).flatten().filter(|slot| *slot <= 2730).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_its_owner_gave_and_nobody_took_is_taken() {
     let Some(cluster) = RedisCluster::start(0) else { return };
-    fill(&cluster, 500);
-    let (mover, job) = (mover(&cluster, &["0-2730"]), job(&cluster, 0, 1));
-    for action in [Action::Announce, Action::Prepare, Action::Replicate] {
-        complete(&mover, &job, action).await;
-    }
+    let (mover, job) = about_to_move(&cluster).await;
     while slots_of(&cluster, 1) == 0 {
         mover.perform(&job, &Action::Commit, &permit()).await.expect("a beginning");
     }

@@ -12,10 +12,16 @@ use foreshift::fleet::{Clock, Phase, ServingState, Span};
 use foreshift::migrate::{OperatorCommand, Runner, World};
 use ready::{Drive, ID, Says, endless, engine, says_back, topology, until};
 
-/// A migration that is SOAKING and was asked to go back, on a system that says this from then on.
-async fn back(says: Says) -> Drive {
+/// A migration whose new owner is watched.
+async fn soaking() -> Drive {
     let mut drive = Drive::begin().await;
     until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    drive
+}
+
+/// A migration that is SOAKING and was asked to go back, on a system that says this from then on.
+async fn back(says: Says) -> Drive {
+    let mut drive = soaking().await;
     *drive.mover.says.lock().unwrap() = Some(says);
     drive.mover.asked.lock().unwrap().clear();
     drive.runner.command(ID, OperatorCommand::RollBack, "operator").unwrap();
@@ -137,8 +143,7 @@ fn source_is(drive: &Drive, serving: ServingState) {
 
 #[tokio::test]
 async fn nobody_is_promised_a_way_back_to_a_source_that_does_not_answer() {
-    let mut drive = Drive::begin().await;
-    until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    let mut drive = soaking().await;
     assert!(drive.runner.views()[0].way_back.contains("nothing is lost"), "{:?}", drive.runner.views());
     source_is(&drive, ServingState::Fenced);
     let view = &drive.runner.views()[0];
@@ -154,8 +159,7 @@ async fn nobody_is_promised_a_way_back_to_a_source_that_does_not_answer() {
 
 #[tokio::test]
 async fn what_does_worse_after_the_cut_is_not_cut_back_to_a_dead_source_until_it_answers() {
-    let mut drive = Drive::begin().await;
-    until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    let mut drive = soaking().await;
     source_is(&drive, ServingState::Fenced);
     drive.mover.asked.lock().unwrap().clear();
     drive.mover.slow.store(true, Ordering::SeqCst);
@@ -180,8 +184,7 @@ async fn what_does_worse_after_the_cut_is_not_cut_back_to_a_dead_source_until_it
 
 #[tokio::test]
 async fn what_does_worse_after_the_cut_goes_back_by_itself() {
-    let mut drive = Drive::begin().await;
-    until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    let mut drive = soaking().await;
     drive.mover.slow.store(true, Ordering::SeqCst);
     drive.until_in(Phase::RolledBack).await;
     assert_eq!(drive.owner().await, "a");
@@ -189,8 +192,7 @@ async fn what_does_worse_after_the_cut_goes_back_by_itself() {
 
 #[tokio::test]
 async fn a_source_that_answers_again_can_be_gone_back_to() {
-    let mut drive = Drive::begin().await;
-    until(&mut drive.runner, &drive.clock, Phase::Soaking).await;
+    let mut drive = soaking().await;
     source_is(&drive, ServingState::Fenced);
     source_is(&drive, ServingState::Passive);
     drive.runner.command(ID, OperatorCommand::RollBack, "operator").unwrap();

@@ -42,7 +42,12 @@ fn token(file: Option<&PathBuf>) -> Result<Option<String>> {
             .with_context(|| format!("the token file {} cannot be read", path.display()))?;
         return Ok(Some(text.trim().to_string()));
     }
-    Ok(std::env::var("FORESHIFT_TOKEN").ok().filter(|t| !t.is_empty()))
+    Ok(token_of_environment())
+}
+
+/// The token that the environment names.
+pub(super) fn token_of_environment() -> Option<String> {
+    std::env::var("FORESHIFT_TOKEN").ok().filter(|t| !t.is_empty())
 }
 
 /// Runs it.

@@ -1,5 +1,6 @@
 //! Puts an engine together from a configuration, or finds the one that runs on it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio_util::sync::CancellationToken;
 
+use super::attach::token_of_environment;
 use super::moving::{self, Ground};
 use super::read_only::{Hands, Tied};
 use super::{place, settings, systems, teaching, train_background};
@@ -22,7 +24,7 @@ use crate::fleet::{Clock, SteadyClock, SystemClock};
 use crate::migrate::runner::Driven;
 use crate::predict::keep::{NetworkShelf, Shelf};
 use crate::protocol::client::RemoteLink;
-use crate::protocol::{Intake, Link, Mode};
+use crate::protocol::{Actor, Intake, Link, Mode, Refusal, Role};
 use crate::state::{Leadership, Single, Store};
 use crate::telemetry::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::telemetry::influx::{InfluxSink, InfluxSource};
@@ -94,15 +96,23 @@ pub async fn open(named: Option<&Path>, hands: Hands) -> Result<Opened> {
     }
     match place::open_state(&config.engine.data_dir) {
         Ok(store) => Ok(Opened::Own(Box::new(start_on(config, Arc::new(store)).await?))),
-        Err(error) => {
-            let url = format!("http://{}", config.engine.listen);
-            match RemoteLink::connect(&url, std::env::var("FORESHIFT_TOKEN").ok()).await {
-                Ok(link) if hands == Hands::Tied => Ok(Opened::Remote(Arc::new(Tied::new(Arc::new(link))))),
-                Ok(link) => Ok(Opened::Remote(Arc::new(link))),
-                Err(_) => Err(error.into()),
-            }
-        }
+        Err(error) => match running_at(config.engine.listen).await {
+            Ok(link) if hands == Hands::Tied => Ok(Opened::Remote(Arc::new(Tied::new(Arc::new(link))))),
+            Ok(link) => Ok(Opened::Remote(Arc::new(link))),
+            Err(_) => Err(error.into()),
+        },
     }
+}
+
+/// The engine that listens there, with the token of the environment.
+pub(super) async fn running_at(listen: SocketAddr) -> Result<RemoteLink, Refusal> {
+    RemoteLink::connect(&format!("http://{listen}"), token_of_environment()).await
+}
+
+/// Who asks an engine on the command line, as the audit log names them.
+pub(super) fn person() -> Actor {
+    let user = std::env::var("USER").unwrap_or_else(|_| "operator".into());
+    Actor { name: format!("{user} (command line)"), role: Role::Admin }
 }
 
 /// Starts an engine of our own.

@@ -12,10 +12,10 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::engine;
+use super::engine::{self, person};
 use super::read_only::Hands;
 use crate::fleet::{HostId, Phase, ProposalId};
-use crate::protocol::{Actor, Command, Link, MigrationView, ProposalView, Reply, Role, Snapshot};
+use crate::protocol::{Command, Link, MigrationView, ProposalView, Reply, Snapshot};
 
 /// Arguments of `foreshift evacuate`.
 #[derive(Args, Debug)]
@@ -58,16 +58,11 @@ pub fn run(args: EvacuateArgs, config: Option<&Path>, hands: Hands) -> Result<Ex
     })
 }
 
-fn actor() -> Actor {
-    let user = std::env::var("USER").unwrap_or_else(|_| "operator".into());
-    Actor { name: format!("{user} (command line)"), role: Role::Admin }
-}
-
 async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> {
     let host = HostId::from(args.host.as_str());
     let json = args.report == Some(Report::Json);
     engine::wait_for_fleet(&*link).await;
-    let tried = link.send(actor(), Command::TryEvacuate { host: host.clone() }).await;
+    let tried = link.send(person(), Command::TryEvacuate { host: host.clone() }).await;
     let view = match tried {
         Ok(Reply::Proposed { view, .. }) => view,
         Ok(other) => bail!("the engine answered {other:?} to a question for a plan"),
@@ -101,12 +96,13 @@ async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> 
         say!("nothing was done");
         return Ok(ExitCode::from(2));
     }
-    let Reply::Proposed { proposal: Some(id), view } = link.send(actor(), Command::Evacuate { host }).await?
+    let Reply::Proposed { proposal: Some(id), view } =
+        link.send(person(), Command::Evacuate { host }).await?
     else {
         bail!("the engine made no proposal");
     };
     let approve = Command::Approve { proposal: id, plan: view.plan.clone(), reason: String::new() };
-    link.send(actor(), approve).await?;
+    link.send(person(), approve).await?;
     let ended = watch(&*link, id, view.moves.len(), args, json).await?;
     let well = ended.len() == view.moves.len() && ended.iter().all(|m| m.phase == Phase::Done);
     if json {

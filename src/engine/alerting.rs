@@ -73,15 +73,15 @@ impl Core {
 
     /// What is open of partitions says why it is so now; of those that are not there any more nothing is open.
     pub(super) fn keep_alerts_true(&mut self, now: Timestamp) {
-        let topics = ["predictive_failure", "suspect", "unknown"];
-        for topic in topics {
+        let mut open = BTreeSet::new();
+        for topic in ["predictive_failure", "suspect", "unknown"] {
             for subject in self.alerts.subjects(topic) {
-                if self.topology().partition(&PartitionId::from(subject.as_str())).is_none() {
-                    self.alerts.clear(now, &subject, topic);
+                match self.topology().partition(&PartitionId::from(subject.as_str())) {
+                    Some(_) => _ = open.insert(subject),
+                    None => self.alerts.clear(now, &subject, topic),
                 }
             }
         }
-        let open: BTreeSet<String> = topics.iter().flat_map(|t| self.alerts.subjects(t)).collect();
         if open.is_empty() {
             return;
         }

@@ -178,8 +178,8 @@ impl Core {
 
     async fn take_failure(&mut self, failure: Failure, now: Timestamp) -> Result<Reply, Refusal> {
         failure.check(now).map_err(|reason| Refusal::Invalid { reason })?;
-        if let Some(known) = self.failures.like(&failure) {
-            return done(format!("record {} says the same already: nothing was added", known.number));
+        if let Some(said) = failure.known_in(self.failures.records()) {
+            return done(said);
         }
         let subject = failure.subject.clone();
         let number = self.record(failure).await.map_err(unwritten)?;

@@ -64,11 +64,6 @@ impl Failures {
         &self.records
     }
 
-    /// The record that says the same, where there is one.
-    pub fn like(&self, failure: &Failure) -> Option<&Failure> {
-        self.records.iter().find(|known| known.says_the_same(failure))
-    }
-
     /// Records that name the subject.
     pub fn of<'a>(&'a self, subject: &'a str) -> impl Iterator<Item = &'a Failure> {
         self.records.iter().filter(move |f| f.subject == subject)

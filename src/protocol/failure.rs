@@ -74,4 +74,10 @@ impl Failure {
         (self.at, &self.subject, self.label, &self.cause)
             == (other.at, &other.subject, other.label, &other.cause)
     }
+
+    /// What to tell a person where one of `records` says the same already; `None` = none does.
+    pub fn known_in(&self, records: &[Failure]) -> Option<String> {
+        let known = records.iter().find(|known| known.says_the_same(self))?;
+        Some(format!("record {} says the same already: nothing was added", known.number))
+    }
 }

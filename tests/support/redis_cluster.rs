@@ -6,6 +6,7 @@
 
 use std::io::{Read, Seek, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -177,14 +178,17 @@ impl RedisCluster {
     /// The index of the node that owns a slot in the eyes of node `asked`.
     pub fn owner(&self, slot: u16, asked: usize) -> Option<usize> {
         let text = self.nodes[asked].text(&["CLUSTER", "NODES"]);
-        let line = text.lines().find(|l| {
-            l.split_ascii_whitespace().skip(8).any(|field| {
-                let (a, b) = field.split_once('-').unwrap_or((field, field));
-                matches!((a.parse::<u16>(), b.parse::<u16>()), (Ok(a), Ok(b)) if (a..=b).contains(&slot))
-            })
-        })?;
+        let line = text.lines().find(|line| ranges_of(line).any(|range| range.contains(&slot)))?;
         self.nodes.iter().position(|n| line.contains(&format!(" {}@", n.address)))
     }
+}
+
+/// The slots that a line of `CLUSTER NODES` says its node owns.
+pub fn ranges_of(line: &str) -> impl Iterator<Item = RangeInclusive<u16>> + '_ {
+    line.split_ascii_whitespace().skip(8).filter_map(|field| {
+        let (first, last) = field.split_once('-').unwrap_or((field, field));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    })
 }
 
 fn start_node(program: &Path, address: SocketAddr, folder: &Path) -> Server {

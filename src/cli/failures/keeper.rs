@@ -1,14 +1,16 @@
 //! Who keeps the failure history: the files of an engine that does not run, or the engine that runs on them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
 use super::{Failure, Label, Origin};
+use crate::cli::engine::{person, running_at};
 use crate::cli::place;
 use crate::engine::failures::{Failures, PREFIX};
 use crate::protocol::client::RemoteLink;
-use crate::protocol::{Actor, Command, Link, Refusal, Reply};
+use crate::protocol::{Command, Link, Refusal, Reply};
 use crate::state::RedbStore;
 use crate::state::redb::read_entries;
 
@@ -17,7 +19,7 @@ pub(super) struct Ground {
     /// The data directory.
     dir: PathBuf,
     /// Where the engine of that directory listens, where the configuration says so.
-    url: Option<String>,
+    listen: Option<SocketAddr>,
 }
 
 /// Who takes changes.
@@ -35,14 +37,11 @@ impl Ground {
     /// As a configuration that cannot be read.
     pub(super) fn find(dir: Option<PathBuf>, config: Option<&Path>) -> Result<Self> {
         if let Some(dir) = dir {
-            return Ok(Self { dir, url: None });
+            return Ok(Self { dir, listen: None });
         }
         Ok(match place::load(config)? {
-            Some((_, config)) => {
-                let url = Some(format!("http://{}", config.engine.listen));
-                Self { dir: config.engine.data_dir, url }
-            }
-            None => Self { dir: place::default_data_dir(), url: None },
+            Some((_, config)) => Self { dir: config.engine.data_dir, listen: Some(config.engine.listen) },
+            None => Self { dir: place::default_data_dir(), listen: None },
         })
     }
 
@@ -88,7 +87,7 @@ impl Ground {
 
     /// The engine that runs.
     async fn engine(&self) -> Option<RemoteLink> {
-        RemoteLink::connect(self.url.as_ref()?, std::env::var("FORESHIFT_TOKEN").ok()).await.ok()
+        running_at(self.listen?).await.ok()
     }
 }
 
@@ -139,8 +138,7 @@ impl Keeper {
 }
 
 async fn send(engine: &RemoteLink, command: Command) -> Result<Reply, Refusal> {
-    let role = command.least_role();
-    engine.send(Actor { name: "command line".into(), role }, command).await
+    engine.send(person(), command).await
 }
 
 async fn asked(engine: &RemoteLink) -> Result<Vec<Failure>> {

@@ -157,12 +157,10 @@ impl Change {
 
     async fn make(self, mut keeper: Keeper) -> Result<()> {
         match self {
-            Change::Record(failure) => {
-                match keeper.records().iter().find(|known| known.says_the_same(&failure)) {
-                    Some(known) => say!("record {} says the same already: nothing was added", known.number),
-                    None => say!("{}", keeper.add(failure).await?),
-                }
-            }
+            Change::Record(failure) => match failure.known_in(keeper.records()) {
+                Some(said) => say!("{said}"),
+                None => say!("{}", keeper.add(failure).await?),
+            },
             Change::Records(records) => {
                 let identity = |f: &Failure| (f.at, f.subject.clone(), label_word(f.label), f.cause.clone());
                 let mut known: HashSet<_> = keeper.records().iter().map(identity).collect();

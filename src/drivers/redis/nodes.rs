@@ -178,6 +178,11 @@ impl Nodes {
         Ok(Info::parse(&text(self.ask(address, redis::cmd("INFO").arg("all")).await?)))
     }
 
+    /// `CLUSTER INFO` of one node.
+    pub(super) async fn cluster_info(&self, address: &str) -> Result<Info, DriverError> {
+        Ok(Info::parse(&text(self.ask(address, redis::cmd("CLUSTER").arg("INFO")).await?)))
+    }
+
     /// Ids of the nodes to and from which a node has had cluster bus lines for a while. A line that
     /// has only just been made may lose what is sent over it.
     pub(super) async fn settled_lines(&self, address: &str) -> Result<HashSet<String>, DriverError> {

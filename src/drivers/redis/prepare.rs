@@ -1,7 +1,7 @@
 //! Before the cut: make the destination a replica that stays one, and undo that.
 
 use super::mark::{Marked, Part};
-use super::nodes::{Standing, system, text};
+use super::nodes::{Standing, system};
 use super::stage::Stage;
 use super::view::{Health, Info, Role};
 use super::{RedisMover, done, working};
@@ -155,10 +155,9 @@ impl RedisMover {
     /// A node that has just joined refuses reads until it has heard of all slots.
     pub(super) async fn knows_the_cluster(&self, stage: &Stage) -> Result<bool, DriverError> {
         let address = &stage.destination.address;
-        let ask = redis::cmd("CLUSTER").arg("INFO").clone();
-        let state = text(self.nodes.ask(address, &ask).await?);
+        let info = self.nodes.cluster_info(address).await?;
         let owner = self.nodes.view(address).await?.owner_of(stage.slot).map(|n| n.id.clone());
-        Ok(state.contains("cluster_state:ok") && owner.as_ref() == Some(&stage.source.id))
+        Ok(info.text("cluster_state") == Some("ok") && owner.as_ref() == Some(&stage.source.id))
     }
 
     /// A node that was empty before is emptied again; a replica that was there before stays one.

@@ -85,7 +85,7 @@ impl Draft {
         self.s.queue.clear();
     }
 
-    pub(in crate::migrate) fn done(&mut self, evidence: &Evidence) {
+    pub(super) fn done(&mut self, evidence: &Evidence) {
         let Some(act) = self.s.pending().cloned() else { return };
         self.s.queue.pop_front();
         self.s.waiting.clear();
@@ -118,7 +118,7 @@ impl Draft {
         (rules(self.s.phase).done)(self, &act, evidence);
     }
 
-    pub(in crate::migrate) fn failed(&mut self, retry: Retry, detail: &str) {
+    pub(super) fn failed(&mut self, retry: Retry, detail: &str) {
         let Some(act) = self.s.pending().cloned() else { return };
         match retry {
             Retry::Unknown => {
@@ -159,7 +159,7 @@ impl Draft {
         self.s.queue.pop_front();
     }
 
-    pub(in crate::migrate) fn probed(&mut self, answer: &Probe) {
+    pub(super) fn probed(&mut self, answer: &Probe) {
         // That nothing is there is not enough where something is to be undone: until the call has
         // arrived under our epoch, what an older engine sent may still come after it. Undoing can
         // be asked for twice.
@@ -205,7 +205,7 @@ pub(in crate::migrate) fn doubled(unit: Span, tries: u32) -> Span {
 }
 
 /// The name under which the ledger foresees what an action makes.
-pub(in crate::migrate) fn act_step(act: &Act) -> &'static str {
+fn act_step(act: &Act) -> &'static str {
     match &act.deed {
         Deed::Mover { action } => action.name(),
         Deed::Route { .. } => "route",

@@ -123,8 +123,7 @@ pub(super) fn no_source(plan: &Plan) -> String {
 pub(super) fn undo(draft: &mut Draft, cause: String, again: Again) {
     if let Some(why) = no_way_back(&draft.s) {
         if !matches!(draft.s.phase, Phase::Hold | Phase::Stuck) && !draft.s.phase.is_end() {
-            draft.alert(Severity::Critical, format!("{}: {cause}; not undone: {why}", draft.s.plan.id));
-            draft.hold(HoldReason::NoWayBack, format!("{cause}; {why}"));
+            stand(draft, &cause, &why);
         }
         return;
     }
@@ -138,6 +137,12 @@ pub(super) fn undo(draft: &mut Draft, cause: String, again: Again) {
     } else {
         draft.go(Phase::RollingBackPre, cause);
     }
+}
+
+/// What is to be undone and cannot be now stands, with both reasons, and a person is asked.
+fn stand(draft: &mut Draft, cause: &str, why: &str) {
+    draft.alert(Severity::Critical, format!("{}: {cause}; not undone: {why}", draft.s.plan.id));
+    draft.hold(HoldReason::NoWayBack, format!("{cause}; {why}"));
 }
 
 /// Tries an action of a state that must go forward for as long as it takes, and says so once.

@@ -11,7 +11,7 @@
 //! the comparison as before the cut, then it is left out. Recovery: the watch goes on from its beginning, a
 //! comparison is made again, it only reads. Rollback: ROLLING_BACK_POST.
 
-use super::{Rules, canary, keep_trying, no_source, undo, verifying};
+use super::{Rules, canary, keep_trying, no_source, stand, undo, verifying};
 use crate::drivers::{Action, CanarySample, Evidence};
 use crate::fleet::Phase;
 use crate::migrate::act::{Act, Deed};
@@ -122,15 +122,16 @@ fn watch(d: &mut Draft, samples: &Result<(CanarySample, CanarySample), String>, 
     d.s.due = d.at + canary::look_again(d, soak);
     d.s.waiting.clear();
     match ruling {
-        Ruling::Fail if source_lost => {
-            d.decide("soak failed", why.clone());
-            let words = format!("the new owner does worse than before: {why}; {}", no_source(&d.s.plan));
-            d.alert(Severity::Critical, format!("{}: not undone: {words}", d.s.plan.id));
-            d.hold(HoldReason::NoWayBack, words);
-        }
         Ruling::Fail => {
             d.decide("soak failed", why.clone());
-            undo(d, format!("the new owner does worse than before: {why}"), Again::No);
+            let cause = format!("the new owner does worse than before: {why}");
+            match source_lost {
+                true => {
+                    let why = no_source(&d.s.plan);
+                    stand(d, &cause, &why);
+                }
+                false => undo(d, cause, Again::No),
+            }
         }
         Ruling::Pass if watched >= soak => {
             d.decide("soak passed", "");

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::super::nodes::text;
 use super::super::view::{Info, Node};
 use super::super::{RedisMover, working};
 use super::RedisSlotMover;
@@ -148,11 +147,12 @@ impl RedisSlotMover {
             let Some(owner) = owner else {
                 return Err(refuse(destination, format!("slot {slot} has no owner that answers")));
             };
-            if scene.gave(owner, slot, destination) {
-                // Only a slot that comes from another is taken with a new claim.
-                let comes = set_slot(slot, "IMPORTING", &owner.id);
-                self.inner.nodes.tell(&destination.address, &comes).await?;
-            } else if !self.empty(job, slot, owner, destination, start).await? {
+            // Only a slot that comes from another is taken with a new claim, also where its owner gave it before.
+            let comes = set_slot(slot, "IMPORTING", &owner.id);
+            self.inner.nodes.tell(&destination.address, &comes).await?;
+            if !scene.gave(owner, slot, destination)
+                && !self.empty(job, slot, owner, destination, start).await?
+            {
                 break;
             }
             if !self.has_heard(destination, owner).await? {
@@ -169,7 +169,7 @@ impl RedisSlotMover {
         Ok(Slice { whole, waits: None })
     }
 
-    /// Moves the keys of one slot; tells whether none is left.
+    /// Moves the keys of one slot, for which the destination waits; tells whether none is left.
     async fn empty(
         &self,
         job: &Job,
@@ -179,7 +179,6 @@ impl RedisSlotMover {
         start: Instant,
     ) -> Result<bool, DriverError> {
         let nodes = &self.inner.nodes;
-        nodes.tell(&destination.address, &set_slot(slot, "IMPORTING", &owner.id)).await?;
         nodes.tell(&owner.address, &set_slot(slot, "MIGRATING", &destination.id)).await?;
         loop {
             let pace = self.works.with(job.key("work"), |w| w.pace);
@@ -226,12 +225,10 @@ impl RedisSlotMover {
     /// slot back and delete the keys that have just come. It hears within a second or two; claims of two masters
     /// that are equally new are told apart by the servers within the same time.
     async fn has_heard(&self, destination: &Node, owner: &Node) -> Result<bool, DriverError> {
-        let mut ask = redis::cmd("CLUSTER");
-        ask.arg("INFO");
         let nodes = &self.inner.nodes;
         let (known, own) =
-            tokio::try_join!(nodes.ask(&destination.address, &ask), nodes.ask(&owner.address, &ask))?;
-        Ok(is_newer(&Info::parse(&text(known)), &Info::parse(&text(own))))
+            tokio::try_join!(nodes.cluster_info(&destination.address), nodes.cluster_info(&owner.address))?;
+        Ok(is_newer(&known, &own))
     }
 
     /// Gives an empty slot to the destination: there first, or the slot has no owner should the old one

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use redis::Value;
 
 use super::super::mark::{Marked, Part};
-use super::super::nodes::text;
 use super::super::prepare::{artifact, mark_name};
 use super::super::view::{Health, Info};
 use super::super::{RedisMover, done, working};
@@ -250,8 +249,8 @@ impl RedisSlotMover {
                 source.address
             )));
         }
-        let state = text(self.inner.nodes.ask(&source.address, redis::cmd("CLUSTER").arg("INFO")).await?);
-        match state.contains("cluster_state:ok") {
+        let info = self.inner.nodes.cluster_info(&source.address).await?;
+        match info.text("cluster_state") == Some("ok") {
             true => Ok(done(format!("{} is a master that can take the slots again", source.address))),
             false => Ok(working(format!("{} to find the cluster well", source.address))),
         }
