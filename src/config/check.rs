@@ -2,6 +2,7 @@
 //! are told at once.
 
 mod drivers;
+mod shared;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ pub(crate) fn check(config: &Config, places: &Places) -> Broken {
     limits(config, &mut broken);
     migration(config, &mut broken);
     drivers::drivers(config, places, &mut broken);
+    shared::shared(config, &mut broken);
     outside(config, &mut broken);
     agent(config, &mut broken);
     broken

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Config;
 
-const WRONG: [(&str, &str); 35] = [
+const WRONG: [(&str, &str); 36] = [
     ("misspelt key", "[engine]\nintervall = \"15s\"\n"),
     ("key of another section", "[plan]\ndata_dir = \"/tmp/x\"\n"),
     ("unknown key without neighbour", "[console]\nzebra = true\n"),
@@ -38,6 +38,17 @@ const WRONG: [(&str, &str); 35] = [
     (
         "driver with another class' key",
         "[drivers.cache]\nclass = \"redis\"\nsockets = [\"/run/haproxy.sock\"]\nrouter = \"lb\"\nkey_by_key = true\n",
+    ),
+    (
+        "what two drivers would move",
+        "[drivers.a]\nclass = \"redis\"\nseeds = [\"r1:7001\", \"r2:7001\"]\n\
+         [drivers.b]\nclass = \"redis\"\nseeds = [\"r3:7001\", \"r2:7001\"]\nslots = [\"0-5460/8\"]\n\
+         [drivers.c]\nclass = \"postgres\"\nclusters = [\"p1:5432\", \"p2:5432\"]\ndatabases = [\"*\"]\n\
+         [drivers.d]\nclass = \"postgres\"\nclusters = [\"p2:5432\"]\ndatabase = \"shop\"\nschemas = [\"orders\"]\n\
+         [drivers.e]\nclass = \"postgres\"\nclusters = [\"p3:5432\"]\ndatabase = \"shop\"\nschemas = [\"orders\"]\n\
+         [drivers.f]\nclass = \"postgres\"\nclusters = [\"p3:5432\"]\ndatabase = \"shop\"\nschemas = [\"carts\"]\n\
+         [drivers.g]\nclass = \"files\"\nroots = [\"/a/x\"]\n\
+         [drivers.h]\nclass = \"files\"\nroots = [\"/a/y\", \"/a/x\"]\n",
     ),
     ("two directories of one name", "[drivers.a]\nclass = \"files\"\nroots = [\"/a/x\", \"/b/x\"]\n"),
     (

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::plan_tests::{NOW, Scene, probability, share};
+use super::test_scene::{NOW, Scene, probability, share};
 use super::threshold::{AdaptiveThreshold, Feedback, Surroundings};
 use super::*;
 use crate::fleet::rng::Random;

@@ -1,7 +1,7 @@
 //! Where workloads go: labels, racks that nobody names, full hosts.
 
 use super::options::Apart;
-use super::plan_tests::Scene;
+use super::test_scene::Scene;
 use crate::fleet::Bytes;
 
 #[test]

@@ -35,3 +35,7 @@ mod destination_tests;
 mod outlook_tests;
 #[cfg(test)]
 mod plan_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod test_scene;

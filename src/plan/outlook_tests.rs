@@ -1,6 +1,6 @@
 //! What a proposal says of the risk: of every source its own, and of today.
 
-use super::plan_tests::Scene;
+use super::test_scene::Scene;
 use super::{Move, Proposal, look_again};
 use crate::fleet::{PartitionId, PredictionState, ServingState};
 

@@ -52,3 +52,7 @@ pub use watch::Taught;
 mod assess_tests;
 #[cfg(test)]
 mod combined_tests;
+#[cfg(test)]
+mod odd_input_tests;
+#[cfg(test)]
+mod test_fleet;

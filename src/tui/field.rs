@@ -31,8 +31,14 @@ pub enum Value<'a> {
     Number(f64),
 }
 
-/// How a field of one row is read.
-pub type Get = for<'a> fn(&'a Snapshot, usize) -> Value<'a>;
+/// How a field of one row is read, which tells what it holds.
+#[derive(Clone, Copy)]
+pub enum Get {
+    /// Text.
+    Text(for<'a> fn(&'a Snapshot, usize) -> &'a str),
+    /// A number; NaN = missing.
+    Number(fn(&Snapshot, usize) -> f64),
+}
 
 /// A field: its name in filters, and how to get it.
 #[derive(Clone, Copy)]
@@ -41,7 +47,7 @@ pub struct Field {
     pub name: &'static str,
     /// Sorts from large to small at first.
     pub large_first: LargeFirst,
-    /// Its value in a row.
+    /// How it is read.
     pub get: Get,
 }
 
@@ -54,24 +60,35 @@ pub enum LargeFirst {
     No,
 }
 
-const fn up(name: &'static str, get: Get) -> Field {
-    Field { name, large_first: LargeFirst::No, get }
+impl Field {
+    /// Its value in row `i`.
+    pub fn value<'a>(&self, snapshot: &'a Snapshot, i: usize) -> Value<'a> {
+        match self.get {
+            Get::Text(get) => Value::Text(get(snapshot, i)),
+            Get::Number(get) => Value::Number(get(snapshot, i)),
+        }
+    }
+
+    /// Whether it holds numbers.
+    pub fn is_number(&self) -> bool {
+        matches!(self.get, Get::Number(_))
+    }
 }
 
-const fn down(name: &'static str, get: Get) -> Field {
-    Field { name, large_first: LargeFirst::Yes, get }
+const fn words(name: &'static str, get: for<'a> fn(&'a Snapshot, usize) -> &'a str) -> Field {
+    Field { name, large_first: LargeFirst::No, get: Get::Text(get) }
 }
 
-fn text(t: &str) -> Value<'_> {
-    Value::Text(t)
+const fn up(name: &'static str, get: fn(&Snapshot, usize) -> f64) -> Field {
+    Field { name, large_first: LargeFirst::No, get: Get::Number(get) }
 }
 
-fn number(n: f64) -> Value<'static> {
-    Value::Number(n)
+const fn down(name: &'static str, get: fn(&Snapshot, usize) -> f64) -> Field {
+    Field { name, large_first: LargeFirst::Yes, get: Get::Number(get) }
 }
 
-fn or_nan(n: Option<f64>) -> Value<'static> {
-    Value::Number(n.unwrap_or(f64::NAN))
+fn or_nan(n: Option<f64>) -> f64 {
+    n.unwrap_or(f64::NAN)
 }
 
 fn partition(s: &Snapshot, i: usize) -> &PartitionView {
@@ -137,77 +154,75 @@ pub fn badness(state: crate::fleet::ShownState) -> u8 {
 }
 
 static HOSTS: [Field; 7] = [
-    up("host", |s, i| text(host(s, i).id.as_str())),
-    up("state", |s, i| text(worst_state(s, host(s, i)).map_or("", |w| w.word()))),
-    up("site", |s, i| text(host(s, i).site.as_str())),
-    up("rack", |s, i| text(host(s, i).rack.as_str())),
+    words("host", |s, i| host(s, i).id.as_str()),
+    words("state", |s, i| worst_state(s, host(s, i)).map_or("", |w| w.word())),
+    words("site", |s, i| host(s, i).site.as_str()),
+    words("rack", |s, i| host(s, i).rack.as_str()),
     down("risk", |s, i| or_nan(risk(s, host(s, i)))),
     down("load", |s, i| or_nan(host(s, i).load.map(|l| l.get()))),
-    down("partitions", |s, i| number(host(s, i).partitions.len() as f64)),
+    down("partitions", |s, i| host(s, i).partitions.len() as f64),
 ];
 
 static PARTITIONS: [Field; 13] = [
-    up("state", |s, i| text(partition(s, i).shown.word())),
-    up("partition", |s, i| text(partition(s, i).id.as_str())),
+    words("state", |s, i| partition(s, i).shown.word()),
+    words("partition", |s, i| partition(s, i).id.as_str()),
     up("health", |s, i| or_nan(partition(s, i).health.map(|h| h.get()))),
     down("p15m", |s, i| or_nan(probability(partition(s, i), 0))),
     down("p1h", |s, i| or_nan(probability(partition(s, i), 1))),
     down("p24h", |s, i| or_nan(probability(partition(s, i), 2))),
     down("instability", |s, i| or_nan(partition(s, i).instability)),
-    down("workloads", |s, i| number(f64::from(partition(s, i).workloads))),
-    down("data", |s, i| number(partition(s, i).data.0 as f64)),
-    up("class", |s, i| text(&partition(s, i).class)),
-    up("host", |s, i| text(partition(s, i).host.as_str())),
-    down("since", |s, i| number(partition(s, i).since.seconds())),
-    up("because", |s, i| text(&partition(s, i).because)),
+    down("workloads", |s, i| f64::from(partition(s, i).workloads)),
+    down("data", |s, i| partition(s, i).data.0 as f64),
+    words("class", |s, i| &partition(s, i).class),
+    words("host", |s, i| partition(s, i).host.as_str()),
+    down("since", |s, i| partition(s, i).since.seconds()),
+    words("because", |s, i| &partition(s, i).because),
 ];
 
 static WORKLOADS: [Field; 8] = [
-    up("workload", |s, i| text(s.workloads[i].id.as_str())),
-    up("application", |s, i| text(s.workloads[i].application.as_str())),
+    words("workload", |s, i| s.workloads[i].id.as_str()),
+    words("application", |s, i| s.workloads[i].application.as_str()),
     up("hps", |s, i| or_nan(s.workloads[i].hps.map(|h| h.get()))),
-    up("partition", |s, i| text(s.workloads[i].partition.as_str())),
-    down("size", |s, i| number(s.workloads[i].size.0 as f64)),
-    down("disruption", |s, i| number(s.workloads[i].disruption)),
-    up("kind", |s, i| text(&s.workloads[i].kind)),
-    up("class", |s, i| text(&s.workloads[i].class)),
+    words("partition", |s, i| s.workloads[i].partition.as_str()),
+    down("size", |s, i| s.workloads[i].size.0 as f64),
+    down("disruption", |s, i| s.workloads[i].disruption),
+    words("kind", |s, i| &s.workloads[i].kind),
+    words("class", |s, i| &s.workloads[i].class),
 ];
 
 static PROPOSALS: [Field; 5] = [
-    down("proposal", |s, i| number(s.proposals[i].id.0 as f64)),
-    up("title", |s, i| text(&s.proposals[i].title)),
-    down("moves", |s, i| number(s.proposals[i].moves.len() as f64)),
-    up("expires", |s, i| number(s.proposals[i].expires.seconds())),
-    up("status", |s, i| text(&s.proposals[i].status)),
+    down("proposal", |s, i| s.proposals[i].id.0 as f64),
+    words("title", |s, i| &s.proposals[i].title),
+    down("moves", |s, i| s.proposals[i].moves.len() as f64),
+    up("expires", |s, i| s.proposals[i].expires.seconds()),
+    words("status", |s, i| &s.proposals[i].status),
 ];
 
 static MIGRATIONS: [Field; 6] = [
-    down("migration", |s, i| number(s.migrations[i].id.0 as f64)),
-    up("workload", |s, i| text(s.migrations[i].workload.as_str())),
-    up("source", |s, i| text(s.migrations[i].source.as_str())),
-    up("destination", |s, i| text(s.migrations[i].destination.as_str())),
-    up("phase", |s, i| text(s.migrations[i].phase.word())),
-    down("started", |s, i| number(s.migrations[i].started.seconds())),
+    down("migration", |s, i| s.migrations[i].id.0 as f64),
+    words("workload", |s, i| s.migrations[i].workload.as_str()),
+    words("source", |s, i| s.migrations[i].source.as_str()),
+    words("destination", |s, i| s.migrations[i].destination.as_str()),
+    words("phase", |s, i| s.migrations[i].phase.word()),
+    down("started", |s, i| s.migrations[i].started.seconds()),
 ];
 
 static AUDIT: [Field; 4] = [
-    down("time", |s, i| number(s.audit[i].at.seconds())),
-    up("actor", |s, i| text(&s.audit[i].actor)),
-    up("act", |s, i| text(&s.audit[i].act)),
-    up("outcome", |s, i| text(&s.audit[i].outcome)),
+    down("time", |s, i| s.audit[i].at.seconds()),
+    words("actor", |s, i| &s.audit[i].actor),
+    words("act", |s, i| &s.audit[i].act),
+    words("outcome", |s, i| &s.audit[i].outcome),
 ];
 
 static ALERTS: [Field; 4] = [
-    down("time", |s, i| number(s.alerts[i].at.seconds())),
-    up("severity", |s, i| {
-        text(match s.alerts[i].severity {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Critical => "critical",
-        })
+    down("time", |s, i| s.alerts[i].at.seconds()),
+    words("severity", |s, i| match s.alerts[i].severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
     }),
-    up("subject", |s, i| text(&s.alerts[i].subject)),
-    up("text", |s, i| text(&s.alerts[i].text)),
+    words("subject", |s, i| &s.alerts[i].subject),
+    words("text", |s, i| &s.alerts[i].text),
 ];
 
 impl ListKind {

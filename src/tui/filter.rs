@@ -49,7 +49,7 @@ impl Filter {
     /// Whether row `i` is shown.
     pub(super) fn shows(&self, snapshot: &Snapshot, i: usize) -> bool {
         let has = |word: &str| {
-            self.kind.fields().iter().any(|f| match (f.get)(snapshot, i) {
+            self.kind.fields().iter().any(|f| match f.value(snapshot, i) {
                 Value::Text(text) => contains(text, word),
                 Value::Number(_) => false,
             })
@@ -57,7 +57,7 @@ impl Filter {
         self.terms.iter().all(|term| match term {
             Term::Has(word) => has(word),
             Term::HasNot(word) => !has(word),
-            Term::Compare { field, operator, text, number } => match (field.get)(snapshot, i) {
+            Term::Compare { field, operator, text, number } => match field.value(snapshot, i) {
                 Value::Text(value) => match operator {
                     Operator::Equal => contains(value, text),
                     Operator::Unequal => !contains(value, text),
@@ -104,10 +104,13 @@ fn term(kind: ListKind, word: &str) -> Result<Term, String> {
         return Err(format!("no field {name}: {hint}"));
     };
     let number = amount(value);
-    if number.is_nan() && !matches!(operator, Operator::Equal | Operator::Unequal) {
+    if field.is_number() && number.is_nan() {
         return Err(format!(
             "{word}: expected a number after {sign}, for example {name}{sign}50 (40% 5k 2m 50g)"
         ));
+    }
+    if !field.is_number() && !matches!(operator, Operator::Equal | Operator::Unequal) {
+        return Err(format!("{word}: {name} is a word; expected {name}=text or {name}!=text"));
     }
     Ok(Term::Compare { field: *field, operator, text: value.to_lowercase(), number })
 }
@@ -142,9 +145,13 @@ mod tests {
 
     #[test]
     fn a_comparison_with_what_is_no_number_is_refused() {
-        for text in ["health<>x", "health<soon", "p1h>=", "health>nan"] {
+        for text in ["health<>x", "health<soon", "p1h>=", "health>nan", "health=x", "p1h!="] {
             let said = Filter::read(ListKind::Partitions, text).err().unwrap();
             assert!(said.contains("expected a number"), "{text}: {said}");
+        }
+        for text in ["host<5", "class>=b"] {
+            let said = Filter::read(ListKind::Partitions, text).err().unwrap();
+            assert!(said.contains("is a word"), "{text}: {said}");
         }
     }
 

@@ -83,7 +83,7 @@ impl List {
         };
         let large_first = (field.large_first == LargeFirst::Yes) != self.reversed;
         let mut keyed: Vec<(Value<'_>, u32)> =
-            self.rows.iter().map(|i| ((field.get)(snapshot, *i as usize), *i)).collect();
+            self.rows.iter().map(|i| (field.value(snapshot, *i as usize), *i)).collect();
         keyed.sort_unstable_by(|a, b| compare(a.0, b.0, large_first).then(a.1.cmp(&b.1)));
         self.rows.clear();
         self.rows.extend(keyed.into_iter().map(|(_, i)| i));

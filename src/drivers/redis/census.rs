@@ -81,6 +81,13 @@ impl Census {
             ))
         })
     }
+
+    /// Slots that the node `id` itself calls half moved, as it writes them, after its address.
+    pub(super) fn half_moved(&self, id: &str) -> Option<(String, String)> {
+        let mut own = self.views.iter().filter_map(View::asked);
+        let node = own.find(|n| n.id == id && !n.open.is_empty())?;
+        Some((node.address.clone(), node.open.join(" ")))
+    }
 }
 
 /// The address of the node that gave the view.

@@ -76,6 +76,12 @@ impl RedisMover {
         if let Some(wait) = stage.census.disagreement(stage.slot, &master.id) {
             return Ok(Some(wait));
         }
+        // A replica knows nothing of slots that its master is giving or taking: what went already would be missed.
+        if let Some((node, slots)) = stage.census.half_moved(&master.id) {
+            return Ok(Some(format!(
+                "{node} to be through with half-moved slots: {slots}; where that lasts, redis-cli --cluster fix"
+            )));
+        }
         if !stage.is_known_replica(replica, master) {
             return Ok(Some("the voters to know who follows whom".into()));
         }
