@@ -67,10 +67,11 @@ const PERSONS: [Person; 16] = [
 
 /// What goes otherwise than usual in more of its runs, and who does what then: what hardly ever comes to pass on a
 /// machine that is well.
-const TROUBLES: [(Person, Trouble); 9] = [
+const TROUBLES: [(Person, Trouble); 10] = [
     (Person::Away, Trouble { no_canary: true, ..Trouble::NONE }),
     (Person::Away, Trouble { old_proof: true, ..Trouble::NONE }),
     (Person::Away, Trouble { lost_answers: true, ..Trouble::NONE }),
+    (Person::Undoes(Phase::Preparing), Trouble { unheard: true, ..Trouble::NONE }),
     (Person::Undoes(Phase::Verifying), Trouble { unheard: true, ..Trouble::NONE }),
     (Person::Undoes(Phase::Fencing), Trouble { unheard: true, ..Trouble::NONE }),
     (Person::Undoes(Phase::Redirecting), Trouble { unheard: true, ..Trouble::NONE }),

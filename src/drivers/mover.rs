@@ -33,16 +33,7 @@ impl Job {
     /// `blake3(migration ‖ workload ‖ generation ‖ step)`. It names what the action makes, so that
     /// a leak scan finds it by name alone (artifacts are called `fs_<key>`).
     pub fn key(&self, step: &str) -> String {
-        let mut named = String::with_capacity(96);
-        self.migration.push_onto(&mut named);
-        named.push('\0');
-        named.push_str(self.workload.as_str());
-        named.push('\0');
-        self.generation.push_onto(&mut named);
-        named.push('\0');
-        named.push_str(step);
-        named.push('\0');
-        digits::hex(&blake3::hash(named.as_bytes()).as_bytes()[..8])
+        key(self.migration, &self.workload, self.generation, step)
     }
 
     /// The same job the other way round, for the mirrored rollback at `generation`.
@@ -55,6 +46,20 @@ impl Job {
             generation,
         }
     }
+}
+
+/// [`Job::key`] of the job of these.
+pub fn key(migration: MigrationId, workload: &WorkloadId, generation: Generation, step: &str) -> String {
+    let mut named = String::with_capacity(96);
+    migration.push_onto(&mut named);
+    named.push('\0');
+    named.push_str(workload.as_str());
+    named.push('\0');
+    generation.push_onto(&mut named);
+    named.push('\0');
+    named.push_str(step);
+    named.push('\0');
+    digits::hex(&blake3::hash(named.as_bytes()).as_bytes()[..8])
 }
 
 /// What a driver can be asked to do. The order of the variants is the order of a migration.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::stored;
-use crate::drivers::{Capabilities, Job};
+use crate::drivers::{Capabilities, Job, mover};
 use crate::fleet::{
     Bytes, Generation, HostId, MigrationId, PartitionId, Probability, ProposalId, RackId, Revision, SiteId,
     Span, Timestamp, WorkloadId,
@@ -206,6 +206,11 @@ impl Plan {
             destination: self.destination.clone(),
             generation: self.next_generation(),
         }
+    }
+
+    /// [`Job::key`] of one action of the job.
+    pub fn key(&self, step: &str) -> String {
+        mover::key(self.id, &self.workload, self.next_generation(), step)
     }
 
     /// The mirrored job of a rollback after the cut.

@@ -149,12 +149,13 @@ impl Ground for RedisGround {
 }
 
 /// What does not come to pass where slots move, and why.
-pub const UNREACHABLE_WITH_SLOTS: [(&str, &str); 9] = [
+pub const UNREACHABLE_WITH_SLOTS: [(&str, &str); 10] = [
     ("ReverseArmed", "the way back is the same move again: nothing can be proved before the cut"),
     ("ProbeReverse", "the same"),
     ("Canary", "every key is at one place only: no canary can be had"),
     ("Verifying", "for the same reason nothing is compared: the phase is passed over"),
     ("VerifyAtCut", "the same"),
+    ("Verify)", "the same, and after the cut there is no second copy"),
     ("Write(Hold, Intent)", "it stands in SOAKING alone, where nothing is left to be asked for"),
     ROUTE,
     SOURCE_LOST,

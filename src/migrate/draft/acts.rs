@@ -45,13 +45,12 @@ impl Draft {
             *deadline = budget;
             self.s.queue[0] = act.clone();
         }
-        let job = self.s.plan.job();
         for line in self.s.ledger.enter(act_step(&act), act.side) {
             self.note(Note::CleanupAdd { artifact: line.artifact, policy: line.policy });
         }
         let args = digits::hex(&blake3::hash(&stored::act_bytes(&act)).as_bytes()[..8]);
         let deadline = self.s.deadline;
-        self.note(Note::Intent { idem: job.key(&name), step: name, args, deadline });
+        self.note(Note::Intent { idem: self.s.plan.key(&name), step: name, args, deadline });
         self.touch(&act);
         self.s.todo = Todo::Perform;
         self.s.due = self.at + after;
@@ -73,7 +72,7 @@ impl Draft {
 
     fn outcome(&mut self, act: &Act, result: Verdict, evidence: &str) {
         let step = act.name();
-        let idem = self.s.plan.job().key(&step);
+        let idem = self.s.plan.key(&step);
         self.note(Note::Outcome { step, idem, result, evidence: evidence.to_string() });
     }
 
