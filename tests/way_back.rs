@@ -183,6 +183,23 @@ async fn what_does_worse_after_the_cut_is_not_cut_back_to_a_dead_source_until_it
 }
 
 #[tokio::test]
+async fn who_had_it_stand_is_told_once_that_it_does_worse_and_cannot_go_back() {
+    let mut drive = soaking().await;
+    drive.runner.command(ID, OperatorCommand::Pause, "operator").unwrap();
+    drive.until_in(Phase::Hold).await;
+    source_is(&drive, ServingState::Fenced);
+    drive.mover.slow.store(true, Ordering::SeqCst);
+    drive.until("says so", |runner| runner.views()[0].waiting.contains("worse")).await;
+    let (stands, clock) = (drive.clock.now(), Arc::clone(&drive.clock));
+    drive.until("stands for a while", move |_| clock.now() - stands > Span::minutes(2)).await;
+    let told = drive.told.iter().filter(|text| text.contains("not undone: a does not answer")).count();
+    assert_eq!(told, 1, "{:?}", drive.told);
+    source_is(&drive, ServingState::Passive);
+    drive.until_in(Phase::RolledBack).await;
+    assert_eq!(drive.owner().await, "a");
+}
+
+#[tokio::test]
 async fn what_does_worse_after_the_cut_goes_back_by_itself() {
     let mut drive = soaking().await;
     drive.mover.slow.store(true, Ordering::SeqCst);

@@ -6,11 +6,11 @@
 //! Deadline: none; a person was told. Recovery: stays; what was unanswered is probed on resume.
 //! Rollback: always, from STUCK after the system has been asked again.
 
-use super::{Rules, canary, no_source, undo};
+use super::{Rules, WORSE, canary, no_source, not_undone, undo};
 use crate::fleet::Phase;
 use crate::migrate::event::EventKind;
 use crate::migrate::judge::Ruling;
-use crate::migrate::state::Again;
+use crate::migrate::state::{Again, HoldReason};
 
 pub(in crate::migrate) const RULES: Rules = Rules {
     on: |d, event| {
@@ -20,7 +20,14 @@ pub(in crate::migrate) const RULES: Rules = Rules {
         if watched && canary::look(d, samples) == Ruling::Fail {
             let why = canary::why(d);
             if *source_lost && d.s.switched {
-                d.s.waiting = format!("it does worse than before: {why}; {}", no_source(&d.s.plan));
+                let (cause, why) = (format!("{WORSE}: {why}"), no_source(&d.s.plan));
+                d.s.waiting = format!("{cause}; {why}");
+                // Whoever had it stand for another reason is told once that it would be undone and cannot be.
+                let hold = d.s.hold.as_mut().filter(|hold| hold.reason != HoldReason::NoWayBack);
+                if let Some(hold) = hold {
+                    hold.reason = HoldReason::NoWayBack;
+                    not_undone(d, &cause, &why);
+                }
                 return;
             }
             d.decide("failed while it stood", why.clone());

@@ -139,9 +139,17 @@ pub(super) fn undo(draft: &mut Draft, cause: String, again: Again) {
     }
 }
 
+/// Why something is undone after the cut.
+const WORSE: &str = "the new owner does worse than before";
+
+/// Says that something would be undone and cannot be now.
+fn not_undone(draft: &mut Draft, cause: &str, why: &str) {
+    draft.alert(Severity::Critical, format!("{}: {cause}; not undone: {why}", draft.s.plan.id));
+}
+
 /// What is to be undone and cannot be now stands, with both reasons, and a person is asked.
 fn stand(draft: &mut Draft, cause: &str, why: &str) {
-    draft.alert(Severity::Critical, format!("{}: {cause}; not undone: {why}", draft.s.plan.id));
+    not_undone(draft, cause, why);
     draft.hold(HoldReason::NoWayBack, format!("{cause}; {why}"));
 }
 

@@ -11,7 +11,7 @@
 //! the comparison as before the cut, then it is left out. Recovery: the watch goes on from its beginning, a
 //! comparison is made again, it only reads. Rollback: ROLLING_BACK_POST.
 
-use super::{Rules, canary, keep_trying, no_source, stand, undo, verifying};
+use super::{Rules, WORSE, canary, keep_trying, no_source, stand, undo, verifying};
 use crate::drivers::{Action, CanarySample, Evidence};
 use crate::fleet::Phase;
 use crate::migrate::act::{Act, Deed};
@@ -124,7 +124,7 @@ fn watch(d: &mut Draft, samples: &Result<(CanarySample, CanarySample), String>, 
     match ruling {
         Ruling::Fail => {
             d.decide("soak failed", why.clone());
-            let cause = format!("the new owner does worse than before: {why}");
+            let cause = format!("{WORSE}: {why}");
             match source_lost {
                 true => {
                     let why = no_source(&d.s.plan);
