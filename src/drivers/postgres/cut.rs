@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::session::{Session, ident, literal, system};
+use super::shape::keep_sql;
 use super::stage::{Stage, barrier_publication, refuse, tables};
 use super::stream::{
     self, FirstRow, NO_WAY_BACK, Publishes, State, make_barrier, make_slot, send_barrier, wait_for_barrier,
@@ -112,6 +113,7 @@ impl PostgresMover {
         stream::refuse_lost(source, &stage.names.stream, "holding writes", what).await?;
         self.keep(job, stage);
         let destination = self.session(&stage.destination).await?;
+        self.refuse_changed(job, stage, source, &destination).await?;
         let tables = tables(source, &stage.scope).await?;
         for session in [source, &destination] {
             digest::fold(session, &stage.names.digest).await?;
@@ -256,6 +258,10 @@ impl PostgresMover {
         let (source, destination) =
             (self.session(&stage.source).await?, self.session(&stage.destination).await?);
         let back = stage.names.back.as_str();
+        if stage.scope.tenant().is_none() {
+            let shape = self.shape(&stage, &stage.destination).await?;
+            source.ask("noting the structure", &keep_sql(&job.workload, &shape)).await?;
+        }
         self.bring_sequences(&source, &destination, &stage.scope).await?;
         let tables = tables(&source, &stage.scope).await?;
         for session in [&destination, &source] {

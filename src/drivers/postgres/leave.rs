@@ -55,11 +55,11 @@ impl PostgresMover {
         Ok(done(format!("{} was dropped from {}; the mark stays", stage.scope.words(), stage.source)))
     }
 
-    /// Drops what the move left at the source, in the one transaction that makes certain that it is a copy
-    /// and stays one; done again it changes nothing.
-    async fn drop_left(
+    /// Drops a copy that a move left, in the one transaction that makes certain that it is one and stays one; done
+    /// again it changes nothing.
+    pub(super) async fn drop_left(
         &self,
-        source: &Session,
+        session: &Session,
         job: &Job,
         stage: &Stage,
         permit: &Permit,
@@ -94,7 +94,7 @@ impl PostgresMover {
             objects = objects(stage.scope.marked()),
             outside = others(stage.scope.marked()),
         );
-        source.ask_long("dropping the copy that is left", &sql, self.options.scan_timeout).await.map(|_| ())
+        session.ask_long("dropping the copy that is left", &sql, self.options.scan_timeout).await.map(|_| ())
     }
 
     /// Whether the source is left as policy says.

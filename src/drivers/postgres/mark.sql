@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS foreshift.owner (
   owner_is text
 );
 
+-- What the structure of the other side was when this one was made like it: a hash and a name in each line.
+CREATE TABLE IF NOT EXISTS foreshift.shape (workload text PRIMARY KEY, objects text NOT NULL);
+
 -- Who writes asks as who it is.
 GRANT SELECT (open) ON foreshift.owner TO PUBLIC;
 
@@ -164,6 +167,8 @@ BEGIN
     PERFORM foreshift.advance_all(m.schema_name, b.sequences);
   ELSIF b.sealed = g THEN
     FOR s IN SELECT * FROM jsonb_array_elements(b.sequences) LOOP
+      -- One that was made while writes were held cannot keep everybody from writing.
+      CONTINUE WHEN to_regclass(format('%I.%I', s->>3, s->>0)) IS NULL;
       PERFORM setval(format('%I.%I', s->>3, s->>0)::regclass, (s->>1)::bigint, (s->>2)::boolean);
     END LOOP;
   END IF;

@@ -28,6 +28,7 @@ mod references;
 mod rows_guard;
 mod scope;
 mod session;
+mod shape;
 mod stage;
 mod stream;
 mod structure;
@@ -68,6 +69,8 @@ struct Work {
     views: Option<Running<()>>,
     keeper: Option<Keeper>,
     sampler: Option<Sampler>,
+    /// What the source's catalog said when its structure was last compared, and found as the destination has it.
+    catalog: Option<String>,
     /// The tables as they were at the last cut, and the hash of what they look like.
     tables: Option<(session::Line, Vec<stage::Table>)>,
 }

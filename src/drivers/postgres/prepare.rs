@@ -5,7 +5,7 @@ use super::references::refuse_from_elsewhere;
 use super::rows_guard::guarded_sql;
 use super::scope::Scope;
 use super::session::{Session, literal};
-use super::stage::{Mark, Stage, Table, qualified, refuse, structure, tables};
+use super::stage::{Mark, Stage, Table, qualified, refuse, tables};
 use super::stream::{self, FirstRow, Publishes};
 use super::tenants::{check_rows, mark_sql, refuse_other_kind};
 use super::{PostgresMover, digest, done, large_objects, working};
@@ -97,7 +97,7 @@ impl PostgresMover {
         source.ask("marking the source", &sql).await.map(|_| ())
     }
 
-    /// The destination's structure: made anew, or that of an older copy, which is emptied.
+    /// The destination's structure, made anew: an older copy has none of what was changed at the owner since.
     async fn structure_at(
         &self,
         source: &Session,
@@ -127,23 +127,21 @@ impl PostgresMover {
             );
             return refuse(here, doing, why);
         }
-        if structure(source, &stage.scope).await? != structure(destination, &stage.scope).await? {
+        let owned = tables(source, &stage.scope).await?;
+        let others = have.iter().filter(|t| !owned.iter().any(|o| o.is(&t.schema, &t.name)));
+        let others: Vec<String> = others.map(Table::words).collect();
+        if !others.is_empty() {
             let why = format!(
-                "the old copy of {} has another structure; drop the schema there",
-                stage.scope.marked()
+                "the old copy of {} holds tables that the owner does not have: {}; look whether anybody needs them, \
+                 and drop them there",
+                stage.scope.marked(),
+                others.join(", ")
             );
             return refuse(here, doing, why);
         }
-        let names: Vec<String> = have.iter().map(Table::on).collect();
-        let sql = format!(
-            "SET LOCAL session_replication_role = replica; SET LOCAL lock_timeout = {}; TRUNCATE {}; {}{}",
-            self.options.lock_timeout.0.max(1),
-            names.join(", "),
-            super::views::emptied(destination, &stage.scope).await?,
-            row("nothing")
-        );
-        destination.ask_long("emptying the old copy", &sql, self.options.scan_timeout).await?;
-        Ok("the old copy was emptied".into())
+        self.drop_left(destination, job, stage, permit).await?;
+        self.build(destination, stage, |made| row(made.word())).await?;
+        Ok("the old copy was made anew".into())
     }
 
     /// Puts the guard on every table; each in a transaction of its own, where it has none.
@@ -294,7 +292,7 @@ pub(super) async fn check_tables(
         return refuse(
             here,
             doing,
-            format!("without a primary key, so not to be moved: {}", bare.join(", ")),
+            format!("without a primary key that is not DEFERRABLE, so not to be moved: {}", bare.join(", ")),
         );
     }
     let sql = format!(

@@ -247,7 +247,7 @@ pub(super) async fn tables(session: &Session, scope: &Scope) -> Result<Vec<Table
              WHERE e.oid = CASE t.typoutput WHEN 'array_out'::regproc THEN t.typelem ELSE t.oid END \
                AND p.lanname = 'internal' AND o.prosrc IN ({STEADY})), \
            coalesce((SELECT array_position(i.indkey::int2[], a.attnum) FROM pg_index i \
-             WHERE i.indrelid = c.oid AND i.indisprimary), -1) \
+             WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate), -1) \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
            JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation l ON l.oid = a.attcollation \

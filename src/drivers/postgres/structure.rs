@@ -9,6 +9,7 @@ use super::PostgresMover;
 use super::rows_guard::ROWS_GUARD;
 use super::scope::{Scope, Tenant};
 use super::session::{Session, ident, literal, system};
+use super::shape::{Shape, keep_sql};
 use super::stage::{Stage, refuse};
 use crate::drivers::error::{DriverError, Retry};
 
@@ -40,7 +41,11 @@ impl PostgresMover {
         mark: impl Fn(Made) -> String,
     ) -> Result<(), DriverError> {
         let (doing, schema) = ("making the structure", stage.scope.marked());
-        let dump = self.dump(stage).await?;
+        let dump = self.dump(stage, &stage.source).await?;
+        let kept = match stage.scope.tenant() {
+            None => keep_sql(&self.workload_of(&stage.scope.label()), &Shape::read(&dump)),
+            Some(_) => String::new(),
+        };
         // The dump changes the session's settings.
         destination.throw_away();
         let there = format!("SELECT 1 FROM pg_namespace WHERE nspname = {}", literal(schema));
@@ -53,23 +58,23 @@ impl PostgresMover {
             );
             return refuse(&destination.address, doing, why);
         }
-        let sql = format!("{dump};\n{}", mark(made));
+        let sql = format!("{dump};\n{}; {kept}", mark(made));
         destination.ask_long(doing, &sql, self.options.scan_timeout).await?;
         destination.ask("resetting", "RESET ALL").await.map(|_| ())
     }
 
-    /// The structure as `pg_dump` writes it, without what only its own client understands and without
-    /// what is ours.
-    pub(super) async fn dump(&self, stage: &Stage) -> Result<String, DriverError> {
+    /// The structure at a cluster as `pg_dump` writes it, without what only its own client understands and
+    /// without what is ours.
+    pub(super) async fn dump(&self, stage: &Stage, address: &str) -> Result<String, DriverError> {
         let doing = "reading the structure with pg_dump";
-        let fail = |retry, why: String| DriverError::new(retry, system(&stage.source), doing, why);
+        let fail = |retry, why: String| DriverError::new(retry, system(address), doing, why);
         let program = self.pg_dump().ok_or_else(|| {
             fail(
                 Retry::Permanent,
                 "there is no pg_dump on this machine; install PostgreSQL's client programs".into(),
             )
         })?;
-        let (host, port) = stage.source.rsplit_once(':').unwrap_or((&stage.source, "5432"));
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, "5432"));
         let mut command = Command::new(program);
         command
             .args(["--schema-only", "--no-subscriptions", "--no-password"])

@@ -14,6 +14,7 @@ use super::digest::{self, Sum};
 use super::hash::{key_hash, row_hash};
 use super::scope::Scope;
 use super::session::{Clusters, Session, ident, literal, system};
+use super::shape::catalog_sql;
 use super::stage::{Stage, Table, structure_sql, tables};
 use super::stream::{refuse_lost, send_barrier, wait_for_barrier};
 use super::{PostgresMover, done, working};
@@ -138,9 +139,10 @@ impl PostgresMover {
         // The source stands still, so all of it is asked for at once.
         let ours = format!(
             "SELECT mode = 'fenced' AND clock_timestamp() <= until, (SELECT token FROM {barrier}), \
-               (SELECT sealed = {} FROM {barrier}) \
+               (SELECT sealed = {} FROM {barrier}), {} \
              FROM foreshift.owner WHERE workload = {}; {looks}",
             job.generation.0,
+            catalog_sql(&stage.scope),
             literal(job.workload.as_str())
         );
         let doing = "comparing at the cut";
@@ -182,6 +184,11 @@ impl PostgresMover {
             found
                 .differences
                 .push(format!("{}: its tables do not look the same any more", stage.scope.words()));
+        }
+        if self.with_work(job, |w| w.catalog.as_deref() != Some(held.text(3))) {
+            let changed = self.changed_since(job, &stage, &sides.other).await?;
+            found.different += changed.len() as u64;
+            found.differences.extend(changed);
         }
         for (number, table) in tables.iter().enumerate().filter(|(_, t)| t.ordinary) {
             let (a, b) = (ours.get(&number), theirs.get(&number));

@@ -29,12 +29,6 @@ async fn views(session: &Session, scope: &Scope, filled: bool) -> Result<Vec<Str
     Ok(lines.iter().map(|line| qualified(line.text(0), line.text(1))).collect())
 }
 
-/// Statements that empty every materialised view of an old copy; nobody reads them there.
-pub(super) async fn emptied(session: &Session, scope: &Scope) -> Result<String, DriverError> {
-    let empty = |view: &String| format!("REFRESH MATERIALIZED VIEW {view} WITH NO DATA; ");
-    Ok(views(session, scope, true).await?.iter().rev().map(empty).collect())
-}
-
 async fn fill(
     clusters: Arc<Clusters>,
     address: String,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::super::PostgresMover;
 use super::super::prepare::standby_mark;
 use super::super::session::{Clusters, Session, ident, literal};
+use super::super::shape::{Shape, keep_sql};
 use super::super::stage::{Stage, refuse};
 use super::super::tenants::mark_sql;
 use super::DatabasesMover;
@@ -42,7 +43,7 @@ impl DatabasesMover {
         let copy = stage.names.copy.as_str();
         let database = stage.scope.label();
         let source = inside.session(&stage.source).await?;
-        let dump = inside.dump(stage).await?;
+        let dump = inside.dump(stage, &stage.source).await?;
         // One that was left half made.
         self.drop_ours(&stage.destination, copy).await?;
         let home = self.home.session(&stage.destination).await?;
@@ -55,7 +56,8 @@ impl DatabasesMover {
         // It has to be left before it is renamed.
         made.throw_away();
         made.ask(doing, &mark_sql()).await?;
-        let sql = format!("{dump};\n{}", standby_mark(job, stage, permit, "database"));
+        let kept = keep_sql(&job.workload, &Shape::read(&dump));
+        let sql = format!("{dump};\n{}; {kept}", standby_mark(job, stage, permit, "database"));
         made.ask_long(doing, &sql, self.options().scan_timeout).await?;
         drop(made);
         for statement in read(&source, &settings_sql(copy)).await? {
