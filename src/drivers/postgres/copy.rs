@@ -178,7 +178,7 @@ impl PostgresMover {
         let (all, structure, filter, left) = match scope.tenant() {
             None => (
                 String::new(),
-                "an older copy of ours is emptied instead".to_string(),
+                "an older copy of ours is dropped before that".to_string(),
                 String::new(),
                 match scope {
                     Scope::Database(database) => format!("DROP DATABASE {database}"),
@@ -221,6 +221,11 @@ impl PostgresMover {
             ),
             format!("{source}> CREATE SUBSCRIPTION {back} (copy_data = false); a barrier goes over it"),
         ];
+        if scope.tenant().is_none() {
+            lines.push(
+                "both> pg_dump --schema-only once more: what was changed since is not lost by a cut".into(),
+            );
+        }
         lines.extend(pause);
         lines.extend([
             format!(
