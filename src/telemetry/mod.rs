@@ -12,5 +12,5 @@ pub mod window;
 pub use embedded::{Batch, EmbeddedOptions, EmbeddedStore, StoreError};
 pub use replay::{ReplayError, ReplaySource};
 pub use schema::{CANONICAL, Metric, Unit};
-pub use source::{Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, SourceStatus, Written};
+pub use source::{Failing, Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, SourceStatus, Written};
 pub use window::{MetricIx, PartitionIx, WindowCounters, Windows, WindowsConfig};
