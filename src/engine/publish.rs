@@ -65,7 +65,9 @@ impl Core {
     /// Notes how the source is; returns whether the header changes.
     pub fn source_status(&mut self, status: &SourceStatus, now: Timestamp) -> bool {
         let failing = match status {
-            SourceStatus::Failing { what, reason, retry_at, .. } => Some((*what, (reason.clone(), *retry_at))),
+            SourceStatus::Failing { what, reason, retry_at, .. } => {
+                Some((*what, (reason.clone(), *retry_at)))
+            }
             SourceStatus::Live | SourceStatus::Starting => None,
         };
         if failing.as_ref().map(|(_, said)| said) == self.snapshot.data.failing.as_ref() {

@@ -109,10 +109,11 @@ impl EmbeddedStore {
         let retention = options.retention;
         let logged = path.is_some() && !temporary;
         let store = Upkeep::open(EmbeddedOptions { path: path.clone(), ..options }, logged)?;
-        let labels = path.as_deref().map(read_labels).transpose().map_err(|detail| StoreError::Open {
-            place: store.place().to_string(),
-            detail,
-        })?;
+        let labels = path
+            .as_deref()
+            .map(read_labels)
+            .transpose()
+            .map_err(|detail| StoreError::Open { place: store.place().to_string(), detail })?;
         Ok(Self(Arc::new(Inner {
             store,
             path,

@@ -25,14 +25,10 @@ impl EmbeddedStore {
         read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, SourceError> {
         let read = tokio::task::spawn_blocking(read).await;
-        read.map_err(|e| self.failed(e.to_string()))
-            .flatten()
-            .map_err(|error| match error {
-                StoreError::Broken { .. } => SourceError::Broken { detail: error.to_string() },
-                error => {
-                    SourceError::Unreachable { source_name: Source::name(self), detail: error.to_string() }
-                }
-            })
+        read.map_err(|e| self.failed(e.to_string())).flatten().map_err(|error| match error {
+            StoreError::Broken { .. } => SourceError::Broken { detail: error.to_string() },
+            error => SourceError::Unreachable { source_name: Source::name(self), detail: error.to_string() },
+        })
     }
 
     /// Runs a read apart, and gives what it found.
