@@ -143,6 +143,7 @@ fn the_failure_history_takes_what_can_be_learnt_from_and_takes_it_once() {
     for (arguments, expected) in [
         (&["add", ""][..], "subject"),
         (&["add", "h1", "--at", "2999-01-01T00:00:00Z"], "future"),
+        (&["add", "h1", "--at", "1000"], "from 2000 on"),
         (&["import", &empty], "no record"),
         (&["import", &future], "future.csv:2"),
     ] {
@@ -152,7 +153,8 @@ fn the_failure_history_takes_what_can_be_learnt_from_and_takes_it_once() {
     }
     assert!(!Path::new(&data(&program)).exists(), "nothing was recorded");
 
-    let records = "at,subject,cause,label\n1000,h1,disk,failed\n2000,h1,disk,failed\n1000,h1,disk,failed\n";
+    let records = "at,subject,cause,label\n1790000000,h1,disk,failed\n1790000000000,h1,disk,failed\n\
+                   1790000001,h1,disk,failed\n";
     let records = file("records.csv", records);
     assert_eq!(
         out(&failures(&["import", &records])),
@@ -163,10 +165,18 @@ fn the_failure_history_takes_what_can_be_learnt_from_and_takes_it_once() {
         "0 records taken; 3 left out that were there already\n"
     );
     assert_eq!(
-        out(&failures(&["add", "h2", "--at", "3000", "--cause", "a\nb\u{1b}[31m"])),
+        out(&failures(&["add", "h2", "--at", "1790000002", "--cause", "a\nb\u{1b}[31m"])),
         "recorded as 3\n"
     );
+    let other =
+        file("other.csv", "label,cause,subject,at\nfailed,disk,h3,1790000000\nsurvived,,h1,1790000000\n");
+    let refused = failures(&["import", &other]);
+    assert_eq!(refused.status.code(), Some(1), "{}", out(&refused));
+    assert!(
+        err(&refused).contains("other.csv:3: h1 at 2026-09-21T14:13:20Z survived, but record 1 says"),
+        "{refused:?}"
+    );
     let list = out(&failures(&["list"]));
-    assert_eq!(list.lines().count(), 3, "{list}");
+    assert_eq!(list.lines().count(), 3, "the line before was not taken either: {list}");
     assert!(list.ends_with("h2  a b [31m\n"), "{list:?}");
 }

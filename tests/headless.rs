@@ -104,7 +104,8 @@ async fn the_failure_history_is_kept_by_the_engine_while_it_runs() {
     let mut engine = program.engine(&[]);
     failures(&program, &["add", "h1/p1", "--cause", "disk", "--at", "2026-11-01T03:00:00Z"]);
     let file = program.config.with_file_name("more.csv");
-    let lines = "at,subject,cause,label\n2026-11-01T03:00:00Z,h1/p1,disk,failed\n1000,h2,power,survived\n";
+    let lines =
+        "at,subject,cause,label\n2026-11-01T03:00:00Z,h1/p1,disk,failed\n1790000000,h2,power,survived\n";
     std::fs::write(&file, lines).expect("a file");
     let said = failures(&program, &["import", &file.display().to_string()]);
     assert!(said.contains("1 records taken; 1 left out"), "{said}");

@@ -181,6 +181,14 @@ impl Core {
         if let Some(said) = failure.known_in(self.failures.records()) {
             return done(said);
         }
+        if let Some(other) = failure.contradicted_in(self.failures.records()) {
+            let reason = format!(
+                "record {} says that it {} at that time: correct that one instead",
+                other.number,
+                other.label.word()
+            );
+            return Err(Refusal::Invalid { reason });
+        }
         let subject = failure.subject.clone();
         let number = self.record(failure).await.map_err(unwritten)?;
         done(format!("failure {number} of {subject} recorded"))

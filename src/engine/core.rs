@@ -87,6 +87,8 @@ pub struct Core {
     pub(super) ownership: Ownership,
     /// Hosts whose heartbeat is lost.
     pub(super) silent: std::collections::BTreeSet<HostId>,
+    /// Samples that the source took and lost.
+    pub(super) lost: u64,
     /// Partitions that a replay takes to be emptied; none in an engine that runs.
     pub(super) assumed: std::collections::BTreeSet<PartitionId>,
 }
@@ -159,6 +161,7 @@ impl Core {
             events: HashMap::new(),
             ownership: Ownership::default(),
             silent: std::collections::BTreeSet::new(),
+            lost: 0,
             assumed: std::collections::BTreeSet::new(),
         };
         if let Some(runner) = &core.runner {
@@ -188,6 +191,11 @@ impl Core {
     /// Takes what was pulled.
     pub fn take(&mut self, pulled: Pulled, now: Timestamp) {
         self.brain.take(pulled, now);
+    }
+
+    /// Notes that the source lost samples which it had taken.
+    pub fn lost(&mut self, samples: u64) {
+        self.lost += samples;
     }
 
     /// Takes what a driver discovered, or why it could not: then what was known stays.

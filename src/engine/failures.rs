@@ -73,22 +73,32 @@ impl Failures {
     ///
     /// # Errors
     /// As every call of the store.
-    pub async fn add(&mut self, store: &dyn Store, mut failure: Failure) -> Result<u64, StoreError> {
-        failure.number = self.records.last().map_or(0, |f| f.number) + 1;
-        let key = key(failure.number);
-        let txn = Txn {
-            compares: vec![Compare::Absent(key.clone())],
-            ops: vec![Op::Put(key.clone(), serde_json::to_vec(&failure).expect("plain data serialises"))],
-        };
-        match store.txn(txn).await? {
+    pub async fn add(&mut self, store: &dyn Store, failure: Failure) -> Result<u64, StoreError> {
+        self.add_all(store, vec![failure]).await?;
+        Ok(self.records.last().map_or(0, |f| f.number))
+    }
+
+    /// Adds records in one transaction, numbered by the history: all of them or none.
+    ///
+    /// # Errors
+    /// As every call of the store.
+    pub async fn add_all(&mut self, store: &dyn Store, mut added: Vec<Failure>) -> Result<(), StoreError> {
+        let last = self.records.last().map_or(0, |f| f.number);
+        let (mut compares, mut ops) = (Vec::new(), Vec::new());
+        for (number, failure) in (last + 1..).zip(&mut added) {
+            failure.number = number;
+            compares.push(Compare::Absent(key(number)));
+            let value = serde_json::to_vec(failure).expect("plain data serialises");
+            ops.push(Op::Put(key(number), value));
+        }
+        match store.txn(Txn { compares, ops }).await? {
             TxnOutcome::Committed(_) => {
-                let number = failure.number;
-                self.records.push(failure);
-                Ok(number)
+                self.records.append(&mut added);
+                Ok(())
             }
             TxnOutcome::Conflict { .. } => Err(StoreError::Unavailable {
                 place: store.place(),
-                detail: format!("{key} exists already: another process writes to this store"),
+                detail: format!("{} exists already: another process writes to this store", key(last + 1)),
             }),
         }
     }

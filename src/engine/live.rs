@@ -202,6 +202,7 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
                 changed = false;
             }
             Some(delivery) = deliveries.recv() => {
+                core.lost(delivery.report.lost);
                 core.take(delivery.pulled, clock.now());
                 changed = false;
                 if std::mem::take(&mut first) && !warming {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::fleet::{Clock, HostId, PartitionId, Span, Timestamp};
-use crate::telemetry::{Ingest, PullReport, Source, SourceStatus, Windows};
+use crate::telemetry::{Failing, Ingest, PullReport, Source, SourceError, SourceStatus, Windows};
 
 /// Longest wait between tries.
 const MOST_BACK_OFF: Span = Span::minutes(1);
@@ -149,16 +149,20 @@ pub async fn pull_for_ever(
                 }
                 None
             }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("{} did not answer within {}", source.name(), options.deadline)),
+            Ok(Err(error @ SourceError::Broken { .. })) => Some((Failing::OwnStore, error.to_string())),
+            Ok(Err(error)) => Some((Failing::Server, error.to_string())),
+            Err(_) => {
+                let said = format!("{} did not answer within {}", source.name(), options.deadline);
+                Some((Failing::Server, said))
+            }
         };
         let wait = match failure {
             None => options.interval.to_std().saturating_sub(started.elapsed()),
-            Some(reason) => {
+            Some((what, reason)) => {
                 let now = clock.now();
                 let since = *failing_since.get_or_insert(now);
                 tracing::warn!(%reason, source = source.name(), "pull failed");
-                status.send_replace(SourceStatus::Failing { reason, since, retry_at: now + back_off });
+                status.send_replace(SourceStatus::Failing { what, reason, since, retry_at: now + back_off });
                 let wait = back_off.to_std();
                 back_off = Span(back_off.0 * 2).min(MOST_BACK_OFF);
                 wait
@@ -174,6 +178,30 @@ pub async fn pull_for_ever(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::brain::Brain;
+    use crate::engine::inventory::Inventory;
+    use crate::engine::{Core, EngineOptions, Parts};
+    use crate::fleet::SystemClock;
+    use crate::plan::PlanOptions;
+    use crate::predict::{AssessOptions, HysteresisOptions};
+    use crate::protocol::{ModelStatus, Severity};
+    use crate::state::MemoryStore;
+    use crate::telemetry::{EmbeddedOptions, EmbeddedStore};
+
+    fn parts(now: Timestamp) -> Parts {
+        let options = EngineOptions::default();
+        Parts {
+            brain: Brain::new(options.windows, AssessOptions::default(), HysteresisOptions::default(), now),
+            options,
+            plan: PlanOptions::default(),
+            store: Arc::new(MemoryStore::new()),
+            runner: None,
+            movers: HashMap::new(),
+            inventory: Inventory::default(),
+            source_name: "a test".into(),
+            models: ModelStatus::default(),
+        }
+    }
 
     #[test]
     fn what_is_measured_of_a_host_is_so_of_every_partition_on_it() {
@@ -198,5 +226,49 @@ mod tests {
         assert_eq!(mark.next(Timestamp(900_000)).0, Timestamp(0), "a failed pull moves nothing");
         mark.covered(Timestamp(900_000));
         assert_eq!(mark.next(Timestamp(1_000_000)), (Timestamp(900_000), Timestamp(1_000_000)));
+    }
+
+    /// An engine whose own store is broken says so as loudly as it can, and is quiet again when it works.
+    #[tokio::test]
+    async fn a_broken_store_of_ones_own_is_a_critical_alert_until_it_works_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("series");
+        let options = EmbeddedOptions { path: Some(path.clone()), ..EmbeddedOptions::default() };
+        let store = EmbeddedStore::open(options).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let pull = PullOptions {
+            interval: Span::seconds(1),
+            deadline: Span::seconds(30),
+            step: Span::seconds(1),
+            reach: Span::minutes(1),
+        };
+        let (delivered, mut deliveries) = mpsc::channel(2);
+        let (status, mut seen) = watch::channel(SourceStatus::Starting);
+        let source: Arc<dyn Source> = Arc::new(store.clone());
+        tokio::spawn(pull_for_ever(source, clock.clone(), pull, delivered, status));
+        tokio::spawn(async move { while deliveries.recv().await.is_some() {} });
+        let mut core = Core::start(parts(clock.now()), clock.now()).await.unwrap();
+        let mut open = Vec::new();
+        for wanted in [vec![], vec![Severity::Critical], vec![]] {
+            if !wanted.is_empty() {
+                std::fs::remove_dir_all(&path).unwrap();
+            }
+            let arrives = async {
+                loop {
+                    seen.changed().await.unwrap();
+                    core.source_status(&seen.borrow_and_update().clone(), clock.now());
+                    core.publish(clock.now());
+                    open = core.snapshot().alerts.iter().map(|a| a.severity).collect();
+                    if open == wanted {
+                        break;
+                    }
+                }
+            };
+            let arrived = tokio::time::timeout(Duration::from_secs(60), arrives).await;
+            assert!(arrived.is_ok(), "{wanted:?} wanted, {open:?} open");
+        }
+        let now = clock.now();
+        store.insert(&"h1".into(), "temp", &[(now, 40.0)]).unwrap();
+        assert_eq!(store.history(&"h1".into(), "temp", now, now + Span::seconds(1)).unwrap(), [(now, 40.0)]);
     }
 }

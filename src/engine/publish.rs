@@ -6,8 +6,8 @@ use super::core::Core;
 use super::picture;
 use crate::fleet::{PartitionId, Timestamp, Topology};
 use crate::predict::{Contribution, Forecast, Maturity, MetricInsight};
-use crate::protocol::{ForecastView, MetricDetail, PartitionDetail, Reason, Snapshot};
-use crate::telemetry::SourceStatus;
+use crate::protocol::{ForecastView, MetricDetail, PartitionDetail, Reason, Severity, Snapshot};
+use crate::telemetry::{Failing, SourceStatus};
 
 impl Core {
     /// Builds the rows of hosts, partitions and workloads after a cycle.
@@ -34,6 +34,7 @@ impl Core {
             ("too late", counters.late),
             ("from the future", counters.future),
             ("too many metrics", counters.metric_overflow),
+            ("lost with the store", self.lost),
         ]
         .into_iter()
         .filter(|(_, count)| *count > 0)
@@ -64,22 +65,25 @@ impl Core {
     /// Notes how the source is; returns whether the header changes.
     pub fn source_status(&mut self, status: &SourceStatus, now: Timestamp) -> bool {
         let failing = match status {
-            SourceStatus::Failing { reason, retry_at, .. } => Some((reason.clone(), *retry_at)),
+            SourceStatus::Failing { what, reason, retry_at, .. } => {
+                Some((*what, (reason.clone(), *retry_at)))
+            }
             SourceStatus::Live | SourceStatus::Starting => None,
         };
-        if failing == self.snapshot.data.failing {
+        if failing.as_ref().map(|(_, said)| said) == self.snapshot.data.failing.as_ref() {
             return false;
         }
         match &failing {
-            Some((reason, _)) => self.alerts.raise(
-                now,
-                crate::protocol::Severity::Warning,
-                "telemetry",
-                "source",
-                reason.clone(),
-            ),
+            Some((what, (reason, _))) => {
+                let severity = match what {
+                    Failing::Server => Severity::Warning,
+                    Failing::OwnStore => Severity::Critical,
+                };
+                self.alerts.raise(now, severity, "telemetry", "source", reason.clone());
+            }
             None => self.alerts.clear(now, "telemetry", "source"),
         }
+        let failing = failing.map(|(_, said)| said);
         self.snapshot.data.failing = failing;
         true
     }

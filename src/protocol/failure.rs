@@ -17,6 +17,17 @@ pub enum Label {
     Mitigated,
 }
 
+impl Label {
+    /// As it is written in files and said to people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Survived => "survived",
+            Self::Mitigated => "mitigated",
+        }
+    }
+}
+
 /// How it became known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,6 +84,11 @@ impl Failure {
     pub fn says_the_same(&self, other: &Failure) -> bool {
         (self.at, &self.subject, self.label, &self.cause)
             == (other.at, &other.subject, other.label, &other.cause)
+    }
+
+    /// The one of `records` that says something else became of the same at the same time.
+    pub fn contradicted_in<'a>(&self, records: &'a [Failure]) -> Option<&'a Failure> {
+        records.iter().find(|r| (r.at, &r.subject) == (self.at, &self.subject) && r.label != self.label)
     }
 
     /// What to tell a person where one of `records` says the same already; `None` = none does.

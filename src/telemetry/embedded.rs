@@ -12,16 +12,14 @@ mod labels;
 mod options;
 mod port;
 mod scan;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use tsink::{
-    DataPoint, Label, Row, Storage, StorageBuilder, TimestampPrecision, TsinkError, Value, WalSyncMode,
-};
+use tsink::{DataPoint, Label, Row, TsinkError, Value};
 
 pub use aside::Aside;
 pub use block::Batch;
@@ -29,6 +27,7 @@ pub use options::{EmbeddedOptions, StoreError};
 
 use labels::{Labels, read_labels, write_labels};
 use scan::{Late, Scan};
+use upkeep::Upkeep;
 
 use crate::fleet::{Clock, HostId, PartitionId, Span, SystemClock, Timestamp};
 
@@ -58,8 +57,7 @@ pub type WrittenSeries = Vec<(Vec<(String, String)>, Vec<(Timestamp, f64)>)>;
 pub struct EmbeddedStore(Arc<Inner>);
 
 struct Inner {
-    store: Arc<dyn Storage>,
-    place: String,
+    store: Upkeep,
     path: Option<PathBuf>,
     temporary: bool,
     retention: Option<Span>,
@@ -106,42 +104,25 @@ impl EmbeddedStore {
     }
 
     fn build(options: EmbeddedOptions, temporary: bool) -> Result<Self, StoreError> {
-        let place = options.path.as_ref().map_or("memory".to_string(), |p| p.display().to_string());
-        let open = |detail: String| StoreError::Open { place: place.clone(), detail };
-        // A day a part, and room for late blocks of every day that is kept.
-        let mut builder = StorageBuilder::new()
-            .with_timestamp_precision(TimestampPrecision::Nanoseconds)
-            .with_partition_duration(Duration::from_secs(86_400))
-            .with_max_active_partition_heads_per_series(64)
-            .with_chunk_points(16)
-            .with_memory_limit(options.memory)
-            .with_wal_sync_mode(WalSyncMode::Periodic(options.sync.max(Span::millis(10)).to_std()))
-            .with_wal_enabled(options.path.is_some() && !temporary);
-        if let Some(retention) = options.retention {
-            builder = builder.with_retention(retention.to_std());
-        }
-        if let Some(path) = &options.path {
-            std::fs::create_dir_all(path).map_err(|e| open(e.to_string()))?;
-            builder = builder.with_data_path(path);
-        }
-        let store = builder.build().map_err(|e| match e {
-            // tsink has no error of its own for this.
-            TsinkError::InvalidConfiguration(said) if said.contains("already locked by another") => {
-                StoreError::InUse { place: place.clone() }
-            }
-            e => open(e.to_string()),
-        })?;
-        let labels = options.path.as_deref().map(read_labels).transpose().map_err(open)?.unwrap_or_default();
+        // A process may change its folder; the store stays where it was opened.
+        let path = options.path.map(|path| std::path::absolute(&path).unwrap_or(path));
+        let retention = options.retention;
+        let logged = path.is_some() && !temporary;
+        let store = Upkeep::open(EmbeddedOptions { path: path.clone(), ..options }, logged)?;
+        let labels = path
+            .as_deref()
+            .map(read_labels)
+            .transpose()
+            .map_err(|detail| StoreError::Open { place: store.place().to_string(), detail })?;
         Ok(Self(Arc::new(Inner {
             store,
-            place,
-            path: options.path,
+            path,
             temporary,
-            retention: options.retention,
+            retention,
             sequence: AtomicU64::new(0),
             reported: AtomicI64::new(i64::MIN),
             late: Mutex::default(),
-            labels: Mutex::new(labels),
+            labels: Mutex::new(labels.unwrap_or_default()),
         })))
     }
 
@@ -231,7 +212,7 @@ impl EmbeddedStore {
     /// # Errors
     /// Where the store failed.
     pub fn partitions(&self) -> Result<Vec<PartitionId>, StoreError> {
-        let series = self.0.store.list_metrics().map_err(|e| self.store_error(e))?;
+        let series = self.0.store.ask(|store| store.list_metrics())?;
         let mut partitions: Vec<PartitionId> = series
             .into_iter()
             .filter(|s| s.name == BLOCKS)
@@ -273,11 +254,10 @@ impl EmbeddedStore {
         if start >= end {
             return Ok(BTreeMap::new());
         }
-        let points = match self.0.store.select(BLOCKS, &label, start, end) {
-            Ok(points) => points,
-            Err(TsinkError::NoDataPoints { .. }) => Vec::new(),
-            Err(error) => return Err(self.store_error(error)),
-        };
+        let points = self.0.store.ask(|store| match store.select(BLOCKS, &label, start, end) {
+            Err(TsinkError::NoDataPoints { .. }) => Ok(Vec::new()),
+            points => points,
+        })?;
         let mut scan = Scan::default();
         scan.take(partition.clone(), &points, only, from, to);
         let mut histories: BTreeMap<String, Vec<(Timestamp, f32)>> = BTreeMap::new();
@@ -305,11 +285,8 @@ impl EmbeddedStore {
         if from >= to {
             return Ok(Vec::new());
         }
-        let series = self
-            .0
-            .store
-            .select_all(&written_name(measurement, field), nanos(from), nanos(to))
-            .map_err(|e| self.store_error(e))?;
+        let name = written_name(measurement, field);
+        let series = self.0.store.ask(|store| store.select_all(&name, nanos(from), nanos(to)))?;
         Ok(series
             .into_iter()
             .map(|(labels, points)| {
@@ -342,18 +319,17 @@ impl EmbeddedStore {
         if rows.is_empty() {
             return Ok(());
         }
-        let done = self.0.store.insert_rows(rows).map_err(|e| self.store_error(e));
+        let done = self.0.store.write(rows);
         rows.clear();
         done
     }
 
-    /// Everything in `[since, until)` and what came late. Blocks on disk; not on a runtime's thread.
-    /// What is stored of `[since, until)`.
+    /// What is stored of `[since, until)`. Blocks on disk; not on a runtime's thread.
     fn scan(&self, since: Timestamp, until: Timestamp) -> Result<Scan, StoreError> {
         let mut scan = Scan::default();
         let (start, end) = self.block_range(since, until);
         if start < end {
-            let series = self.0.store.select_all(BLOCKS, start, end).map_err(|e| self.store_error(e))?;
+            let series = self.0.store.ask(|store| store.select_all(BLOCKS, start, end))?;
             for (labels, points) in series {
                 let Some(label) = labels.into_iter().find(|l| l.name == "p") else { continue };
                 scan.take(PartitionId::from(label.value), &points, None, since, until);
@@ -373,24 +349,14 @@ impl EmbeddedStore {
     }
 
     fn failed(&self, detail: String) -> StoreError {
-        StoreError::Failed { place: self.0.place.clone(), detail }
-    }
-
-    fn store_error(&self, error: TsinkError) -> StoreError {
-        let (place, detail) = (self.0.place.clone(), error.to_string());
-        match error {
-            TsinkError::MemoryBudgetExceeded { .. }
-            | TsinkError::WalSizeLimitExceeded { .. }
-            | TsinkError::InsufficientDiskSpace { .. } => StoreError::Full { place, detail },
-            _ => StoreError::Failed { place, detail },
-        }
+        StoreError::Failed { place: self.0.store.place().to_string(), detail }
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Err(error) = self.store.close() {
-            tracing::warn!(place = %self.place, %error, "the embedded store did not close cleanly");
+            tracing::warn!(place = %self.store.place(), %error, "the embedded store did not close cleanly");
         }
         if let (true, Some(path)) = (self.temporary, &self.path) {
             let _ = std::fs::remove_dir_all(path);

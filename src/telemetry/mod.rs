@@ -10,7 +10,10 @@ pub mod source;
 pub mod window;
 
 pub use embedded::{Batch, EmbeddedOptions, EmbeddedStore, StoreError};
+pub(crate) use replay::since_epoch;
 pub use replay::{ReplayError, ReplaySource};
 pub use schema::{CANONICAL, Metric, Unit};
-pub use source::{Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, SourceStatus, Written};
+pub use source::{
+    Failing, Ingest, PullReport, Reading, Sink, SinkError, Source, SourceError, SourceStatus, Written,
+};
 pub use window::{MetricIx, PartitionIx, WindowCounters, Windows, WindowsConfig};

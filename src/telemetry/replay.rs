@@ -219,15 +219,19 @@ fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| format!("expected a number, got {text:?}"))
 }
 
-/// Digits alone are seconds, milliseconds, microseconds or nanoseconds, by how many there are.
+/// A number since the epoch: seconds, milliseconds, microseconds or nanoseconds, by how many digits there are.
+pub(crate) fn since_epoch(number: i64) -> Timestamp {
+    Timestamp(match number.unsigned_abs() {
+        0..100_000_000_000 => number.saturating_mul(1000),
+        100_000_000_000..100_000_000_000_000 => number,
+        100_000_000_000_000..100_000_000_000_000_000 => number / 1000,
+        _ => number / 1_000_000,
+    })
+}
+
 fn time(text: &str) -> Result<Timestamp, String> {
     if let Ok(number) = text.parse::<i64>() {
-        return Ok(Timestamp(match number.unsigned_abs() {
-            0..100_000_000_000 => number.saturating_mul(1000),
-            100_000_000_000..100_000_000_000_000 => number,
-            100_000_000_000_000..100_000_000_000_000_000 => number / 1000,
-            _ => number / 1_000_000,
-        }));
+        return Ok(since_epoch(number));
     }
     text.parse::<jiff::Timestamp>()
         .map(|t| Timestamp(t.as_millisecond()))

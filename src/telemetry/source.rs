@@ -71,6 +71,8 @@ pub struct PullReport {
     pub points: u64,
     /// Samples or rows that could not be understood, counted.
     pub rejected: u64,
+    /// Samples that the source had taken and lost since the last pull, counted.
+    pub lost: u64,
     /// Bytes of the answers.
     pub bytes: u64,
     /// The newest sample's time; `None` where there was none.
@@ -86,6 +88,12 @@ pub enum SourceError {
         /// The source.
         source_name: String,
         /// What the network said.
+        detail: String,
+    },
+    /// The store of this very engine does not work; it is opened again by itself.
+    #[error("{detail}")]
+    Broken {
+        /// What the store said.
         detail: String,
     },
     /// The server refused the credentials.
@@ -119,8 +127,18 @@ pub enum SourceError {
 impl SourceError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Nonsense { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Broken { .. } | Self::Nonsense { .. })
     }
+}
+
+/// What does not work where pulls fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failing {
+    /// A server, or the way to it.
+    Server,
+    /// The store of this very engine: what is sent to it is not kept either.
+    OwnStore,
 }
 
 /// The state of a source as the header shows it.
@@ -133,6 +151,8 @@ pub enum SourceStatus {
     Starting,
     /// The last pulls failed; tried again at `retry_at`.
     Failing {
+        /// What does not work.
+        what: Failing,
         /// The error in words.
         reason: String,
         /// Since when.

@@ -38,7 +38,7 @@ fn time(option: &str, text: &str, end: Timestamp) -> Result<Timestamp> {
     match quantity::parse_span(text).filter(|s| s.0 > 0) {
         Some(span) => Ok(end - span),
         None => bail!(
-            "{option} {text:?}: expected a time (2026-11-21T03:00:00Z, 2026-11-21 or milliseconds since 1970) or a \
+            "{option} {text:?}: expected a time (2026-11-21T03:00:00Z, 2026-11-21, seconds or milliseconds since 1970) or a \
              span of time (7d)"
         ),
     }
@@ -294,8 +294,7 @@ mod tests {
     #[test]
     fn a_record_of_a_file_keeps_its_line_and_a_known_one_is_not_taken_twice() {
         let mut labels = Labels::default();
-        let text =
-            "at,subject,cause,label\n\n1000,h1,disk,failed\n1000,h1,other words,failed\n2000,h1,,survived\n";
+        let text = "at,subject,cause,label\n\n1795230000,h1,disk,failed\n1795230000,h1,other words,failed\n1795240000,h1,,survived\n";
         labels.add_file(text, Path::new("f.csv")).unwrap();
         let places: Vec<&str> = labels.0.iter().map(|l| l.place.as_str()).collect();
         assert_eq!(places, ["f.csv:3", "f.csv:5"]);
@@ -304,10 +303,10 @@ mod tests {
     #[test]
     fn an_unknown_name_is_told_with_the_nearest_ones() {
         let mut labels = Labels::default();
-        labels.add_file("1000,db-77/p1,disk,failed\n", Path::new("f.csv")).unwrap();
+        labels.add_file("1795230000,db-77/p1,disk,failed\n", Path::new("f.csv")).unwrap();
         let seen: BTreeSet<PartitionId> = ["web-1", "db-7/p1", "db-8/p1"].map(PartitionId::from).into();
         let said = unknown(&labels.0[0], &Topology::default(), &seen);
-        assert!(said.starts_with("f.csv:1: \"db-77/p1\" at 1970-01-01T00:00:01Z is no partition"), "{said}");
+        assert!(said.starts_with("f.csv:1: \"db-77/p1\" at 2026-11-21T03:00:00Z is no partition"), "{said}");
         assert!(said.contains("expected one of db-7/p1, db-8/p1, web-1; mend"), "{said}");
     }
 }

@@ -34,7 +34,7 @@ use inputs::Labels;
 /// and from --failures. Nothing is moved or written.
 #[derive(clap::Args, Debug, Clone)]
 pub struct BacktestArgs {
-    /// First cycle: a time (2026-11-01T00:00:00Z, or milliseconds since 1970) or a span before --to (7d).
+    /// First cycle: a time (2026-11-01T00:00:00Z, or seconds or milliseconds since 1970) or a span before --to (7d).
     #[arg(long, default_value = "7d", value_name = "TIME", conflicts_with = "demo")]
     pub from: String,
     /// Last cycle: a time; default: now (of recorded files: their last sample).

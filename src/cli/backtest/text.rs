@@ -239,16 +239,15 @@ fn timeline(out: &mut String, report: &Report) {
 }
 
 fn calibration(out: &mut String, c: &Calibrated) {
-    let skill = c.brier_skill.map_or_else(|| "–".into(), |s| format!("{s:.3}"));
+    let number = |n: Option<f64>, digits| n.map_or_else(|| "–".into(), |n| format!("{n:.digits$}"));
+    let (skill, brier, ece) = (number(c.brier_skill, 3), number(c.brier, 5), number(c.ece, 5));
     line(
         out,
         &format!(
-            "\nWithin {}: {} rows, {} of them before a failure; Brier {:.5}, skill {skill}, calibration error {:.5}",
+            "\nWithin {}: {} rows, {} of them before a failure; Brier {brier}, skill {skill}, calibration error {ece}",
             span(c.within_s).as_window(),
             count(c.rows as f64),
-            count(c.rows_failed as f64),
-            c.brier,
-            c.ece
+            count(c.rows_failed as f64)
         ),
     );
     if c.rows == 0 {

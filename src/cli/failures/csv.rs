@@ -1,23 +1,46 @@
 //! The failure history as text: CSV that `import` takes and `export` prints.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::{Failure, Label, Origin, Timestamp, label_word};
+use super::{Failure, Label, Origin, Timestamp};
+use crate::telemetry::since_epoch;
 
-/// A point in time as people write it.
+/// The columns, in the order that a file without a header has.
+const COLUMNS: [&str; 4] = ["at", "subject", "cause", "label"];
+/// Nothing is recorded before 2000: an earlier time is a number that was meant otherwise.
+const FIRST: Timestamp = Timestamp(946_684_800_000);
+
+/// A point in time as people write it: RFC 3339, or a number since 1970, whose size says whether it is seconds or
+/// milliseconds.
 ///
 /// # Errors
 /// Says what was expected.
 pub fn parse_time(text: &str) -> Result<Timestamp> {
-    if let Ok(millis) = text.parse::<i64>() {
-        return Ok(Timestamp(millis));
+    if let Ok(number) = text.parse::<i64>() {
+        return Ok(since_epoch(number));
     }
     let at: jiff::Timestamp = text.parse().map_err(|_| {
-        anyhow!("{text:?} is no time: expected 2026-11-21T03:00:00Z or milliseconds since 1970")
+        anyhow!("{text:?} is no time: expected 2026-11-21T03:00:00Z, or seconds or milliseconds since 1970")
     })?;
     Ok(Timestamp(at.as_millisecond()))
+}
+
+/// When something failed: a time from 2000 on.
+///
+/// # Errors
+/// Says what was expected.
+pub(super) fn parse_moment(text: &str) -> Result<Timestamp> {
+    let at = parse_time(text)?;
+    if at < FIRST {
+        bail!(
+            "{text} is {}: expected a time from 2000 on (2026-11-21T03:00:00Z, or seconds or milliseconds since 1970)",
+            write_time(at)
+        );
+    }
+    Ok(at)
 }
 
 pub(super) fn write_time(at: Timestamp) -> String {
@@ -29,7 +52,7 @@ pub(super) fn export(records: &[Failure]) {
     say!("at,subject,cause,label");
     for f in records {
         let (subject, cause) = (quote(&one_line(&f.subject)), quote(&one_line(&f.cause)));
-        say!("{},{subject},{cause},{}", write_time(f.at), label_word(f.label));
+        say!("{},{subject},{cause},{}", write_time(f.at), f.label.word());
     }
 }
 
@@ -42,71 +65,158 @@ fn quote(text: &str) -> String {
     if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
 }
 
-/// Splits a CSV line; quotes are doubled inside quotes.
-fn fields(line: &str) -> Vec<String> {
-    let (mut out, mut field, mut quoted) = (Vec::new(), String::new(), false);
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                field.push('"');
-                chars.next();
-            }
-            '"' => quoted = !quoted,
-            ',' if !quoted => out.push(std::mem::take(&mut field)),
-            c => field.push(c),
-        }
-    }
-    out.push(field);
-    out
-}
+/// A record and the line of the file that it begins on.
+pub(super) type Lined = (u64, Failure);
 
 /// The records of a CSV file.
 ///
 /// # Errors
 /// Names file, line, what was expected and what is there.
 pub fn parse_csv(text: &str, file: &Path) -> Result<Vec<Failure>> {
-    parse_csv_until(text, file, Timestamp(i64::MAX))
+    let records = parse_csv_until(text, file, Timestamp(i64::MAX))?;
+    Ok(records.into_iter().map(|(_, record)| record).collect())
 }
 
-/// The same, where nothing may lie after `now`.
-pub(super) fn parse_csv_until(text: &str, file: &Path, now: Timestamp) -> Result<Vec<Failure>> {
-    let mut records = Vec::new();
-    for (number, line) in text.lines().enumerate().map(|(i, l)| (i + 1, l.trim())) {
-        let place = || format!("{}:{number}", file.display());
-        if line.is_empty() || (number == 1 && line.starts_with("at,")) {
+/// The same, where nothing may lie after `now`, with the lines.
+pub(super) fn parse_csv_until(text: &str, file: &Path, now: Timestamp) -> Result<Vec<Lined>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = ::csv::ReaderBuilder::new();
+    reader.has_headers(false).flexible(true).trim(::csv::Trim::All);
+    let mut order: Option<[usize; 4]> = None;
+    let mut records: Vec<Lined> = Vec::new();
+    let mut said: HashMap<(String, Timestamp), (u64, Label)> = HashMap::new();
+    for row in reader.from_reader(text.as_bytes()).into_records() {
+        let row = row.with_context(|| format!("{} is no CSV", file.display()))?;
+        let line = row.position().map_or(0, ::csv::Position::line);
+        let place = || format!("{}:{line}", file.display());
+        if row.iter().all(str::is_empty) {
             continue;
         }
-        let fields = fields(line);
-        let [at, subject, cause, label] = fields.as_slice() else {
-            bail!("{}: expected at,subject,cause,label, got {} columns", place(), fields.len());
+        let columns = match order {
+            Some(columns) => columns,
+            None => {
+                let (columns, named) = columns(&row).map_err(|said| anyhow!("{}: {said}", place()))?;
+                order = Some(columns);
+                if named {
+                    continue;
+                }
+                columns
+            }
         };
-        let label = match label.as_str() {
-            "failed" => Label::Failed,
-            "survived" => Label::Survived,
-            "mitigated" => Label::Mitigated,
-            other => bail!("{}: label {other:?}: expected failed, survived or mitigated", place()),
-        };
-        let (at, subject, cause) = (parse_time(at).with_context(place)?, subject.clone(), cause.clone());
-        let record = Failure { number: 0, at, subject, cause, label, origin: Origin::Import };
+        let record = record(&row, columns).with_context(place)?;
         record.check(now).map_err(|said| anyhow!("{}: {said}", place()))?;
-        records.push(record);
+        let (first, label) = *said.entry((record.subject.clone(), record.at)).or_insert((line, record.label));
+        if label != record.label {
+            bail!(
+                "{}: {} at {} {} here and {} on line {first}: expected one of them; remove the other",
+                place(),
+                record.subject,
+                write_time(record.at),
+                record.label.word(),
+                label.word()
+            );
+        }
+        records.push((line, record));
     }
     Ok(records)
+}
+
+/// Where each of [`COLUMNS`] stands by the first row, and whether that row is a header; one that begins with a time
+/// is a record already.
+fn columns(first: &::csv::StringRecord) -> Result<([usize; 4], bool), String> {
+    let expected = || format!("expected the columns {}, in any order", COLUMNS.join(", "));
+    if parse_time(first.get(0).unwrap_or_default()).is_ok() {
+        return Ok(([0, 1, 2, 3], false));
+    }
+    let names: Vec<String> = first.iter().map(str::to_lowercase).collect();
+    if let Some(unknown) = names.iter().position(|name| !COLUMNS.contains(&name.as_str())) {
+        return Err(format!("column {:?} is unknown: {}", &first[unknown], expected()));
+    }
+    let mut columns = [0; 4];
+    for (column, wanted) in columns.iter_mut().zip(COLUMNS) {
+        let mut found = (0..names.len()).filter(|i| names[*i] == wanted);
+        *column = found.next().ok_or_else(|| format!("there is no column {wanted}: {}", expected()))?;
+        if found.next().is_some() {
+            return Err(format!("the column {wanted} is there twice: {}", expected()));
+        }
+    }
+    Ok((columns, true))
+}
+
+fn record(row: &::csv::StringRecord, [at, subject, cause, label]: [usize; 4]) -> Result<Failure> {
+    if row.len() != COLUMNS.len() {
+        bail!("expected {} columns ({}), got {}", COLUMNS.len(), COLUMNS.join(", "), row.len());
+    }
+    let label = match &row[label] {
+        "failed" => Label::Failed,
+        "survived" => Label::Survived,
+        "mitigated" => Label::Mitigated,
+        other => bail!("label {other:?}: expected failed, survived or mitigated"),
+    };
+    let cause = &row[cause];
+    if cause.contains(['\n', '\r']) {
+        bail!("the cause that begins here goes over lines: expected one line (is a quotation mark missing?)");
+    }
+    Ok(Failure {
+        number: 0,
+        at: parse_moment(&row[at])?,
+        subject: row[subject].to_string(),
+        cause: cause.to_string(),
+        label,
+        origin: Origin::Import,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn refused(text: &str) -> String {
+        format!("{:#}", parse_csv(text, Path::new("f.csv")).unwrap_err())
+    }
+
     #[test]
     fn a_wrong_line_is_named_with_what_was_expected() {
-        let error = parse_csv("at,subject,cause,label\n1000,h1,x,exploded\n", Path::new("f.csv"));
-        assert_eq!(
-            error.unwrap_err().to_string(),
-            "f.csv:2: label \"exploded\": expected failed, survived or mitigated"
-        );
-        assert!(parse_csv("1000,h1\n", Path::new("f.csv")).unwrap_err().to_string().contains("f.csv:1"));
+        for (text, expected) in [
+            (
+                "at,subject,cause,label\n1795230000,h1,x,exploded\n",
+                "f.csv:2: label \"exploded\": expected failed, survived or mitigated",
+            ),
+            ("1795230000,h1\n", "f.csv:1: expected 4 columns (at, subject, cause, label), got 2"),
+            ("when,subject,cause,label\n", "f.csv:1: column \"when\" is unknown: expected the columns at, "),
+            ("at,cause,label\n", "f.csv:1: there is no column subject: expected the columns at, subject,"),
+            ("at,at,cause,label,subject\n", "f.csv:1: the column at is there twice"),
+            (
+                "at,subject,cause,label\n-5,h1,x,failed\n",
+                "f.csv:2: -5 is 1969-12-31T23:59:55Z: expected a time",
+            ),
+            ("\n1000,h1,x,failed\n", "f.csv:2: 1000 is 1970-01-01T00:16:40Z: expected a time from 2000 on"),
+            (
+                "1795230000,h1,\"x,failed\n1795230000,h2,x\",failed\n",
+                "f.csv:1: the cause that begins here goes",
+            ),
+            (
+                "1795230000,h1,x,failed\n\n1795230000000,h1,y,survived\n",
+                "f.csv:3: h1 at 2026-11-21T03:00:00Z survived here and failed on line 1: expected one of them",
+            ),
+        ] {
+            assert!(refused(text).starts_with(expected), "{text:?}: {}", refused(text));
+        }
+    }
+
+    #[test]
+    fn columns_are_found_by_their_names_wherever_they_stand() {
+        let text = "\u{feff}Label, AT,cause,Subject\r\nfailed,1795230000,disk,h1/p1\r\n";
+        let records = parse_csv(text, Path::new("f.csv")).unwrap();
+        let found = (records[0].at, records[0].subject.as_str(), records[0].cause.as_str());
+        assert_eq!(found, (Timestamp(1_795_230_000_000), "h1/p1", "disk"));
+    }
+
+    #[test]
+    fn seconds_and_milliseconds_are_told_apart_by_their_size() {
+        let at = |text| parse_time(text).unwrap();
+        assert_eq!(at("1795230000"), at("2026-11-21T03:00:00Z"));
+        assert_eq!(at("1795230000000"), at("2026-11-21T03:00:00Z"));
     }
 
     #[test]

@@ -14,6 +14,11 @@ use crate::protocol::{Command, Link, Refusal, Reply};
 use crate::state::RedbStore;
 use crate::state::redb::read_entries;
 
+/// Records in one transaction.
+const BATCH: usize = 4096;
+/// The count is said after so many that an engine took.
+const TOLD: usize = 1000;
+
 /// Where the history is found.
 pub(super) struct Ground {
     /// The data directory.
@@ -117,6 +122,27 @@ impl Keeper {
             Reply::Done { said } => Ok(said),
             other => bail!("the engine answered {other:?} to a failure that was recorded"),
         }
+    }
+
+    /// Adds records: to files some thousand in a transaction, to an engine one after the other, with the count.
+    ///
+    /// # Errors
+    /// As `add`.
+    pub(super) async fn add_all(&mut self, records: Vec<Failure>) -> Result<()> {
+        if let Keeper::Disk(store, failures) = self {
+            for batch in records.chunks(BATCH) {
+                failures.add_all(store, batch.to_vec()).await?;
+            }
+            return Ok(());
+        }
+        let all = records.len();
+        for (taken, record) in records.into_iter().enumerate() {
+            if taken > 0 && taken.is_multiple_of(TOLD) {
+                note!("{taken} of {all} records taken by the engine");
+            }
+            self.add(record).await?;
+        }
+        Ok(())
     }
 
     /// Changes the label and, where given, the cause; `false` where there is no record of that number.

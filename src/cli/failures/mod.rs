@@ -4,14 +4,14 @@
 mod csv;
 mod keeper;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
-use self::csv::{export, one_line, parse_csv_until, write_time};
+use self::csv::{Lined, export, one_line, parse_csv_until, parse_moment, write_time};
 pub use self::csv::{parse_csv, parse_time};
 use self::keeper::{Ground, Keeper};
 use crate::engine::failures::{Failure, Label, Origin};
@@ -39,7 +39,7 @@ pub enum Act {
         /// Why.
         #[arg(long, default_value = "recorded by an operator")]
         cause: String,
-        /// When: RFC 3339 or milliseconds since 1970; default: now.
+        /// When, from 2000 on: RFC 3339, or seconds or milliseconds since 1970, told apart by size; default: now.
         #[arg(long)]
         at: Option<String>,
         /// What became of it.
@@ -47,6 +47,11 @@ pub enum Act {
         label: LabelArg,
     },
     /// Take records from a CSV file with the columns at, subject, cause, label.
+    ///
+    /// A header names the columns in any order; without one they stand in that order. Times are RFC 3339, or seconds
+    /// or milliseconds since 1970, told apart by size. What is recorded already is left out. Everything is checked
+    /// before anything is written: a wrong line, a time before 2000 or ahead, or two labels for one subject at one
+    /// time.
     Import {
         /// The file.
         file: PathBuf,
@@ -93,14 +98,6 @@ impl From<LabelArg> for Label {
     }
 }
 
-fn label_word(label: Label) -> &'static str {
-    match label {
-        Label::Failed => "failed",
-        Label::Survived => "survived",
-        Label::Mitigated => "mitigated",
-    }
-}
-
 /// Runs it.
 ///
 /// # Errors
@@ -125,8 +122,8 @@ pub fn run(args: FailuresArgs, config: Option<&Path>) -> Result<ExitCode> {
 enum Change {
     /// One record, said by a person.
     Record(Failure),
-    /// The records of a file.
-    Records(Vec<Failure>),
+    /// The records of a file, with their lines.
+    Records(PathBuf, Vec<Lined>),
     /// Another label, and maybe another cause, for the record of that number.
     Correction(u64, Label, Option<String>),
 }
@@ -135,7 +132,7 @@ impl Change {
     fn read(act: Act, now: Timestamp) -> Result<Change> {
         Ok(match act {
             Act::Add { subject, cause, at, label } => {
-                let at = at.as_deref().map(parse_time).transpose()?.unwrap_or(now);
+                let at = at.as_deref().map(parse_moment).transpose()?.unwrap_or(now);
                 let failure =
                     Failure { number: 0, at, subject, cause, label: label.into(), origin: Origin::Operator };
                 failure.check(now).map_err(anyhow::Error::msg)?;
@@ -148,7 +145,7 @@ impl Change {
                 if records.is_empty() {
                     bail!("{}: no record in it: expected lines of at,subject,cause,label", file.display());
                 }
-                Change::Records(records)
+                Change::Records(file, records)
             }
             Act::Correct { number, label, cause } => Change::Correction(number, label.into(), cause),
             Act::List { .. } | Act::Export => bail!("this only looks"),
@@ -157,23 +154,21 @@ impl Change {
 
     async fn make(self, mut keeper: Keeper) -> Result<()> {
         match self {
-            Change::Record(failure) => match failure.known_in(keeper.records()) {
-                Some(said) => say!("{said}"),
-                None => say!("{}", keeper.add(failure).await?),
-            },
-            Change::Records(records) => {
-                let identity = |f: &Failure| (f.at, f.subject.clone(), label_word(f.label), f.cause.clone());
-                let mut known: HashSet<_> = keeper.records().iter().map(identity).collect();
-                let (mut taken, mut left_out) = (0, 0);
-                for record in records {
-                    if known.insert(identity(&record)) {
-                        keeper.add(record).await?;
-                        taken += 1;
-                    } else {
-                        left_out += 1;
-                    }
+            Change::Record(failure) => {
+                if let Some(said) = failure.known_in(keeper.records()) {
+                    say!("{said}");
+                } else if let Some(other) = failure.contradicted_in(keeper.records()) {
+                    bail!(contradiction(&failure, other));
+                } else {
+                    say!("{}", keeper.add(failure).await?);
                 }
-                match left_out {
+            }
+            Change::Records(file, records) => {
+                let all = records.len();
+                let new = not_known(keeper.records(), records, &file)?;
+                let taken = new.len();
+                keeper.add_all(new).await?;
+                match all - taken {
                     0 => say!("{taken} records taken"),
                     n => say!("{taken} records taken; {n} left out that were there already"),
                 }
@@ -189,13 +184,51 @@ impl Change {
     }
 }
 
+fn contradiction(said: &Failure, other: &Failure) -> String {
+    format!(
+        "{} at {} {}, but record {} says that it {}: `foreshift failures correct {} {}` where that one is wrong",
+        one_line(&said.subject),
+        write_time(said.at),
+        said.label.word(),
+        other.number,
+        other.label.word(),
+        other.number,
+        said.label.word()
+    )
+}
+
+/// The records of a file that `known` does not hold, each once.
+///
+/// # Errors
+/// One that says otherwise than `known`, with its line and the record's number.
+fn not_known(known: &[Failure], records: Vec<Lined>, file: &Path) -> Result<Vec<Failure>> {
+    let identity = |f: &Failure| (f.at, f.subject.clone(), f.label.word(), f.cause.clone());
+    let mut seen: HashSet<_> = known.iter().map(identity).collect();
+    let mut labels: HashMap<(Timestamp, &str), Vec<&Failure>> = HashMap::new();
+    for record in known {
+        labels.entry((record.at, record.subject.as_str())).or_default().push(record);
+    }
+    let mut new = Vec::new();
+    for (line, record) in records {
+        if !seen.insert(identity(&record)) {
+            continue;
+        }
+        let same = labels.get(&(record.at, record.subject.as_str()));
+        if let Some(other) = same.and_then(|same| same.iter().find(|o| o.label != record.label)) {
+            bail!("{}:{line}: {}", file.display(), contradiction(&record, other));
+        }
+        new.push(record);
+    }
+    Ok(new)
+}
+
 fn list(records: &[Failure], json: bool) -> Result<()> {
     if json {
         say!("{}", serde_json::to_string(records)?);
         return Ok(());
     }
     for f in records {
-        let (label, subject, cause) = (label_word(f.label), one_line(&f.subject), one_line(&f.cause));
+        let (label, subject, cause) = (f.label.word(), one_line(&f.subject), one_line(&f.cause));
         say!("{:>6}  {}  {label:<9}  {subject}  {cause}", f.number, write_time(f.at));
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::fleet::Span;
 /// Cells of equal width in log-odds from −`EDGE` to `EDGE`.
 const CELLS: usize = 4096;
 const EDGE: f64 = 14.0;
-/// Bins, of equal width for the table and of equal count for the calibration error.
+/// Bins, of equal width for the table and its error, of equal count for the error by which models are compared.
 const BINS: usize = 10;
 /// The log loss takes no probability for less.
 const LEAST: f64 = 1e-6;
@@ -103,14 +103,15 @@ pub struct Calibrated {
     pub rows: u64,
     /// Of them, followed by a failure within the window.
     pub rows_failed: u64,
-    /// Share of them that failed.
-    pub base_rate: f64,
-    /// Mean squared difference between what was stated and what happened.
-    pub brier: f64,
-    /// 1 − Brier / Brier of always stating the base rate; `None` where nothing failed (or everything).
+    /// Share of them that failed; `None` without a row.
+    pub base_rate: Option<f64>,
+    /// Mean squared difference between what was stated and what happened; `None` where nothing failed, or
+    /// everything: that says nothing of the probabilities.
+    pub brier: Option<f64>,
+    /// 1 − Brier / Brier of always stating the base rate; `None` as above.
     pub brier_skill: Option<f64>,
-    /// Expected calibration error over ten bins of equal count.
-    pub ece: f64,
+    /// Expected calibration error over the bins below; `None` as above.
+    pub ece: Option<f64>,
     /// The reliability table; bins without a row are left out.
     pub bins: Vec<Bin>,
 }
@@ -146,8 +147,7 @@ impl Reliability {
     /// Mean of −ln of the probability that was stated of what happened (log loss, in nats); no
     /// probability counts as less than a millionth.
     pub fn log_loss(&self) -> f64 {
-        let rows: u64 = self.wide.iter().map(|c| c.rows).sum();
-        self.surprise / rows.max(1) as f64
+        self.surprise / self.rows().max(1) as f64
     }
 
     /// Average precision: the area under precision and recall as a sum of steps, a step a cell, so that
@@ -163,35 +163,49 @@ impl Reliability {
         sum / failed.max(1) as f64
     }
 
-    /// The measures.
+    fn rows(&self) -> u64 {
+        self.wide.iter().map(|c| c.rows).sum()
+    }
+
+    /// Mean squared difference between what was stated and what happened; 0 without a row.
+    pub fn brier(&self) -> f64 {
+        self.squared / self.rows().max(1) as f64
+    }
+
+    /// What a person is told.
     pub fn finish(&self) -> Calibrated {
-        let rows: u64 = self.wide.iter().map(|c| c.rows).sum();
+        let rows = self.rows();
         let failed: u64 = self.wide.iter().map(|c| c.happened).sum();
-        let all = rows.max(1) as f64;
-        let (base_rate, brier) = (failed as f64 / all, self.squared / all);
-        let reference = base_rate * (1.0 - base_rate);
-        let bins = (0..BINS).zip(&self.wide).filter(|(_, c)| c.rows > 0).map(|(b, c)| Bin {
-            from: b as f64 / BINS as f64,
-            to: (b + 1) as f64 / BINS as f64,
-            rows: c.rows,
-            stated: c.stated / c.rows as f64,
-            happened: c.happened as f64 / c.rows as f64,
-        });
+        let base_rate = (rows > 0).then(|| failed as f64 / rows as f64);
+        let reference = base_rate.map(|rate| rate * (1.0 - rate)).filter(|reference| *reference > 0.0);
+        let bins: Vec<Bin> = (0..BINS)
+            .zip(&self.wide)
+            .filter(|(_, c)| c.rows > 0)
+            .map(|(b, c)| Bin {
+                from: b as f64 / BINS as f64,
+                to: (b + 1) as f64 / BINS as f64,
+                rows: c.rows,
+                stated: c.stated / c.rows as f64,
+                happened: c.happened as f64 / c.rows as f64,
+            })
+            .collect();
+        let off = |bin: &Bin| bin.rows as f64 * (bin.stated - bin.happened).abs();
         Calibrated {
             within_s: self.within.as_seconds(),
             rows,
             rows_failed: failed,
             base_rate,
-            brier,
-            brier_skill: (reference > 0.0).then(|| 1.0 - brier / reference),
-            ece: self.calibration_error(all),
-            bins: bins.collect(),
+            brier: reference.map(|_| self.brier()),
+            brier_skill: reference.map(|reference| 1.0 - self.brier() / reference),
+            ece: reference.map(|_| bins.iter().map(off).sum::<f64>() / rows as f64),
+            bins,
         }
     }
 
-    /// Σ share × |mean stated − share that happened| over ten bins of equal count; a cell that lies in
+    /// Expected calibration error by bins of equal count, by which models are compared: Σ share × |mean stated − share that happened| over ten bins of equal count; a cell that lies in
     /// two bins is split between them in proportion.
-    fn calibration_error(&self, all: f64) -> f64 {
+    pub fn calibration_error(&self) -> f64 {
+        let all = self.rows().max(1) as f64;
         let size = all / BINS as f64;
         let (mut error, mut room, mut difference) = (0.0, size, 0.0);
         for cell in self.fine.iter().filter(|c| c.rows > 0) {
@@ -241,8 +255,8 @@ mod tests {
         let kept = serde_json::to_vec(&all).unwrap();
         let back: Reliability = serde_json::from_slice(&kept).unwrap();
         let numbers = |r: &Reliability| {
-            let all = r.finish();
-            [all.rows as f64, all.brier, all.ece, r.average_precision(), r.log_loss()]
+            let rows = r.finish().rows as f64;
+            [rows, r.brier(), r.calibration_error(), r.average_precision(), r.log_loss()]
         };
         // Text keeps a number but for its last digit.
         assert!(numbers(&back).iter().zip(numbers(&all)).all(|(a, b)| (a - b).abs() < 1e-12));

@@ -52,10 +52,10 @@ impl Figures {
             rows,
             failures: account.failed,
             unknown: account.unknown,
-            brier: both(&|r| r.finish().brier),
+            brier: both(&Reliability::brier),
             log_loss: both(&Reliability::log_loss),
             auprc: both(&Reliability::average_precision),
-            ece: both(&|r| r.finish().ece),
+            ece: both(&Reliability::calibration_error),
             evidence: account.better.evidence(),
         }
     }

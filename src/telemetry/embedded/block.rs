@@ -219,6 +219,12 @@ impl<'a> Block<'a> {
     }
 }
 
+/// Samples in the bytes of a block that are not missing.
+pub(super) fn samples_of(bytes: &[u8]) -> u64 {
+    let Some(block) = Block::read(bytes) else { return 0 };
+    block.columns().map(|c| c.values().filter(|v| !v.is_nan()).count() as u64).sum()
+}
+
 fn take<'a>(rest: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
     let (taken, left) = rest.split_at_checked(n)?;
     *rest = left;

@@ -57,6 +57,17 @@ pub enum StoreError {
         /// What happened.
         detail: String,
     },
+    /// It stopped by itself, or its folder was taken away; it is opened again without anybody's doing.
+    #[error(
+        "the embedded store at {place} stopped working and nothing is read or written until it is open again, which \
+         is tried: {detail}; look at the disk and at who removes files there"
+    )]
+    Broken {
+        /// The folder, or `memory`.
+        place: String,
+        /// What happened.
+        detail: String,
+    },
     /// Anything else; whether trying again helps is unknown.
     #[error("the embedded store at {place} failed: {detail}")]
     Failed {

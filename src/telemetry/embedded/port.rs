@@ -25,9 +25,10 @@ impl EmbeddedStore {
         read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, SourceError> {
         let read = tokio::task::spawn_blocking(read).await;
-        read.map_err(|e| self.failed(e.to_string()))
-            .flatten()
-            .map_err(|e| SourceError::Unreachable { source_name: Source::name(self), detail: e.to_string() })
+        read.map_err(|e| self.failed(e.to_string())).flatten().map_err(|error| match error {
+            StoreError::Broken { .. } => SourceError::Broken { detail: error.to_string() },
+            error => SourceError::Unreachable { source_name: Source::name(self), detail: error.to_string() },
+        })
     }
 
     /// Runs a read apart, and gives what it found.
@@ -52,7 +53,7 @@ impl EmbeddedStore {
 #[async_trait]
 impl Source for EmbeddedStore {
     fn name(&self) -> String {
-        format!("embedded {}", self.0.place)
+        format!("embedded {}", self.0.store.place())
     }
 
     /// Besides `[since, until)` it gives what was appended behind the last watermark since the last
@@ -65,6 +66,7 @@ impl Source for EmbeddedStore {
     ) -> Result<PullReport, SourceError> {
         let store = self.clone();
         let report = self.deliver(move || store.follow(since, until), into).await?;
+        let report = PullReport { lost: self.0.store.take_lost(), ..report };
         if let Some(newest) = report.newest {
             self.0.reported.fetch_max(newest.0, Ordering::AcqRel);
         }
@@ -101,18 +103,18 @@ impl Source for EmbeddedStore {
             Some(kept) => format!("{kept} kept"),
             None => "everything kept".to_string(),
         };
-        Ok(format!("embedded store at {}: {} partitions, {kept}", self.0.place, partitions.len()))
+        Ok(format!("embedded store at {}: {} partitions, {kept}", self.0.store.place(), partitions.len()))
     }
 }
 
 #[async_trait]
 impl Sink for EmbeddedStore {
     fn name(&self) -> String {
-        format!("embedded {}", self.0.place)
+        format!("embedded {}", self.0.store.place())
     }
 
     async fn check(&self) -> Result<String, SinkError> {
-        Ok(format!("embedded {}: scores may be written", self.0.place))
+        Ok(format!("embedded {}: scores may be written", self.0.store.place()))
     }
 
     async fn write(&self, readings: &[Reading]) -> Result<Written, SinkError> {

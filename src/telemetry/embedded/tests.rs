@@ -153,7 +153,7 @@ fn three_days_of_sixty_partitions_are_written_and_read() {
         assert_eq!(read, 60 * 16 * 864);
         println!(
             "{}: {} samples, made in {made:?}, written in {wrote:?}, read in {:?}, memory {} kB",
-            store.0.place,
+            store.0.store.place(),
             done.samples,
             from.elapsed(),
             store.memory_used() / 1024
@@ -181,4 +181,84 @@ fn the_messages_of_ten_thousand_partitions_are_appended_in_one_call() {
         begin.elapsed() - wrote,
         store.memory_used() / 1024
     );
+}
+
+/// A store on disk with ten samples of `h1`, and its options.
+fn on_disk(folder: &std::path::Path) -> (EmbeddedStore, EmbeddedOptions, Timestamp) {
+    let options = EmbeddedOptions { path: Some(folder.join("tsdb")), retention: None, ..Default::default() };
+    let store = EmbeddedStore::open(options.clone()).unwrap();
+    let samples: Vec<_> = (0..10).map(|i| (START + Span::seconds(i), i as f32)).collect();
+    store.insert(&"h1".into(), "temp", &samples).unwrap();
+    (store, options, START + Span::seconds(10))
+}
+
+/// Asks until the answer is the one wanted, at most a minute.
+fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited a minute until {what}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_store_whose_folder_is_removed_is_opened_again_and_says_what_was_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, options, next) = on_disk(folder.path());
+    std::fs::remove_dir_all(options.path.as_ref().unwrap()).unwrap();
+    let said = until("it is seen", || store.partitions().err());
+    assert!(matches!(said, StoreError::Broken { .. }), "{said}");
+    assert!(said.to_string().contains("was removed or replaced"), "{said}");
+    until("it takes samples again", || store.insert(&"h1".into(), "temp", &[(next, 7.0)]).ok());
+    let read = store.history(&"h1".into(), "temp", START, next + Span::hours(1)).unwrap();
+    assert_eq!(read.last(), Some(&(next, 7.0)));
+    assert_eq!(store.0.store.take_lost(), 10 - (read.len() as u64 - 1), "what is not there is counted, once");
+    assert_eq!(store.0.store.take_lost(), 0);
+    drop(store);
+    let store = EmbeddedStore::open(options).unwrap();
+    assert_eq!(store.history(&"h1".into(), "temp", next, next + Span::hours(1)).unwrap(), [(next, 7.0)]);
+}
+
+#[test]
+fn a_store_whose_log_is_removed_loses_nothing_that_was_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, options, next) = on_disk(folder.path());
+    std::fs::remove_dir_all(options.path.unwrap().join("wal")).unwrap();
+    until("it is seen", || store.partitions().err());
+    until("it takes samples again", || store.insert(&"h1".into(), "temp", &[(next, 7.0)]).ok());
+    let read = store.history(&"h1".into(), "temp", START, next + Span::hours(1)).unwrap();
+    assert_eq!((read.len(), store.0.store.take_lost()), (11, 0));
+}
+
+/// The flush of `tsink` and a write meet over one temporary file now and then; that must stop nobody.
+#[test]
+fn many_who_write_at_once_do_not_stop_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, ..) = on_disk(folder.path());
+    let end = Instant::now() + std::time::Duration::from_secs(3);
+    let wrote: usize = std::thread::scope(|threads| {
+        let write = |of: usize| {
+            let (store, mut wrote) = (store.clone(), 0);
+            move || {
+                while Instant::now() < end {
+                    let at = START + Span::seconds(wrote as i64);
+                    store.insert(&format!("w{of}").as_str().into(), "temp", &[(at, 1.0)]).unwrap();
+                    wrote += 1;
+                }
+                wrote
+            }
+        };
+        let writers: Vec<_> = (0..3).map(|of| threads.spawn(write(of))).collect();
+        writers.into_iter().map(|w| w.join().unwrap()).sum()
+    });
+    let read: usize = (0..3)
+        .map(|of| {
+            let partition = format!("w{of}").as_str().into();
+            store.history(&partition, "temp", START, START + Span::days(30)).unwrap().len()
+        })
+        .sum();
+    assert_eq!(read, wrote);
 }

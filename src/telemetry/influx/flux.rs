@@ -119,7 +119,12 @@ pub(super) async fn run(
     let counts = tokio::time::timeout(server.whole(), whole)
         .await
         .map_err(|_| server.too_slow().into_source(source_name))??;
-    Ok(PullReport { points: counts.points, rejected: counts.rejected, bytes: counts.bytes, newest: None })
+    Ok(PullReport {
+        points: counts.points,
+        rejected: counts.rejected,
+        bytes: counts.bytes,
+        ..PullReport::default()
+    })
 }
 
 /// Takes an answer from the network, piece by piece, until its end or its first failure.
