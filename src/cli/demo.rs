@@ -38,6 +38,8 @@ use crate::telemetry::embedded::EmbeddedStore;
 
 /// Start of a demo in simulated time: 2026-01-05T00:00:00Z, a Monday.
 pub(super) const START: Timestamp = Timestamp(1_767_571_200_000);
+/// How much history warms the baselines.
+const WARMED_BY: Span = Span::days(3);
 /// Between two looks at what moves, in simulated time.
 const FINE: Span = Span::millis(100);
 /// Between two steps while nothing moves: what agents take between two collections.
@@ -231,7 +233,7 @@ async fn begin(seed: u64, mode: Mode, speed: f64) -> Result<(Arc<dyn Link>, Play
             source: Arc::new(store.clone()),
             history: Some(HistoryPlan {
                 source: Arc::new(store),
-                span: Span::days(3),
+                span: WARMED_BY,
                 step: options.history_step,
                 budget: Duration::from_secs(5),
             }),
@@ -279,10 +281,8 @@ async fn play(seed: u64, mode: Mode, length: Span, speed: f64) -> Result<Played>
     let Stage { mut fleet, mut core, store, intake, movers } = stage(seed, mode, clock.clone()).await?;
     let options = core.options().clone();
     let reach = Span(options.windows.step.0 * options.windows.len as i64);
-    let days = Span::days(3).0 / Span::hours(6).0;
-    for k in (0..days).rev() {
-        let until = START - Span(k * Span::hours(6).0);
-        if let Some(part) = history::part(&store, options.history_step, until - Span::hours(6), until).await {
+    for (from, until) in history::parts(WARMED_BY, START) {
+        if let Some(part) = history::part(&store, options.history_step, from, until).await {
             core.brain_mut().learn_history(&part);
         }
     }

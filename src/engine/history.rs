@@ -1,5 +1,6 @@
 //! Warming the baselines at the start: history is read in parts, oldest first, as much of it as the
-//! time allows, while the console is already up.
+//! time allows, while the console is already up. All parts count: the assessor gathers them, and the first
+//! cycle makes the baselines.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use crate::telemetry::{Source, Windows, WindowsConfig};
 
 /// One part.
 const PART: Span = Span::hours(6);
+/// Parts begin on whole hours, which are what the assessor keeps.
+const HOUR: Span = Span::hours(1);
 
 /// What history is read.
 #[derive(Clone)]
@@ -25,6 +28,16 @@ pub struct HistoryPlan {
     pub step: Span,
     /// How long reading may take in all.
     pub budget: Duration,
+}
+
+/// The parts of the history before `now`, oldest first; the newest ends at `now`.
+pub fn parts(span: Span, now: Timestamp) -> impl DoubleEndedIterator<Item = (Timestamp, Timestamp)> {
+    let edge = now.floor(HOUR);
+    let count = span.0.div_euclid(PART.0).max(1);
+    (0..count).rev().map(move |k| {
+        let until = edge - Span(k * PART.0);
+        (until - PART, if k == 0 { now } else { until })
+    })
 }
 
 /// Reads one part into windows of its own; `None` where nothing is there or the source fails.
@@ -48,21 +61,21 @@ pub async fn part(source: &dyn Source, step: Span, from: Timestamp, until: Times
 /// long a part takes; what does not fit into the budget is left out at the old end.
 pub async fn send(plan: HistoryPlan, now: Timestamp, parts: mpsc::Sender<Windows>) {
     let started = Instant::now();
-    let newest = part(&*plan.source, plan.step, now - PART, now).await;
+    let mut all: Vec<(Timestamp, Timestamp)> = self::parts(plan.span, now).collect();
+    let Some((from, until)) = all.pop() else { return };
+    let newest = part(&*plan.source, plan.step, from, until).await;
     let took = started.elapsed().max(Duration::from_millis(1));
-    let affordable = (plan.budget.as_secs_f64() / took.as_secs_f64()) as i64;
-    let wanted = (plan.span.0 / PART.0 - 1).max(0);
-    let count = wanted.min(affordable);
-    if count < wanted {
-        let read = Span(count.saturating_add(1) * PART.0);
+    let affordable = (plan.budget.as_secs_f64() / took.as_secs_f64()) as usize;
+    if affordable < all.len() {
+        let read = Span((affordable as i64).saturating_add(1).saturating_mul(PART.0));
         tracing::info!(%read, wanted = %plan.span, "part of the history is read, to be ready in time");
+        all.drain(..all.len() - affordable);
     }
-    for k in (1..=count).rev() {
+    for (from, until) in all {
         if started.elapsed() > plan.budget {
             break;
         }
-        let until = now - Span(k * PART.0);
-        if let Some(windows) = part(&*plan.source, plan.step, until - PART, until).await
+        if let Some(windows) = part(&*plan.source, plan.step, from, until).await
             && parts.send(windows).await.is_err()
         {
             return;

@@ -22,7 +22,9 @@ use super::gap::Gap;
 use super::health;
 use super::hysteresis::Reading;
 use super::options::AssessOptions;
+use super::missing::Last;
 use super::own::Own;
+use super::past::Past;
 use super::rebuilt::Rebuilder;
 use super::scene::Scene;
 use super::train::ForecastModel;
@@ -99,6 +101,10 @@ pub struct Assessor {
     pub(super) derived: Derived,
     /// `[partition][metric]`
     pub(super) baselines: Vec<Baseline>,
+    /// History that was read and is not settled yet, `[partition][metric]`; empty where there is none.
+    pub(super) pasts: Vec<Option<Box<Past>>>,
+    /// What each metric said last, `[partition][metric]`.
+    pub(super) last: Vec<Last>,
     /// Present levels in the metric's unit, `[partition][metric]`; NaN = missing.
     pub(super) levels: Vec<f32>,
     /// Single-slot noise of the present window, in the metric's unit.
@@ -148,6 +154,8 @@ impl Assessor {
             columns: Vec::new(),
             derived: Derived::default(),
             baselines: Vec::new(),
+            pasts: Vec::new(),
+            last: Vec::new(),
             levels: Vec::new(),
             noises: Vec::new(),
             slots: Vec::new(),
@@ -220,6 +228,7 @@ impl Assessor {
             }
             self.notice_regimes();
         }
+        self.settle_history();
         self.read_levels(windows, now);
         self.seed(windows);
         self.deviate(now);
@@ -291,19 +300,25 @@ impl Assessor {
         order.extend(self.partitions.iter().filter(|p| !listed.contains(p)).cloned());
         let old_row: HashMap<&PartitionId, usize> =
             self.partitions.iter().enumerate().map(|(i, p)| (p, i)).collect();
-        let mut baselines = Vec::with_capacity(order.len() * columns.len());
+        let cells = order.len() * columns.len();
+        let (mut baselines, mut last) = (Vec::with_capacity(cells), Vec::with_capacity(cells));
+        let mut pasts = Vec::with_capacity(if self.pasts.is_empty() { 0 } else { cells });
         let mut rows = Vec::with_capacity(order.len());
         for id in &order {
             let from = old_row.get(id).copied();
             for column in &old_column {
                 let cell = from.zip(*column).map(|(row, column)| row * old_width + column);
-                baselines.push(cell.map_or_else(Baseline::default, |cell| self.baselines[cell]));
+                baselines.push(cell.map_or_else(Baseline::default, |cell| std::mem::take(&mut self.baselines[cell])));
+                last.push(cell.map_or_else(Last::default, |cell| self.last[cell]));
+                if !self.pasts.is_empty() {
+                    pasts.push(cell.and_then(|cell| self.pasts[cell].take()));
+                }
             }
             rows.push(from.map_or_else(Row::default, |row| std::mem::take(&mut self.rows[row])));
         }
         self.partitions = order;
         self.columns = columns;
-        self.baselines = baselines;
+        (self.baselines, self.pasts, self.last) = (baselines, pasts, last);
         self.rows = rows;
         self.assessments.clear();
         for array in [&mut self.levels, &mut self.noises, &mut self.judged, &mut self.deviations] {
@@ -352,7 +367,8 @@ impl Assessor {
             bases,
             normal: &self.normal[cells.clone()],
             levels: &self.levels[cells.clone()],
-            deviations: &self.deviations[cells],
+            deviations: &self.deviations[cells.clone()],
+            last: &self.last[cells],
             kind: usize::from(self.derived.kind[p]),
             past: f64::from(self.derived.failures[p]),
             now,

@@ -1,15 +1,19 @@
 //! The healthy profile of one metric of one partition: robust location and scale, a daily and a
-//! weekly profile, learnt from history at once and kept up to date in constant memory (about 300
-//! bytes a metric). Statistics run on a scale where the metric is roughly symmetric ([`Shape`]).
+//! weekly profile and what each hour of the day usually reaches, made from history (`past.rs`) and kept up
+//! to date in constant memory (about 300 bytes a metric). Statistics run on a scale where the metric is
+//! roughly symmetric ([`Shape`]).
 
+use super::past::HOUR_MS;
 use crate::fleet::{Span, Timestamp};
 use crate::telemetry::{Metric, Unit};
 
 /// Makes MAD estimate the standard deviation of a normal distribution.
-const MAD_TO_SIGMA: f32 = 1.4826;
-const HOUR_MS: i64 = 3_600_000;
-/// Weekly profile: one unit of its `i8` is this share of the scale.
-const WEEKLY_UNIT: f32 = 1.0 / 16.0;
+pub(super) const MAD_TO_SIGMA: f32 = 1.4826;
+/// Weekly profile: one unit of its `i8` is this share of [`Baseline::unit`].
+pub(super) const WEEKLY_UNIT: f32 = 1.0 / 4.0;
+/// Hours of the day whose middles are further apart than this many scales are a step (work that begins or
+/// ends), not a slope: around it all that lies between them is normal.
+const STEP: f32 = 4.0;
 
 /// The scale on which a metric is judged, and the least spread that is taken seriously there.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -122,18 +126,21 @@ pub struct Pace {
 
 impl Pace {
     /// The day's profile is used from here on.
-    fn daily(self) -> u16 {
+    pub(super) fn daily(self) -> u16 {
         self.day.saturating_mul(2)
     }
 
     /// The week's profile is used from here on.
-    fn weekly(self) -> u16 {
+    pub(super) fn weekly(self) -> u16 {
         self.day.saturating_mul(10)
     }
 }
 
+/// How far hours of the day reach, under and over.
+pub(super) type Reach = [(u8, u8); 24];
+
 /// The baseline of one metric of one partition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Baseline {
     /// Location on the scale of judgement; NaN = nothing learnt.
     location: f32,
@@ -147,7 +154,12 @@ pub struct Baseline {
     frozen: u16,
     /// Deviation of each hour of the day from the location.
     daily: [f32; 24],
-    /// Deviation of each hour of the week from the daily profile, in sixteenths of the scale.
+    /// What a unit of the weekly profile and of the reach is worth: the scale when they were made.
+    unit: f32,
+    /// How far each hour of the day usually reaches under and over its middle, in units; 0 = noise alone.
+    /// Few metrics have any, so it has a place of its own.
+    reach: Option<Box<Reach>>,
+    /// Deviation of each hour of the week from the daily profile, in quarters of the unit.
     weekly: [i8; 168],
 }
 
@@ -160,12 +172,47 @@ impl Default for Baseline {
             count: 0,
             frozen: 0,
             daily: [0.0; 24],
+            unit: 0.0,
+            reach: None,
             weekly: [0; 168],
         }
     }
 }
 
 impl Baseline {
+    /// One without profiles, from what `count` learning steps said.
+    pub(super) fn of(location: f32, scale: f32, count: u16) -> Self {
+        Baseline { location, scale, count, ..Baseline::default() }
+    }
+
+    pub(super) fn set_daily(&mut self, daily: [f32; 24], unit: f32) {
+        (self.daily, self.unit) = (daily, unit);
+    }
+
+    pub(super) fn set_reach(&mut self, reach: Reach) {
+        self.reach = reach.iter().any(|r| *r != (0, 0)).then(|| Box::new(reach));
+    }
+
+    fn reach(&self, hour: usize) -> (u8, u8) {
+        self.reach.as_ref().map_or((0, 0), |reach| reach[hour])
+    }
+
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Baseline>() + self.reach.as_ref().map_or(0, |_| size_of::<Reach>())
+    }
+
+    pub(super) fn set_weekly(&mut self, week_hour: usize, units: i8) {
+        self.weekly[week_hour] = units;
+    }
+
+    /// Takes what history made, where that rests on as much as what was learnt before.
+    pub(super) fn take_over(&mut self, made: Baseline) {
+        if made.count >= self.count {
+            *self = Baseline { noise: self.noise, ..made };
+        }
+    }
+
     /// Learning steps taken, saturating.
     pub fn count(&self) -> u16 {
         self.count
@@ -181,67 +228,59 @@ impl Baseline {
         self.noise
     }
 
-    /// What is normal at that season, on the scale of judgement; NaN = nothing learnt.
+    /// The middle of what is normal at that season, on the scale of judgement; NaN = nothing learnt.
     pub fn expected(&self, season: Season, pace: Pace) -> f32 {
-        let mut expected = self.location;
-        if self.count >= pace.daily() {
-            let (a, b) = (self.daily[season.hour], self.daily[season.next]);
-            expected += a + (b - a) * season.share;
-            if self.count >= pace.weekly() {
-                expected += f32::from(self.weekly[season.week_hour]) * WEEKLY_UNIT * self.scale;
-            }
+        if self.count < pace.daily() {
+            return self.location;
         }
-        expected
+        let (a, b) = (self.daily[season.hour], self.daily[season.next]);
+        self.location + self.of_week(season, pace) + a + (b - a) * season.share
     }
 
-    /// Learns from a row of evenly spaced history, all at once: medians, so that a few bad hours in
-    /// it do no harm. `values` are in the metric's unit, NaN = missing; what was learnt before is
+    /// The normal value that is nearest to `y`: the expected one, but where hours reach further (a batch
+    /// job) or a step lies between them, any of those.
+    pub fn normal(&self, y: f32, season: Season, pace: Pace) -> f32 {
+        let expected = self.expected(season, pace);
+        if self.count < pace.daily() || self.unit <= 0.0 {
+            return expected;
+        }
+        let (a, b) = (self.daily[season.hour], self.daily[season.next]);
+        let ((under_a, over_a), (under_b, over_b)) = (self.reach(season.hour), self.reach(season.next));
+        let step = (b - a).abs() > STEP * self.unit;
+        if !step && under_a.max(over_a).max(under_b).max(over_b) == 0 {
+            return expected;
+        }
+        let level = self.location + self.of_week(season, pace);
+        let units = |n: u8| f32::from(n) * self.unit;
+        let low = level + (a - units(under_a)).min(b - units(under_b));
+        let high = level + (a + units(over_a)).max(b + units(over_b));
+        if y.is_finite() { y.max(low).min(high) } else { expected }
+    }
+
+    fn of_week(&self, season: Season, pace: Pace) -> f32 {
+        if self.count < pace.weekly() {
+            return 0.0;
+        }
+        f32::from(self.weekly[season.week_hour]) * WEEKLY_UNIT * self.unit
+    }
+
+    /// Learns location and scale from a short row of evenly spaced values, all at once: medians, so that a
+    /// few bad ones do no harm. `values` are in the metric's unit, NaN = missing; what was learnt before is
     /// replaced if the row holds more.
-    pub fn learn_row(&mut self, values: &[f32], start: Timestamp, step: Span, shape: Shape, pace: Pace) {
-        let mut rows: Vec<(Timestamp, f32)> = values
-            .iter()
-            .enumerate()
-            .filter(|(_, v)| v.is_finite())
-            .map(|(i, v)| (start + Span(step.0.saturating_mul(i as i64)), shape.to(*v)))
-            .collect();
-        let steps = (rows.len() as i64).saturating_mul(step.0.max(1)) / pace.step.0.max(1);
+    pub fn learn_row(&mut self, values: &[f32], step: Span, shape: Shape, pace: Pace) {
+        let mut row: Vec<f32> = values.iter().map(|v| shape.to(*v)).filter(|y| y.is_finite()).collect();
+        let steps = (row.len() as i64).saturating_mul(step.0.max(1)) / pace.step.0.max(1);
         let count = u16::try_from(steps).unwrap_or(u16::MAX);
-        if rows.len() < 4 || count < self.count {
+        if row.len() < 4 || count < self.count {
             return;
         }
-        let mut scratch: Vec<f32> = Vec::with_capacity(rows.len());
-        *self = Baseline { noise: self.noise, count, ..Baseline::default() };
-        scratch.extend(rows.iter().map(|r| r.1));
-        self.location = median(&mut scratch);
-        if count >= pace.daily() {
-            let base = self.location;
-            for (hour, slot) in self.daily.iter_mut().enumerate() {
-                scratch.clear();
-                scratch.extend(rows.iter().filter(|r| hour_of(r.0, 24) == hour).map(|r| r.1 - base));
-                let n = scratch.len() as f32;
-                *slot = if scratch.is_empty() { 0.0 } else { median(&mut scratch) * n / (n + 2.0) };
-            }
-        }
-        for (at, y) in &mut rows {
-            *y -= self.location + if count >= pace.daily() { self.daily[hour_of(*at, 24)] } else { 0.0 };
-        }
-        scratch.clear();
-        scratch.extend(rows.iter().map(|r| r.1.abs()));
-        let mean = scratch.iter().sum::<f32>() / scratch.len() as f32;
-        let mad = median(&mut scratch) * MAD_TO_SIGMA;
+        let location = median(&mut row);
+        row.iter_mut().for_each(|y| *y = (*y - location).abs());
+        let mean = row.iter().sum::<f32>() / row.len() as f32;
+        let mad = median(&mut row) * MAD_TO_SIGMA;
         // A metric that is constant more than half the time has no MAD; its mean deviation speaks.
-        self.scale = if mad > 0.0 { mad } else { mean };
-        if count >= pace.weekly() && self.scale > 0.0 {
-            for (hour, slot) in self.weekly.iter_mut().enumerate() {
-                scratch.clear();
-                scratch.extend(rows.iter().filter(|r| hour_of(r.0, 168) == hour).map(|r| r.1));
-                if scratch.len() >= 2 {
-                    let n = scratch.len() as f32;
-                    let units = median(&mut scratch) * n / (n + 4.0) / self.scale / WEEKLY_UNIT;
-                    *slot = units.clamp(-127.0, 127.0) as i8;
-                }
-            }
-        }
+        let scale = if mad > 0.0 { mad } else { mean };
+        *self = Baseline { noise: self.noise, ..Baseline::of(location, scale, count) };
     }
 
     /// One learning step: `y` is the mean over the step on the scale of judgement, `noise` the
@@ -270,7 +309,7 @@ impl Baseline {
         self.frozen = 0;
         self.count = self.count.saturating_add(1);
         let n = f32::from(self.count);
-        let residual = y - self.expected(season, pace);
+        let residual = y - self.normal(y, season, pace);
         let scale = self.scale.max(shape.floor(self.location));
         let clipped = residual.clamp(-3.0 * scale, 3.0 * scale);
         let first = f32::from(self.count <= 12);
@@ -282,10 +321,14 @@ impl Baseline {
         let hour = season.week_hour % 24;
         let hourly = (24.0 / f32::from(pace.day.max(24))).min(1.0) / 3.0;
         let off = y - self.location - self.daily[hour];
+        let (under, over) = self.reach(hour);
+        // What the hour usually reaches does not draw its middle there.
+        let off = off - off.max(-f32::from(under) * self.unit).min(f32::from(over) * self.unit);
         self.daily[hour] += off.clamp(-3.0 * scale, 3.0 * scale) * hourly;
         if self.count >= pace.daily() {
+            self.unit = if self.unit > 0.0 { self.unit } else { scale };
             let slot = &mut self.weekly[season.week_hour];
-            let units = f32::from(*slot) + (clipped / scale / WEEKLY_UNIT).clamp(-8.0, 8.0) * hourly;
+            let units = f32::from(*slot) + (clipped / self.unit / WEEKLY_UNIT).clamp(-8.0, 8.0) * hourly;
             *slot = units.clamp(-127.0, 127.0).round() as i8;
         }
         if noise.is_finite() {
@@ -323,10 +366,6 @@ fn rate(steps: u16) -> f32 {
     1.0 / f32::from(steps.max(1))
 }
 
-fn hour_of(at: Timestamp, period: i64) -> usize {
-    at.0.div_euclid(HOUR_MS).rem_euclid(period) as usize
-}
-
 /// The median of finite values; NaN of none. Reorders them.
 pub fn median(values: &mut [f32]) -> f32 {
     let n = values.len();
@@ -349,39 +388,20 @@ mod tests {
     const PACE: Pace = Pace { own_scale: 48, day: 288, memory: 576, freeze: 288, step: Span::minutes(5) };
     const SHAPE: Shape = Shape::Linear { floor: 1.0, relative: 0.0 };
 
-    fn day_wave(at: Timestamp) -> f32 {
-        40.0 + 20.0 * (at.seconds() / 86_400.0 * std::f64::consts::TAU).sin() as f32
-    }
-
     #[test]
     fn a_baseline_fits_in_twelve_kilobytes_for_sixteen_metrics() {
         assert!(16 * size_of::<Baseline>() < 6_000, "{}", size_of::<Baseline>());
     }
 
     #[test]
-    fn a_daily_rhythm_is_normal_once_it_was_seen() {
-        let mut random = Random::new(1);
-        let row: Vec<f32> =
-            (0..864).map(|i| day_wave(Timestamp(i * 300_000)) + 2.0 * random.normal() as f32).collect();
-        let mut baseline = Baseline::default();
-        baseline.learn_row(&row, Timestamp(0), Span::minutes(5), SHAPE, PACE);
-        for hour in 0..24 {
-            let at = Timestamp(72 * 3_600_000 + hour * 3_600_000 + 600_000);
-            let off = baseline.expected(Season::at(at), PACE) - day_wave(at);
-            assert!(off.abs() < 2.5, "hour {hour}: {off}");
-        }
-        assert!((1.0..4.0).contains(&baseline.scale()), "{}", baseline.scale());
-    }
-
-    #[test]
-    fn a_bad_night_in_the_history_does_not_move_the_baseline() {
+    fn a_bad_part_of_a_short_row_does_not_move_the_baseline() {
         let mut row = vec![10.0f32; 288];
         for (i, v) in row.iter_mut().enumerate() {
             *v += (i % 5) as f32;
         }
         row[..60].fill(900.0);
         let mut baseline = Baseline::default();
-        baseline.learn_row(&row, Timestamp(0), Span::minutes(5), SHAPE, PACE);
+        baseline.learn_row(&row, Span::minutes(5), SHAPE, PACE);
         let expected = baseline.expected(Season::at(Timestamp(0)), PACE);
         assert!((10.0..=14.0).contains(&expected), "{expected}");
         assert!(baseline.scale() < 4.0);
@@ -398,7 +418,7 @@ mod tests {
             stepwise.learn(y, 1.0, 0.0, Season::at(Timestamp(i * 300_000)), SHAPE, PACE);
         }
         let mut at_once = Baseline::default();
-        at_once.learn_row(&row, Timestamp(0), Span::minutes(5), SHAPE, PACE);
+        at_once.learn_row(&row, Span::minutes(5), SHAPE, PACE);
         let season = Season::at(Timestamp(0));
         assert!((stepwise.expected(season, PACE) - at_once.expected(season, PACE)).abs() < 3.0);
         assert!((stepwise.scale() / at_once.scale() - 1.0).abs() < 0.35, "{}", stepwise.scale());
@@ -407,7 +427,7 @@ mod tests {
     #[test]
     fn an_anomaly_teaches_nothing_until_it_is_the_new_normal() {
         let mut baseline = Baseline::default();
-        baseline.learn_row(&[10.0, 11.0, 10.0, 9.0].repeat(100), Timestamp(0), PACE.step, SHAPE, PACE);
+        baseline.learn_row(&[10.0, 11.0, 10.0, 9.0].repeat(100), PACE.step, SHAPE, PACE);
         let season = Season::at(Timestamp(0));
         let before = baseline.expected(season, PACE);
         for _ in 0..200 {
@@ -426,7 +446,7 @@ mod tests {
         let season = Season::at(Timestamp(i64::MIN));
         for y in [f32::NAN, f32::INFINITY, f32::MIN, f32::MAX, 0.0, -0.0] {
             baseline.learn(y, f32::NAN, f32::NAN, season, SHAPE, PACE);
-            baseline.learn_row(&[y; 9], Timestamp(i64::MAX), Span(i64::MAX), SHAPE, PACE);
+            baseline.learn_row(&[y; 9], Span(i64::MAX), SHAPE, PACE);
         }
         assert!(median(&mut []).is_nan());
     }

@@ -17,6 +17,8 @@ pub(super) struct Column {
     pub(super) bound: Option<f32>,
     /// Location and standard deviation on the scale of judgement that the shipped model expects.
     pub(super) prior: Option<(f32, f32)>,
+    /// Only work has it: of a partition that hosts nothing it is not expected.
+    pub(super) of_work: bool,
     /// Weight by kind of hosted work, in the order of `Derived::kinds`.
     pub(super) weights: Vec<f64>,
 }
@@ -34,6 +36,7 @@ impl Column {
             bad_direction: metric.map_or(0, |m| m.bad_direction),
             bound: own.or(metric.and_then(|m| m.bound)),
             prior: prior(name.as_str(), shape),
+            of_work: ["request.", "queue."].iter().any(|of| name.as_str().starts_with(of)),
             weights: Vec::new(),
         }
     }

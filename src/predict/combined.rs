@@ -150,7 +150,9 @@ impl Assessor {
                 + w.stream.bytes()
                 + std::mem::size_of::<MetricIx>() * w.places.len()
         });
-        watch + self.columns.len() * std::mem::size_of::<super::baseline::Baseline>()
+        let width = self.columns.len();
+        let baselines = self.baselines.chunks(width.max(1)).nth(partition.0 as usize).unwrap_or(&[]);
+        watch + baselines.iter().map(super::baseline::Baseline::bytes).sum::<usize>()
     }
 
     /// From now on at most so many models of combinations are fitted in a cycle.

@@ -26,10 +26,11 @@ impl Assessor {
             .into_par_iter()
             .zip(self.baselines.par_chunks_mut(width))
             .zip(self.rows.par_iter_mut())
+            .zip(self.last.par_chunks_mut(width))
             .take(count)
             .enumerate()
             .with_min_len(BATCH)
-            .for_each(|(p, (((normal, deviations), baselines), row))| {
+            .for_each(|(p, ((((normal, deviations), baselines), row), last))| {
                 let groups = [derived.group[p], derived.class[p], 0];
                 let (mut own, mut pooled, mut judged_metrics) = (0u16, 0u32, 0u32);
                 for m in 0..width {
@@ -38,6 +39,10 @@ impl Assessor {
                     own = own.max(baseline.count());
                     (normal[m], deviations[m]) = ((f32::NAN, f32::NAN), f32::NAN);
                     if levels[cell].is_nan() {
+                        // What is missing goes on to say what it said last.
+                        if last[m].is_missed {
+                            deviations[m] = last[m].deviation;
+                        }
                         continue;
                     }
                     let noise = column.shape.spread(levels[cell], noises[cell]);
@@ -46,7 +51,10 @@ impl Assessor {
                     let n = baseline.count();
                     let found = if n >= pace.own_scale {
                         // A young scale is uncertain: widened by what is not known yet.
-                        Some((baseline.expected(season, pace), baseline.scale() * (1.0 + 8.0 / f32::from(n))))
+                        Some((
+                            baseline.normal(judged[cell], season, pace),
+                            baseline.scale() * (1.0 + 8.0 / f32::from(n)),
+                        ))
                     } else if let Some(found) = peers.normal(groups, m) {
                         pooled += 1;
                         Some(found)
@@ -62,6 +70,7 @@ impl Assessor {
                     let clip = health::CLIP as f32;
                     normal[m] = (location, sd);
                     deviations[m] = if z.is_nan() { clip } else { z.clamp(-clip, clip) };
+                    (last[m].level, last[m].deviation) = (levels[cell], deviations[m]);
                     judged_metrics += 1;
                 }
                 row.maturity = match own {

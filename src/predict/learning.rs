@@ -7,6 +7,8 @@ use super::assess::{Assessor, BATCH, FREEZE_ABOVE};
 use super::baseline::Season;
 use super::gap::Gap;
 use super::level::{level, mean_back, stands_still};
+use super::missing::MOST_MISSING;
+use super::past::Past;
 use crate::fleet::{PartitionId, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
@@ -14,30 +16,53 @@ use crate::telemetry::{MetricIx, PartitionIx, Windows};
 const NOT_BY_LOAD: [&str; 3] = ["log.errors", "net.loss", "power.volts"];
 
 impl Assessor {
-    /// Warms the baselines from days of history at coarse spacing. `history` is a window of its
-    /// own, filled by the same sources with a wide step (for example 5 minutes × 864); it may hold
-    /// a part of the fleet, so that a big fleet is warmed in parts. Call it before or between
-    /// cycles; what is learnt later goes on from there.
+    /// Takes a part of days of history at coarse spacing. `history` is a window of its own, filled by
+    /// the same sources with a wide step (for example 5 minutes × 72); it may hold a part of the time and
+    /// of the fleet. All parts together count: the next cycle makes the baselines of them. Call it before
+    /// or between cycles; what is learnt later goes on from there.
     pub fn observe_history(&mut self, history: &Windows) {
         self.intern(history.partitions(), history.metrics());
-        let (pace, width) = (self.pace, self.columns.len());
+        let width = self.columns.len();
         let columns = &self.columns;
         let row_of: std::collections::HashMap<&PartitionId, u32> =
             history.partitions().iter().enumerate().map(|(i, p)| (p, i as u32)).collect();
         let metric_of: Vec<Option<MetricIx>> =
             columns.iter().map(|c| history.metric(c.name.as_str())).collect();
         let (start, step) = (history.tail(), history.config().step);
-        self.baselines.par_chunks_mut(width.max(1)).zip(&self.partitions).with_min_len(BATCH).for_each(
-            |(baselines, id)| {
+        self.pasts.resize_with(self.baselines.len(), || None);
+        self.pasts.par_chunks_mut(width.max(1)).zip(&self.partitions).with_min_len(BATCH).for_each(
+            |(pasts, id)| {
                 let Some(&row) = row_of.get(id) else { return };
                 let mut values = vec![f32::NAN; history.config().len];
-                for ((baseline, column), metric) in baselines.iter_mut().zip(columns).zip(&metric_of) {
+                for ((past, column), metric) in pasts.iter_mut().zip(columns).zip(&metric_of) {
                     let Some(metric) = metric else { continue };
                     history.copy_row(PartitionIx(row), *metric, &mut values);
-                    baseline.learn_row(&values, start, step, column.shape, pace);
+                    Past::add(past, &values, start, step, column.shape);
                 }
             },
         );
+    }
+
+    /// Makes baselines of the history that was read since the last cycle, and notes what it said last.
+    pub(super) fn settle_history(&mut self) {
+        let (pace, width) = (self.pace, self.columns.len().max(1));
+        let columns = &self.columns;
+        let mut pasts = std::mem::take(&mut self.pasts);
+        (pasts.par_chunks_mut(width), self.baselines.par_chunks_mut(width), self.last.par_chunks_mut(width))
+            .into_par_iter()
+            .with_min_len(BATCH)
+            .for_each(|(pasts, baselines, last)| {
+                for (m, past) in pasts.iter_mut().enumerate() {
+                    let Some(past) = past.take() else { continue };
+                    let shape = columns[m].shape;
+                    if let Some(made) = past.baseline(shape, pace) {
+                        baselines[m].take_over(made);
+                    }
+                    if let Some(end) = past.end() {
+                        last[m].note_history(end, &baselines[m], shape, pace);
+                    }
+                }
+            });
     }
 
     /// Present levels, and whether anything can be said at all.
@@ -50,36 +75,44 @@ impl Assessor {
         let reach = in_slots(options.max_age).max(options.level_slots) + 1;
         let flat = in_slots(options.flat_line);
         let metric_age = Span(options.max_age.0.saturating_mul(2));
-        let columns = &self.columns;
+        let (columns, pace) = (&self.columns, self.pace);
+        let (kinds, hosted) = (&self.derived.kind, &self.derived.hosted);
+        let placed = hosted.iter().any(|h| *h > 0);
         (self.levels.par_chunks_mut(width), self.noises.par_chunks_mut(width))
             .into_par_iter()
             .zip(self.slots.par_chunks_mut(width))
             .zip(self.judged.par_chunks_mut(width))
             .zip(self.rows.par_iter_mut())
             .zip(self.baselines.par_chunks(width))
+            .zip(self.last.par_chunks_mut(width))
             .take(windows.partitions().len())
             .enumerate()
             .with_min_len(BATCH)
-            .for_each(|(p, (((((levels, noises), slots), judged), row), baselines))| {
+            .for_each(|(p, ((((((levels, noises), slots), judged), row), baselines), last))| {
+                let kind = usize::from(kinds[p]);
+                let idle = placed && hosted[p] == 0;
                 let p = PartitionIx(p as u32);
-                let (mut usual, mut fresh, mut still, mut most) = (0u32, 0u32, 0u32, 0u32);
+                let (mut fresh, mut still, mut most) = (0u32, 0u32, 0u32);
+                let (mut there, mut missing) = (0f64, 0f64);
                 for m in 0..width {
                     (levels[m], noises[m], judged[m]) = (f32::NAN, f32::NAN, f32::NAN);
                     slots[m] = 0;
-                    usual += u32::from(baselines[m].count() > 0);
-                    if m >= measured {
-                        continue;
-                    }
+                    let weight = columns[m].weights.get(kind).copied().unwrap_or(1.0);
                     let metric = MetricIx(m as u16);
-                    let recent = windows.newest(p, metric).is_some_and(|at| at.age(now).0 <= metric_age.0);
-                    if !recent {
+                    let newest = if m < measured { windows.newest(p, metric) } else { None };
+                    let cells = newest
+                        .filter(|at| at.age(now).0 <= metric_age.0)
+                        .map(|_| windows.row(p, metric));
+                    let seen = cells.map(|cells| (cells, level(cells, options.level_slots, reach)));
+                    last[m].at = newest.map_or(last[m].at, |at| at.max(last[m].at).min(now));
+                    let Some((cells, seen)) = seen.filter(|(_, seen)| seen.slots > 0) else {
+                        last[m].is_missed = !(idle && columns[m].of_work)
+                            && last[m].is_usual(&baselines[m], pace, now);
+                        missing += if last[m].is_missed { weight } else { 0.0 };
                         continue;
-                    }
-                    let cells = windows.row(p, metric);
-                    let seen = level(cells, options.level_slots, reach);
-                    if seen.slots == 0 {
-                        continue;
-                    }
+                    };
+                    last[m].is_missed = false;
+                    there += weight;
                     (levels[m], noises[m]) = (seen.value, seen.noise);
                     slots[m] = seen.slots.min(255) as u8;
                     judged[m] = columns[m].shape.to(seen.value);
@@ -88,13 +121,14 @@ impl Assessor {
                     still += u32::from(stands_still(cells, flat));
                 }
                 row.seen = windows.last_seen(p);
-                row.coverage = fresh as f32 / usual.max(fresh).max(1) as f32;
+                let all = there + missing;
+                row.coverage = if all > 0.0 { (there / all) as f32 } else { f32::from(u8::from(fresh > 0)) };
                 row.gap = match row.seen {
                     None => Some(Gap::Never),
                     Some(seen) if (seen - now).0 > options.max_age.0 => Some(Gap::ClockWentBack),
                     Some(seen) if seen.age(now) > options.max_age => Some(Gap::Stale),
                     Some(_) if fresh == 0 || (most as usize) < options.least_slots => Some(Gap::TooFew),
-                    Some(_) if row.coverage < 0.3 => Some(Gap::MostMissing),
+                    Some(_) if row.coverage < 1.0 - MOST_MISSING => Some(Gap::MostMissing),
                     Some(_) if still == fresh => Some(Gap::StandsStill),
                     Some(_) => None,
                 };
@@ -110,7 +144,6 @@ impl Assessor {
         let len = windows.config().len;
         let step = windows.config().step;
         let slots = (pace.step.0 / step.0).max(1) as usize;
-        let start = windows.tail();
         self.baselines
             .par_chunks_mut(width)
             .zip(self.rows.par_iter_mut())
@@ -128,7 +161,7 @@ impl Assessor {
                         let newest = len - (b + 1) * slots;
                         *mean = mean_back(cells, newest, newest + slots);
                     }
-                    baselines[m].learn_row(&means, start, pace.step, columns[m].shape, pace);
+                    baselines[m].learn_row(&means, pace.step, columns[m].shape, pace);
                 }
             });
     }
@@ -170,7 +203,7 @@ impl Assessor {
                             baseline.rebase(y, season, shape, pace);
                             continue;
                         }
-                        let expected = baseline.expected(season, pace);
+                        let expected = baseline.normal(y, season, pace);
                         let z = (y - expected) / baseline.scale().max(shape.floor(expected));
                         if row.instability >= FREEZE_ABOVE && z.abs() <= 6.0 {
                             continue;

@@ -23,9 +23,11 @@ pub mod hysteresis;
 pub mod keep;
 mod learning;
 mod level;
+mod missing;
 pub mod models;
 pub mod options;
 mod own;
+mod past;
 mod peers;
 pub mod project;
 pub mod rebuilt;
@@ -52,6 +54,8 @@ pub use watch::Taught;
 mod assess_tests;
 #[cfg(test)]
 mod combined_tests;
+#[cfg(test)]
+mod missing_tests;
 #[cfg(test)]
 mod odd_input_tests;
 #[cfg(test)]

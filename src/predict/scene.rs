@@ -5,8 +5,12 @@ use super::assess::{Row, SMALLEST};
 use super::assessment::{Assessment, Calibration, Contribution, FailureForecast, Maturity};
 use super::column::Column;
 use super::health::{self, Evidence};
+use super::missing::Last;
 use super::options::AssessOptions;
 use crate::fleet::{HealthScore, MetricName, Probability, Span, Timestamp};
+
+/// What is missing is called unusual where it was so far from normal.
+const NAMED: f64 = 3.0;
 
 /// All that goes into one assessment.
 pub(super) struct Scene<'a> {
@@ -17,6 +21,7 @@ pub(super) struct Scene<'a> {
     pub(super) normal: &'a [(f32, f32)],
     pub(super) levels: &'a [f32],
     pub(super) deviations: &'a [f32],
+    pub(super) last: &'a [Last],
     pub(super) kind: usize,
     pub(super) past: f64,
     pub(super) now: Timestamp,
@@ -69,7 +74,7 @@ impl Scene<'_> {
     /// median crossing and its 90 % interval, read as a piecewise linear distribution.
     fn breach(&self, m: usize, window: Span) -> f64 {
         let name = &self.columns[m].name;
-        if self.levels[m].is_nan() {
+        if self.levels[m].is_nan() && !self.last[m].is_missed {
             return 0.0;
         }
         let crossing = self.row.forecasts.iter().find(|f| &f.metric == name).and_then(|f| f.crossing);
@@ -80,7 +85,8 @@ impl Scene<'_> {
         let mut rest = out.health.map_or(0.0, |h| 100.0 - h.get());
         for (m, e) in evidence.iter().enumerate() {
             let amount = health::worth(e.points(), points);
-            if amount >= SMALLEST {
+            // What is missing is named, whatever it costs.
+            if amount >= SMALLEST || self.last[m].is_missed {
                 out.why_health.push(Contribution {
                     metric: self.columns[m].name.clone(),
                     amount,
@@ -174,6 +180,16 @@ impl Scene<'_> {
     /// `disk write latency 48 ms, own normal 6–9 ms, reaches 95 ms in 40 m 00`.
     pub(super) fn words(&self, m: usize) -> String {
         let column = &self.columns[m];
+        let last = &self.last[m];
+        if last.is_missed {
+            let mut words = format!("{} is missing for {}", column.label, last.at.age(self.now));
+            if last.level.is_finite() {
+                let unusual = health::bad_deviation(f64::from(last.deviation), column.bad_direction) >= NAMED;
+                let how = if unusual { "unusual, and counts on" } else { "as usual" };
+                words.push_str(&format!("; it was {}, {how}", column.value(last.level)));
+            }
+            return words;
+        }
         let whose = match self.row.maturity {
             Maturity::Untrained => "usual elsewhere",
             Maturity::Pooled => "normal of its like",

@@ -16,7 +16,7 @@ use super::forecast::{Effort, Network, Seasons, short};
 use super::health;
 use super::options::ForecastOptions;
 use super::train::ForecastModel;
-use crate::fleet::{Span, Timestamp};
+use crate::fleet::{MetricName, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
 /// A partition is a suspect for the schedule from this instability on.
@@ -54,8 +54,13 @@ impl Assessor {
             })
             .collect();
         for (p, forecasts) in made {
+            let last = &self.last[p as usize * width..(p as usize + 1) * width];
+            let missed: Vec<&MetricName> =
+                self.columns.iter().zip(last).filter(|(_, l)| l.is_missed).map(|(c, _)| &c.name).collect();
             let row = &mut self.rows[p as usize];
-            row.forecasts = forecasts;
+            // What is missing may still be on its way to its bound.
+            row.forecasts.retain(|f| missed.contains(&&f.metric));
+            row.forecasts.splice(0..0, forecasts);
             row.forecast_cycle = Some(self.cycle);
         }
         // What is not known any more has no future either.

@@ -25,8 +25,6 @@ use crate::plan::Trigger;
 use crate::predict::{HysteresisOptions, Outcome, Reading};
 use crate::telemetry::{PartitionIx, Source};
 
-/// History is read in parts of this length to warm the baselines.
-const PART: Span = Span::hours(6);
 /// Data that begin or end so far within the span are worth a word.
 const GAP: Span = Span::minutes(30);
 /// The class under which stand-ins for unknown placement are discovered, and their partitions'.
@@ -162,9 +160,8 @@ pub async fn run(mut setup: Setup, progress: &mut dyn FnMut(Advance)) -> Result<
 
 /// Warms the baselines with what was before the span, oldest first, as an engine does at its start.
 async fn warm(setup: &mut Setup, span: Span, step: Span) {
-    for k in (0..span.0 / PART.0).rev() {
-        let until = setup.from - Span(k * PART.0);
-        if let Some(part) = history::part(&*setup.history, step, until - PART, until).await {
+    for (from, until) in history::parts(span, setup.from) {
+        if let Some(part) = history::part(&*setup.history, step, from, until).await {
             setup.core.brain_mut().learn_history(&part);
         }
     }
