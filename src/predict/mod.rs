@@ -53,6 +53,8 @@ mod assess_tests;
 #[cfg(test)]
 mod combined_tests;
 #[cfg(test)]
+mod lacking_tests;
+#[cfg(test)]
 mod odd_input_tests;
 #[cfg(test)]
 mod test_fleet;
