@@ -18,6 +18,7 @@ use crate::predict::train::{
     History, Progress, Sampling, TrainOptions, Trained, autoencoder, replay, train_failure,
 };
 use crate::predict::{Calibration, Outcome};
+use crate::sim::lacking::lacking;
 use crate::sim::training::{Episode, STEP, Scenario, episode};
 
 /// What the command takes.
@@ -69,7 +70,9 @@ pub fn windows() -> [Span; 3] {
     [Span::minutes(15), Span::hours(1), Span::hours(24)]
 }
 
-/// Makes the shipped models: one a failure window, and the autoencoder.
+/// Makes the shipped models: one a failure window, and the autoencoder. The models of failure see every
+/// episode twice, the second time with metrics missing that many fleets do not have; the autoencoder,
+/// to which missing is normal, once.
 ///
 /// # Errors
 /// Too few episodes to hold failures in every part of the data.
@@ -80,8 +83,12 @@ pub fn train_shipped(
 ) -> Result<Vec<HeadFile>, ModelError> {
     // Seeds that neither the demo nor a test uses.
     let root = crate::fleet::rng::Random::new(seed ^ 0x5eed_0f0a_11ed).fork("shipped models");
-    let all: Vec<Episode> =
+    let mut all: Vec<Episode> =
         (0..episodes).map(|i| episode(&mut root.fork(&format!("episode {i}")), STEP, SLOTS)).collect();
+    let failures = all.iter().filter(|e| e.fails_at.is_some()).count();
+    for i in 0..episodes {
+        all.push(all[i].without(&lacking(&mut root.fork(&format!("lacking {i}")))));
+    }
     let histories: Vec<History> = all
         .iter()
         .enumerate()
@@ -97,21 +104,27 @@ pub fn train_shipped(
     let spec = FeatureSpec::canonical(kinds);
     let start = Timestamp(1_704_067_200_000);
     let sampling = Sampling { start, step: STEP, from: LEARN, every: 4, window: STEPS, window_every: 4 };
-    let replayed = replay(&histories, &sampling, &spec, progress);
+    let mut replayed = replay(&histories, &sampling, &spec, progress);
+    // Both of an episode are one unit: not learnt from on one side of a split and judged on the other.
+    let seen = replayed.units.clone();
+    replayed.units.iter_mut().for_each(|unit| *unit %= episodes.max(1) as u32);
     let data = Data {
-        source: format!("{episodes} simulated scenarios of twelve hours (sim::training)"),
+        source: format!(
+            "{episodes} simulated scenarios of twelve hours, each with all metrics and with some missing \
+             (sim::training, sim::lacking)"
+        ),
         from: start,
         until: start + Span(STEP.0 * SLOTS as i64),
-        partitions: all.len(),
-        failures: all.iter().filter(|e| e.fails_at.is_some()).count(),
+        partitions: episodes,
+        failures,
         rows: replayed.units.len(),
     };
     let candidates = Candidates::compact(seed);
     let options =
         TrainOptions { windows: windows().to_vec(), candidates, calibration: Calibration::Shipped, seed };
-    let (units, slots) = (&replayed.units, &replayed.slots);
+    let slots = &replayed.slots;
     let label = |row: usize, within: Span| -> Option<bool> {
-        let (episode, slot) = (&all[units[row] as usize], slots[row] as usize);
+        let (episode, slot) = (&all[seen[row] as usize], slots[row] as usize);
         let ahead = (within.0 / STEP.0) as usize;
         let Some(fails) = episode.fails_at else {
             // Whether a harmless episode would have gone on well is for its maker to say: it would.
@@ -124,12 +137,15 @@ pub fn train_shipped(
             _ => (slot + ahead < fails).then_some(false),
         }
     };
-    let weight = |row: usize| weight_of(&all[units[row] as usize], slots[row] as usize);
+    let weight = |row: usize| weight_of(&all[seen[row] as usize], slots[row] as usize);
     let trained = train_failure(&replayed, &spec, &data, &options, (&label, &weight), progress)?;
     let mut files = trained.files;
     let training = Training { hidden: 32, epochs: 12, steps: STEPS, rate: 5e-3, seed, ..Training::default() };
     let healthy = |row: usize| {
-        let (episode, slot) = (&all[units[row] as usize], slots[row] as usize);
+        if seen[row] as usize >= episodes {
+            return None;
+        }
+        let (episode, slot) = (&all[seen[row] as usize], slots[row] as usize);
         match episode.onset {
             None if episode.kind == Scenario::Healthy => Some(true),
             None => None,

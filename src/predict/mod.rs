@@ -55,6 +55,8 @@ mod assess_tests;
 #[cfg(test)]
 mod combined_tests;
 #[cfg(test)]
+mod lacking_tests;
+#[cfg(test)]
 mod missing_tests;
 #[cfg(test)]
 mod odd_input_tests;

@@ -3,7 +3,8 @@
 //!
 //! [`SimFleet`] is the whole; `load` draws metrics, `faults` bends them, `world` knows who owns what,
 //! `jobs` carries migrations out, `mover` and `router` are its drivers, `ledger` counts the cost.
-//! `training` makes episodes for models and `bulk` windows for benchmarks, both without a fleet.
+//! `training` makes episodes for models (`lacking` takes metrics from them) and `bulk` windows for benchmarks,
+//! both without a fleet.
 
 mod agents;
 pub mod bulk;
@@ -12,6 +13,7 @@ pub mod faults;
 mod fleet;
 pub mod history;
 mod jobs;
+pub mod lacking;
 pub mod ledger;
 pub mod load;
 mod look;

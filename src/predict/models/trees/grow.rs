@@ -168,6 +168,19 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_was_never_missing_in_training_goes_with_most_rows() {
+        let mut rows = FeatureMatrix::empty(1);
+        let mut labels = Vec::new();
+        for i in 0..1000 {
+            rows.push(&[(i % 50) as f32]);
+            labels.push(f32::from(i % 50 >= 48));
+        }
+        let forest = grow(&rows, &labels, &[], None, &Growth { trees: 30, ..Growth::default() });
+        assert!(forest.margin(&[49.0]) > 1.0);
+        assert!(forest.margin(&[f32::NAN]) < -2.0, "{}", forest.margin(&[f32::NAN]));
+    }
+
+    #[test]
     fn constant_and_all_missing_columns_grow_nothing() {
         let rows = FeatureMatrix::from_values(2, [1.0, f32::NAN].repeat(100));
         let labels: Vec<f32> = (0..100).map(|i| f32::from(i % 4 == 0)).collect();

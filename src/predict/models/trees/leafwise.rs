@@ -83,7 +83,13 @@ impl<'a> Grower<'a> {
             };
             let leaf = leaves.swap_remove(chosen);
             let Some(split) = leaf.best else { break };
-            let middle = self.partition(&leaf, split, &mut order, &mut scratch);
+            let (middle, missing) = self.partition(&leaf, split, &mut order, &mut scratch);
+            let mut split = split;
+            if missing == 0 {
+                // No row says what a missing value means here: it goes with most of them, as scikit-learn's
+                // histogram trees do. A fixed side is the sick one wherever high values are.
+                split.missing_left = middle - leaf.from >= leaf.to - middle;
+            }
             let (left, right) = self.split_node(&mut tree, &leaf, split);
             let right_sums = [leaf.sums[0] - split.left[0], leaf.sums[1] - split.left[1]];
             let small_is_left = middle - leaf.from <= leaf.to - middle;
@@ -241,14 +247,16 @@ impl<'a> Grower<'a> {
         best
     }
 
-    /// Sorts the leaf's rows into left and right, each in its old order; returns where right begins.
-    fn partition(&self, leaf: &Leaf, split: Split, order: &mut [u32], scratch: &mut [u32]) -> usize {
+    /// Sorts the leaf's rows into left and right, each in its old order; returns where right begins
+    /// and how many had a missing value.
+    fn partition(&self, leaf: &Leaf, split: Split, order: &mut [u32], scratch: &mut [u32]) -> (usize, usize) {
         let column = self.binned.column(split.feature);
         let rows = &mut order[leaf.from..leaf.to];
-        let (mut left, mut right) = (0, 0);
+        let (mut left, mut right, mut missing) = (0, 0, 0);
         for at in 0..rows.len() {
             let row = rows[at];
             let bin = column[row as usize];
+            missing += usize::from(bin == MISSING);
             let goes_left = if bin == MISSING { split.missing_left } else { bin <= split.bin };
             if goes_left {
                 rows[left] = row;
@@ -259,7 +267,7 @@ impl<'a> Grower<'a> {
             }
         }
         rows[left..].copy_from_slice(&scratch[..right]);
-        leaf.from + left
+        (leaf.from + left, missing)
     }
 
     fn split_node(&self, tree: &mut Tree, leaf: &Leaf, split: Split) -> (usize, usize) {
