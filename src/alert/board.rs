@@ -61,9 +61,32 @@ pub struct Board {
 impl Board {
     /// Opens an alert or refreshes its text; tells of it when it is new or got worse.
     pub fn raise(&mut self, now: Timestamp, severity: Severity, subject: &str, topic: &str, text: String) {
+        self.open(now, severity, (subject, topic), text, false);
+    }
+
+    /// The same for what may happen again while it is open: other words are told too.
+    pub fn raise_again(
+        &mut self,
+        now: Timestamp,
+        severity: Severity,
+        subject: &str,
+        topic: &str,
+        text: String,
+    ) {
+        self.open(now, severity, (subject, topic), text, true);
+    }
+
+    fn open(
+        &mut self,
+        now: Timestamp,
+        severity: Severity,
+        (subject, topic): (&str, &str),
+        text: String,
+        words_too: bool,
+    ) {
         let key = (subject.to_string(), topic.to_string());
         let before = self.open.get(&key);
-        let worse = before.is_none_or(|b| severity > b.alert.severity);
+        let worse = before.is_none_or(|b| severity > b.alert.severity || (words_too && text != b.alert.text));
         let at = before.map_or(now, |b| b.alert.at);
         let alert = Alert { at, severity, subject: key.0.clone(), topic: key.1.clone(), text };
         if worse {

@@ -27,7 +27,7 @@ use crate::engine::inventory::Inventory;
 use crate::engine::observe::{PullOptions, Pulled};
 use crate::engine::{Core, EngineOptions, Live, Parts, Surroundings};
 use crate::fleet::{
-    Clock, ManualClock, PartitionId, Phase, PredictionState, Share, Span, SystemClock, Timestamp,
+    Clock, ManualClock, MigrationId, PartitionId, Phase, PredictionState, Share, Span, SystemClock, Timestamp,
 };
 use crate::migrate::runner::Driven;
 use crate::protocol::{Intake, Link, Mode};
@@ -271,7 +271,10 @@ struct Played {
     workloads: usize,
     /// When each partition was first said to fail, by episode.
     called: HashMap<PartitionId, Vec<Timestamp>>,
-    migrations: Vec<crate::protocol::MigrationView>,
+    /// Every migration that was begun: from where, and when.
+    moved: BTreeMap<MigrationId, (PartitionId, Timestamp)>,
+    /// How many ended in which phase, and how many stand stuck.
+    ended: BTreeMap<Phase, u64>,
     end: Timestamp,
 }
 
@@ -290,6 +293,7 @@ async fn play(seed: u64, mode: Mode, length: Span, speed: f64) -> Result<Played>
     let (mut now, end) = (START, START + length);
     let (mut pulled_until, mut next_cycle, mut cycles) = (START - reach, START, 0);
     let mut called: HashMap<PartitionId, Vec<Timestamp>> = HashMap::new();
+    let mut moved = BTreeMap::new();
     while now < end {
         let moving = core.moving();
         now += if moving { FINE } else { COARSE };
@@ -306,12 +310,15 @@ async fn play(seed: u64, mode: Mode, length: Span, speed: f64) -> Result<Played>
             core.take(pulled, now);
             for (class, mover) in &movers {
                 core.discovery(class.clone(), mover.discover().await.map_err(|e| e.to_string()), now);
+                core.follow_owners(class, now).await?;
             }
             core.note_heartbeats(&intake.heartbeats(), now).await?;
             core.cycle(now).await?;
             core.take_alert_events();
             cycles += 1;
-            for partition in core.snapshot().partitions.iter() {
+            let snapshot = core.snapshot();
+            moved.extend(snapshot.migrations.iter().map(|m| (m.id, (m.source.clone(), m.started))));
+            for partition in snapshot.partitions.iter() {
                 // Of what has failed the row says since when it is out of service.
                 let failed = partition.shown == crate::fleet::ShownState::Fenced;
                 if partition.prediction == PredictionState::PredictiveFailure && !failed {
@@ -337,13 +344,17 @@ async fn play(seed: u64, mode: Mode, length: Span, speed: f64) -> Result<Played>
         tracing::debug!(?mode, id = %m.id, workload = %m.workload, source = %m.source, to = %m.destination,
             started = (m.started - START).as_seconds(), phase = ?m.phase, needed, "moved");
     }
+    let mut ended = core.ended();
+    let stuck = snapshot.migrations.iter().filter(|m| m.phase == Phase::Stuck).count();
+    ended.insert(Phase::Stuck, stuck as u64);
     Ok(Played {
         fleet,
         cycles,
         partitions: snapshot.partitions.len(),
         workloads: snapshot.workloads.len(),
         called,
-        migrations: snapshot.migrations.to_vec(),
+        moved,
+        ended,
         end,
     })
 }
@@ -378,8 +389,8 @@ fn report(proactive: &Played, reactive: &Played) -> serde_json::Value {
         })
         .collect();
     leads.sort_by(f64::total_cmp);
-    let count = |phases: &[Phase]| proactive.migrations.iter().filter(|m| phases.contains(&m.phase)).count();
-    let needless = proactive.migrations.iter().filter(|m| !ledger.failing(&m.source, m.started)).count();
+    let count = |phases: &[Phase]| phases.iter().filter_map(|p| proactive.ended.get(p)).sum::<u64>();
+    let needless = proactive.moved.values().filter(|(source, at)| !ledger.failing(source, *at)).count();
     json!({
         "cycles": proactive.cycles,
         "partitions": proactive.partitions,

@@ -109,7 +109,11 @@ async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> 
         say!("{}", report(&args.host, &view, &ended));
     } else {
         for m in &ended {
-            say!("{}  {}  {} → {}  {}", m.id, m.workload, m.source, m.destination, m.phase.word());
+            let why = match m.end_reason() {
+                "" => String::new(),
+                why => format!(": {why}"),
+            };
+            say!("{}  {}  {} → {}  {}{why}", m.id, m.workload, m.source, m.destination, m.phase.word());
         }
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -190,6 +194,7 @@ fn report(host: &str, view: &ProposalView, ended: &[MigrationView]) -> serde_jso
             "destination": m.destination,
             "phase": m.phase,
             "waiting": m.waiting,
+            "why": m.end_reason(),
             "seconds": m.ended.map(|e| (e - m.started).as_seconds()),
             "steps": m.steps.iter().map(|s| json!({ "name": s.name, "state": s.state, "evidence": s.evidence })).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),

@@ -60,6 +60,7 @@ impl Core {
             .filter(|(_, (_, until))| until.is_none_or(|u| u > now))
             .map(|(subject, _)| subject.clone())
             .collect();
+        let disputed = self.inventory.disputed();
         of(&PlanInput {
             now,
             request,
@@ -73,6 +74,7 @@ impl Core {
             ended: &ended,
             open: &[],
             vetoes: &vetoes,
+            disputed: &disputed,
             next: ProposalId(self.next_proposal),
             options: &self.plan_options,
         })
@@ -237,46 +239,6 @@ impl Core {
             }
             Refusal::NotNow { reason: reasons.join("; ") }
         })
-    }
-
-    /// The one constraint that blocks a workload or a migration.
-    ///
-    /// # Errors
-    /// Where there is nothing of that name.
-    pub(super) fn why(&self, subject: &str, now: Timestamp) -> Result<Vec<String>, Refusal> {
-        if let Some(m) = self.migrations.iter().find(|m| m.id.to_string() == subject) {
-            let mut sentences = vec![format!("{} is in {}", m.id, m.phase.word())];
-            if !m.waiting.is_empty() {
-                sentences.push(format!("it waits: {}", m.waiting));
-            }
-            if let Some(deadline) = m.deadline {
-                sentences.push(format!("at the latest for another {}", deadline - now));
-            }
-            return Ok(sentences);
-        }
-        let Some(workload) = self.topology().workload(&subject.into()) else {
-            return Err(Refusal::NotFound { what: format!("workload or migration {subject}") });
-        };
-        let mut sentences = Vec::new();
-        for hold in self.holds.iter().filter(|h| h.workload == workload.id) {
-            sentences.push(format!("{} does not move: {}", hold.workload, hold.reason));
-            if let Some(until) = hold.until {
-                sentences.push(format!("that ends in {}", until - now));
-            }
-            sentences.push(format!("nearest way out: {}", hold.relax));
-        }
-        if let Some(reason) = self.vetoed(&[subject, workload.partition.as_str()], now) {
-            sentences.push(reason);
-        }
-        if sentences.is_empty() {
-            let standing = self.brain.standings().get(&workload.partition).copied().unwrap_or_default();
-            sentences.push(format!(
-                "nothing blocks {subject}: {} is {}, so there is no reason to move it",
-                workload.partition,
-                crate::fleet::ShownState::of(ServingState::Active, standing.prediction).word()
-            ));
-        }
-        Ok(sentences)
     }
 
     /// A number for a proposal, used once.

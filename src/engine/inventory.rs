@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::fleet::topology::{Capacity, UNKNOWN_PLACE};
 use crate::fleet::{
     ApplicationId, Bytes, Host, HostId, Partition, PartitionId, Revision, ServingState, Share, Topology,
-    WorkloadId,
+    Workload, WorkloadId,
 };
 use crate::migrate::owner::Owner;
 use crate::migrate::runner::overlay;
@@ -166,6 +166,16 @@ impl Inventory {
         changed
     }
 
+    /// Workloads of which our record names another owner than their system does, with both in words. While a
+    /// migration works on one, that one is in between and is left out.
+    pub fn disputed(&self) -> BTreeMap<WorkloadId, String> {
+        let differs = |workload: &Workload| {
+            let owner = self.owners.get(&workload.id).filter(|owner| owner.migration.is_none())?;
+            (owner.owner != workload.partition).then(|| owner.disputed_by(&workload.partition))
+        };
+        self.current.workloads.iter().filter_map(|w| Some((w.id.clone(), differs(w)?))).collect()
+    }
+
     /// Hosts get the capacity that the configuration says. What is used of it the driver knows, or it is
     /// the sum of the workloads and copies there.
     fn give_capacity(&self, topology: &mut Topology) {
@@ -205,6 +215,10 @@ fn structure_of(topology: &Topology) -> blake3::Hash {
         add(partition.host.as_str());
         add(&format!("{:?}", partition.serving));
     }
+    for (partition, classes) in &topology.shared {
+        add(partition.as_str());
+        classes.iter().for_each(|class| add(class));
+    }
     for workload in &topology.workloads {
         add(workload.id.as_str());
         add(workload.partition.as_str());
@@ -219,7 +233,7 @@ fn structure_of(topology: &Topology) -> blake3::Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Generation, Workload};
+    use crate::fleet::Generation;
 
     fn shard(on: &str, size: u64) -> Topology {
         let partition = |id: &str| Partition {

@@ -18,7 +18,8 @@ use super::teach::{self, Pupil};
 use super::write_back;
 use crate::alert::Notifier;
 use crate::drivers::{Artifact, Mover};
-use crate::fleet::{Clock, Span, Topology};
+use crate::fleet::{Clock, Span, Topology, WorkloadId};
+use crate::migrate::runner::{Keeping, Kept};
 use crate::predict::ForecastOptions;
 use crate::predict::keep::Shelf;
 use crate::protocol::Snapshot;
@@ -36,6 +37,8 @@ const SAFE_POINT: Duration = Duration::from_secs(4);
 const BETWEEN_LEAK_SCANS: Duration = Duration::from_secs(3600);
 /// Between two times at which it is kept where the detectors' streams stand.
 const KEEP_STREAMS: Duration = Duration::from_secs(600);
+/// Between two looks at whether routers still send where the owner is.
+const BETWEEN_ROUTE_LOOKS: Duration = Duration::from_secs(30);
 /// Longest time that one discovery may take.
 const DISCOVERY_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -125,6 +128,16 @@ async fn look_for_leaks(class: String, mover: Arc<dyn Mover>, left: mpsc::Sender
     }
 }
 
+/// Looks after the traffic of some workloads, one after the other.
+async fn keep_routes(kept: Vec<Kept>, found: mpsc::Sender<(WorkloadId, Keeping)>) {
+    for one in kept {
+        let keeping = one.keep().await;
+        if found.send((one.workload().clone(), keeping)).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Keeps where the streams of the detectors stand; the disk is waited for on a thread of its own.
 fn keep_streams(core: &mut Core, shelf: &Shelf) -> Option<JoinHandle<()>> {
     let bytes = core.brain_mut().streams()?;
@@ -175,6 +188,10 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
     let mut keep = tokio::time::interval(KEEP_STREAMS);
     keep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     keep.reset();
+    let mut routes = tokio::time::interval(BETWEEN_ROUTE_LOOKS);
+    routes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (kept, mut keepings) = mpsc::channel(8);
+    let mut keeping: Option<tokio::task::AbortHandle> = None;
     let mut first = true;
     loop {
         let mut changed = true;
@@ -215,6 +232,13 @@ async fn run(mut core: Core, around: Surroundings, mut ends: LoopEnds, stop: Can
                 if let Err(error) = core.follow_owners(&class, now).await {
                     core.store_failed(&error, now);
                 }
+            }
+            Some((workload, found)) = keepings.recv() => core.note_route(&workload, found, clock.now()),
+            _ = routes.tick(), if keeping.as_ref().is_none_or(|task| task.is_finished()) => {
+                let all = core.routes();
+                core.forget_routes(&all, clock.now());
+                keeping = (!all.is_empty()).then(|| tasks.spawn(keep_routes(all, kept.clone())));
+                changed = false;
             }
             Some((class, found)) = leaks.recv() => core.left_behind(&class, found, clock.now()).await,
             Some(answer) = pupil.asked.recv() => {

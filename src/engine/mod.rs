@@ -28,6 +28,7 @@ pub mod picture;
 mod publish;
 mod recorded;
 pub mod teach;
+mod why;
 pub mod write_back;
 
 pub use commands::automatic;

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use super::core::Core;
 use crate::drivers::Artifact;
-use crate::fleet::{MetricName, MigrationId, PartitionId, Phase, PredictionState, Timestamp, Topology};
-use crate::migrate::runner::World;
-use crate::migrate::{Approval, Authority, OperatorCommand, Runner};
+use crate::fleet::{
+    MetricName, MigrationId, PartitionId, Phase, PredictionState, Timestamp, Topology, WorkloadId,
+};
+use crate::migrate::runner::{Keeping, Kept, World};
+use crate::migrate::{Alert, Approval, Authority, OperatorCommand, Runner};
 use crate::plan::Proposal;
 use crate::predict::Assessment;
 use crate::protocol::{Actor, MigrationView, Refusal, Severity};
@@ -128,6 +130,38 @@ impl Core {
         self.alerts.raise(now, Severity::Warning, &subject, "leaks", text);
     }
 
+    /// Workloads whose traffic is to be looked after.
+    pub fn routes(&self) -> Vec<Kept> {
+        self.runner.as_ref().map(Runner::routes).unwrap_or_default()
+    }
+
+    /// What came of looking after the traffic of a workload: put right it is told, while it is not an alert is open.
+    pub fn note_route(&mut self, workload: &WorkloadId, kept: Keeping, now: Timestamp) {
+        let subject = workload.as_str();
+        match kept {
+            Keeping::Stands => self.alerts.clear(now, subject, "routing"),
+            Keeping::PutRight(found) => {
+                tracing::warn!(%workload, %found, "traffic was sent elsewhere than to its owner and is put right");
+                let text = format!("{found}; all of it goes to its owner again");
+                self.alerts.clear(now, subject, "routing");
+                self.alerts.tell(now, Severity::Warning, subject, "routing", text);
+            }
+            Keeping::Not(why) => {
+                let text = format!("not all of its traffic is known to go to its owner: {why}");
+                self.alerts.raise(now, Severity::Critical, subject, "routing", text);
+            }
+        }
+    }
+
+    /// Alerts of workloads that are not looked after any more say nothing now.
+    pub fn forget_routes(&mut self, kept: &[Kept], now: Timestamp) {
+        for subject in self.alerts.subjects("routing") {
+            if !kept.iter().any(|k| k.workload().as_str() == subject) {
+                self.alerts.clear(now, &subject, "routing");
+            }
+        }
+    }
+
     /// Waits until a driver's call that is under way is done.
     pub async fn ready(&mut self) {
         match &mut self.runner {
@@ -150,18 +184,35 @@ impl Core {
                 true
             }
         };
-        for (migration, alert) in runner.take_alerts() {
-            let subject = migration.to_string();
-            self.alerts.tell(now, alert.severity, &subject, "migration", alert.text);
-        }
-        for ask in runner.take_asks() {
-            let text = format!("{} still has to go, but not to {}: {}", ask.workload, ask.avoid, ask.because);
-            self.alerts.tell(now, Severity::Warning, ask.workload.as_str(), "destination", text);
-        }
+        let (alerts, asks) = (runner.take_alerts(), runner.take_asks());
         if changed {
             self.see_migrations(now);
         }
+        for (migration, alert) in alerts {
+            self.note_alert(migration, alert, now);
+        }
+        for ask in asks {
+            let text = format!("{} still has to go, but not to {}: {}", ask.workload, ask.avoid, ask.because);
+            self.alerts.tell(now, Severity::Warning, ask.workload.as_str(), "destination", text);
+        }
         changed
+    }
+
+    /// What a migration says is urgent stays open until it goes on to another phase; the rest is told.
+    fn note_alert(&mut self, migration: MigrationId, alert: Alert, now: Timestamp) {
+        let subject = migration.to_string();
+        let stands = self.migrations.iter().any(|m| m.id == migration && !m.phase.is_end());
+        match alert.severity {
+            Severity::Critical if stands => {
+                self.alerts.raise_again(now, alert.severity, &subject, "migration", alert.text);
+            }
+            severity => self.alerts.tell(now, severity, &subject, "migration", alert.text),
+        }
+    }
+
+    /// How many migrations have ended in which phase since this engine began; screens show the newest alone.
+    pub fn ended(&self) -> BTreeMap<Phase, u64> {
+        self.runner.as_ref().map(|runner| runner.tally().clone()).unwrap_or_default()
     }
 
     /// Whether anything is on its way.

@@ -110,15 +110,15 @@ impl Core {
             let Some(seen) = self.inventory.owners.get(&workload).cloned() else { continue };
             let (from, host) = (&seen.owner, discovered.partition(&to).map(|p| p.host.clone()));
             if !follows {
-                let text = format!(
-                    "our record says {from} ({}), the system says {to}; nothing of it is moved until both agree",
-                    seen.generation
-                );
+                let text = seen.disputed_by(&to);
                 self.alerts.raise(now, Severity::Warning, workload.as_str(), "owner", text);
                 continue;
             }
             let host = host.unwrap_or_else(|| to.host());
-            let Some(generation) = runner.adopt(&workload, &seen, &to, &host, now).await? else { continue };
+            let counted = discovered.workload(&workload).map(|w| w.generation).unwrap_or_default();
+            let Some(generation) = runner.adopt(&workload, &seen, (&to, &host), counted, now).await? else {
+                continue;
+            };
             adopted = true;
             let said = format!("{to} at {generation}, was {from} at {}", seen.generation);
             tracing::warn!(%workload, owner = %said, "the system changed the owner by itself");
@@ -180,8 +180,21 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Bytes, Workload};
-    use crate::migrate::owner::OwnerMode;
+    use std::sync::Arc;
+
+    use crate::drivers::Mover;
+    use crate::engine::brain::Brain;
+    use crate::engine::inventory::Inventory;
+    use crate::engine::{EngineOptions, Parts};
+    use crate::fleet::{Bytes, Host, ManualClock, Partition, ServingState, Span, Workload};
+    use crate::migrate::owner::{OwnerMode, owner_key};
+    use crate::migrate::runner::Options;
+    use crate::migrate::{Authority, Runner};
+    use crate::plan::PlanOptions;
+    use crate::predict::{AssessOptions, HysteresisOptions};
+    use crate::protocol::{Actor, Mode, ModelStatus, Refusal, Role};
+    use crate::sim::{DemoOptions, SimFleet};
+    use crate::state::{Leadership, MemoryStore, Op, Single, Store, Txn};
 
     fn seen_on(partition: &str) -> Topology {
         let workload = Workload {
@@ -246,5 +259,89 @@ mod tests {
         assert_eq!(ownership.changed(vec![entry(Some(0.2), None)]).len(), 1);
         assert_eq!(ownership.changed(vec![entry(Some(0.2), Some("x"))]).len(), 1);
         assert_eq!(ownership.changed(vec![entry(None, Some("x"))]).len(), 1);
+    }
+
+    const NOW: Timestamp = Timestamp(1_767_571_200_000);
+
+    /// A core over one workload `w` that its system says is on `b/1`, while our record says `a/1`; with a driver
+    /// that knows who owns what, or none that does.
+    async fn torn(mover: Option<Arc<dyn Mover>>) -> Core {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let owner = record("a/1", 1, None).remove(&WorkloadId::from("w")).unwrap();
+        let put = Op::Put(owner_key(&"w".into()), serde_json::to_vec(&owner).unwrap());
+        store.txn(Txn { compares: Vec::new(), ops: vec![put] }).await.unwrap();
+        let clock = Arc::new(ManualClock::at(NOW));
+        let options = Options { clock, ..Options::default() };
+        let authority = Authority::of(Mode::Advise).unwrap();
+        let none = BTreeMap::new();
+        let epoch = Single::new(store.clone()).campaign("a test").await.unwrap();
+        let runner = Runner::new(store.clone(), epoch, BTreeMap::new(), none, options, &authority);
+        let engine = EngineOptions { mode: Mode::Advise, ..EngineOptions::default() };
+        let parts = Parts {
+            brain: Brain::new(engine.windows, AssessOptions::default(), HysteresisOptions::default(), NOW),
+            options: engine,
+            plan: PlanOptions::default(),
+            store,
+            runner: Some(runner),
+            movers: mover.into_iter().map(|mover| ("db".to_string(), mover)).collect(),
+            inventory: Inventory::default(),
+            source_name: "a test".into(),
+            models: ModelStatus::default(),
+        };
+        let mut core = Core::start(parts, NOW).await.unwrap();
+        let mut seen = seen_on("b/1");
+        seen.workloads[0].generation = Generation(5);
+        for host in ["a", "b", "c"] {
+            seen.partitions.push(Partition {
+                id: PartitionId::of(&host.into(), "1"),
+                host: host.into(),
+                class: "db".into(),
+                serving: ServingState::Active,
+                address: String::new(),
+            });
+            seen.hosts.push(Host {
+                id: host.into(),
+                site: "s".into(),
+                rack: host.into(),
+                capacity: None,
+                labels: BTreeMap::new(),
+            });
+        }
+        for second in 0..3 {
+            core.discovery("db".into(), Ok(seen.clone()), NOW + Span::seconds(second));
+            core.follow_owners("db", NOW + Span::seconds(second)).await.unwrap();
+        }
+        core
+    }
+
+    #[tokio::test]
+    async fn what_record_and_system_say_differently_is_held_out_of_plans_and_an_alert_stays_open() {
+        let mut core = torn(None).await;
+        let open = core.alerts.view();
+        assert!(open.iter().any(|a| a.subject == "w" && a.text.contains("its system says b/1")), "{open:?}");
+        let said = core.why("w", NOW).unwrap().join("; ");
+        assert!(said.contains("our record says that a/1 owns it (g1), its system says b/1"), "{said}");
+        let me = Actor { name: "me".into(), role: Role::Operator };
+        let refused = core.plan_evacuation(&me, &"b".into(), NOW).unwrap_err();
+        assert!(
+            matches!(&refused, Refusal::NotNow { reason } if reason.contains("its system says b/1")),
+            "{refused:?}"
+        );
+        // Once both agree it is over.
+        let mut agreed = core.inventory.discovered["db"].clone();
+        agreed.workloads[0].partition = "a/1".into();
+        core.discovery("db".into(), Ok(agreed), NOW + Span::seconds(4));
+        core.follow_owners("db", NOW + Span::seconds(4)).await.unwrap();
+        assert!(core.alerts.view().is_empty(), "{:?}", core.alerts.view());
+        assert!(core.why("w", NOW).unwrap()[0].starts_with("nothing blocks w"));
+    }
+
+    #[tokio::test]
+    async fn the_record_follows_a_system_that_decides_by_itself_as_far_as_that_has_counted() {
+        let fleet = SimFleet::new(1, DemoOptions::new(Arc::new(ManualClock::at(NOW))));
+        let core = torn(Some(Arc::new(fleet.mover()))).await;
+        let owner = &core.inventory.owners[&WorkloadId::from("w")];
+        assert_eq!((owner.owner.as_str(), owner.generation), ("b/1", Generation(5)));
+        assert!(core.inventory.disputed().is_empty() && core.alerts.view().is_empty());
     }
 }

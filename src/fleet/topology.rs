@@ -1,6 +1,6 @@
 //! What stands where: hosts in racks in sites, partitions on hosts, workloads on partitions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -107,15 +107,26 @@ pub struct Topology {
     pub partitions: Vec<Partition>,
     /// All workloads, sorted by id.
     pub workloads: Vec<Workload>,
+    /// Partitions that more than one driver knows, each with the classes beside its own: two databases on one
+    /// server, for example, each with a driver of its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shared: BTreeMap<PartitionId, BTreeSet<String>>,
 }
 
 impl Topology {
-    /// Sorts the lists by id and drops repeated ids (the first stays).
+    /// Sorts the lists by id and drops repeated ids (the first stays; of partitions all classes do).
     pub fn normalise(&mut self) {
         self.hosts.sort_by(|a, b| a.id.cmp(&b.id));
         self.hosts.dedup_by(|a, b| a.id == b.id);
         self.partitions.sort_by(|a, b| a.id.cmp(&b.id));
-        self.partitions.dedup_by(|a, b| a.id == b.id);
+        let shared = &mut self.shared;
+        self.partitions.dedup_by(|again, first| {
+            let repeated = again.id == first.id;
+            if repeated && again.class != first.class {
+                shared.entry(first.id.clone()).or_default().insert(std::mem::take(&mut again.class));
+            }
+            repeated
+        });
         self.workloads.sort_by(|a, b| a.id.cmp(&b.id));
         self.workloads.dedup_by(|a, b| a.id == b.id);
     }
@@ -128,6 +139,11 @@ impl Topology {
     /// The partition of that name.
     pub fn partition(&self, id: &PartitionId) -> Option<&Partition> {
         self.partitions.binary_search_by(|p| p.id.cmp(id)).ok().map(|i| &self.partitions[i])
+    }
+
+    /// Whether the driver of `class` knows the partition; one partition may be known to several.
+    pub fn is_of(&self, partition: &Partition, class: &str) -> bool {
+        partition.class == class || self.shared.get(&partition.id).is_some_and(|also| also.contains(class))
     }
 
     /// The workload of that name.

@@ -28,6 +28,16 @@ pub struct Owner {
     pub migration: Option<MigrationId>,
 }
 
+impl Owner {
+    /// In words, that the workload's system says that `other` owns it.
+    pub fn disputed_by(&self, other: &PartitionId) -> String {
+        format!(
+            "our record says that {} owns it ({}), its system says {other}: nothing of it is moved until both agree",
+            self.owner, self.generation
+        )
+    }
+}
+
 /// The key of a workload's owner record.
 pub fn owner_key(workload: &WorkloadId) -> String {
     ["/owners/", workload.as_str()].concat()

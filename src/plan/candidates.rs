@@ -35,6 +35,11 @@ pub(super) fn eligible(workload: &Workload, world: &World, asker: Asker) -> Resu
     if let Some(name) = world.vetoed(workload) {
         return Err(denied(format!("a person has forbidden to touch {name}"), "release the veto"));
     }
+    if let Some(words) = world.input.disputed.get(&workload.id) {
+        let relax =
+            "look who really owns it, and let its system have it there or wait until the record follows";
+        return Err(denied(words.clone(), relax));
+    }
     may_move(&workload.id, world.traffic_now(), &options.limits, world.input.now)?;
     match asker {
         Asker::Person => Ok(()),

@@ -218,10 +218,12 @@ fn check<'a>(
     strictness: Strictness,
 ) -> Result<Fit<'a>, Reject> {
     let workload = candidate.workload;
-    let source = world.input.topology.partition(&workload.partition);
-    if source.is_some_and(|s| s.class != partition.class) {
+    let topology = world.input.topology;
+    // Its own driver has to know the place; what stands first at the source may be another driver's.
+    if !topology.is_of(partition, &workload.class) {
         return Err(Reject::Class);
     }
+    let source = topology.partition(&workload.partition);
     if world.is_draining(&partition.host) || source.is_some_and(|s| s.host == partition.host) {
         return Err(Reject::Draining);
     }

@@ -84,6 +84,9 @@ pub struct PlanInput<'a> {
     pub open: &'a [Proposal],
     /// Partitions, hosts, workloads and applications that a person has forbidden to touch.
     pub vetoes: &'a [String],
+    /// Workloads of which our record names another owner than their system, with both in words: nothing of them
+    /// is moved, because every plan for them would be stale.
+    pub disputed: &'a BTreeMap<WorkloadId, String>,
     /// The number of the first proposal that is made; further ones count on.
     pub next: ProposalId,
     /// How.

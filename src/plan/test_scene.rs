@@ -26,6 +26,7 @@ pub(super) struct Scene {
     pub(super) ended: Vec<Ended>,
     pub(super) open: Vec<Proposal>,
     pub(super) vetoes: Vec<String>,
+    pub(super) disputed: BTreeMap<crate::fleet::WorkloadId, String>,
     pub(super) options: PlanOptions,
     pub(super) request: Request,
 }
@@ -98,6 +99,7 @@ impl Scene {
             ended: Vec::new(),
             open: Vec::new(),
             vetoes: Vec::new(),
+            disputed: BTreeMap::new(),
             options: PlanOptions::default(),
             request: Request::Watch,
         };
@@ -162,6 +164,7 @@ impl Scene {
             ended: &self.ended,
             open: &self.open,
             vetoes: &self.vetoes,
+            disputed: &self.disputed,
             next: ProposalId(218),
             options: &self.options,
         }

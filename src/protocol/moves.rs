@@ -168,6 +168,14 @@ pub struct MigrationView {
     pub log: Vec<(Timestamp, String)>,
 }
 
+impl MigrationView {
+    /// Why it ended as it did, from the last line of its journal; empty = nothing more to say, or not ended.
+    pub fn end_reason(&self) -> &str {
+        let last = self.log.first().filter(|_| self.phase.is_end()).map_or("", |(_, line)| line.as_str());
+        last.strip_prefix(self.phase.word()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or("")
+    }
+}
+
 /// What can be asked of a migration now: `None` = yes, else why not.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Abilities {

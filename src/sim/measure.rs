@@ -121,7 +121,8 @@ impl World {
             }
         });
         let (hosts, partitions, workloads) = (hosts.collect(), partitions.collect(), workloads.collect());
-        let mut topology = Topology { revision: self.revision, hosts, partitions, workloads };
+        let mut topology =
+            Topology { revision: self.revision, hosts, partitions, workloads, ..Topology::default() };
         topology.normalise();
         topology
     }

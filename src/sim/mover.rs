@@ -89,6 +89,11 @@ impl Mover for SimMover {
         }
     }
 
+    /// When a partition dies the simulated system itself brings its workloads up elsewhere.
+    fn says_the_owner(&self) -> bool {
+        true
+    }
+
     async fn discover(&self) -> Result<Topology, DriverError> {
         self.read("discover")?;
         let mut world = locked(&self.world);

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use foreshift::drivers::{
     Action, Answer, Artifact, CanarySample, Capabilities, DriverError, Evidence, Job, JobStatus, Mover,
-    Permit, Probe, Retry,
+    Permit, Probe, Retry, Router, ServerState, Weight,
 };
 use foreshift::fleet::{
     Bytes, Clock, Generation, ManualClock, MigrationId, Partition, PartitionId, Phase, ProposalId, Revision,
-    ServingState, Span, Timestamp, Topology, Workload,
+    ServingState, Share, Span, Timestamp, Topology, Workload, WorkloadId,
 };
 use foreshift::migrate::{Approval, Authority, Options, Runner, World};
 use foreshift::plan::Proposal;
@@ -43,8 +43,58 @@ pub struct Ready {
     pub word: Mutex<Option<PartitionId>>,
     /// It takes much longer at the destination than at the source.
     pub slow: AtomicBool,
+    /// Who sends the traffic, where somebody does.
+    pub router: Option<Arc<Roads>>,
     /// Each action that was asked for, with the partition that it was to be done at first.
     pub asked: Mutex<Vec<(&'static str, String)>>,
+}
+
+/// A router that can be reloaded, and then sends everything to `a` as its file says, and that can be away.
+#[derive(Default)]
+pub struct Roads {
+    pub sent: Mutex<Option<Vec<Weight>>>,
+    pub away: AtomicBool,
+    /// How often it was told.
+    pub told: Mutex<usize>,
+}
+
+impl Roads {
+    fn answers(&self) -> Result<(), DriverError> {
+        match self.away.load(Ordering::SeqCst) {
+            false => Ok(()),
+            true => Err(DriverError::new(Retry::Unknown, "roads 2", "asking", "it does not answer")),
+        }
+    }
+
+    /// Where all of the traffic goes.
+    pub fn to(&self) -> String {
+        let sent = self.sent.lock().unwrap();
+        let all = sent.as_ref().and_then(|sent| sent.iter().find(|w| w.share.get() == 1.0));
+        all.map_or("a".to_string(), |w| w.partition.to_string())
+    }
+}
+
+#[async_trait]
+impl Router for Roads {
+    fn class(&self) -> &str {
+        "roads"
+    }
+    async fn weights(&self, _: &WorkloadId) -> Result<Vec<Weight>, DriverError> {
+        self.answers()?;
+        let all = Weight {
+            partition: self.to().as_str().into(),
+            share: Share::MAX,
+            state: ServerState::Ready,
+            sessions: None,
+        };
+        Ok(self.sent.lock().unwrap().clone().unwrap_or(vec![all]))
+    }
+    async fn set(&self, _: &WorkloadId, weights: &[Weight], _: &Permit) -> Result<(), DriverError> {
+        self.answers()?;
+        *self.told.lock().unwrap() += 1;
+        *self.sent.lock().unwrap() = Some(weights.to_vec());
+        Ok(())
+    }
 }
 
 /// What a system answers to an action instead of doing it at once.
@@ -218,7 +268,8 @@ pub async fn leader(store: &Arc<dyn Store>, mover: &Arc<Ready>, clock: &Arc<Manu
     let mut options = Options { clock: Arc::clone(clock) as Arc<dyn Clock>, ..Options::default() };
     options.policy.loss_bound = mover.may_lose;
     let authority = Authority::of(Mode::Advise).unwrap();
-    Runner::new(Arc::clone(store), epoch, movers, BTreeMap::new(), options, &authority)
+    let router = mover.router.clone().map(|router| ("ready".to_string(), router as Arc<dyn Router>));
+    Runner::new(Arc::clone(store), epoch, movers, router.into_iter().collect(), options, &authority)
 }
 
 /// An engine that leads and has looked.

@@ -78,6 +78,7 @@ impl RedisMover {
             partitions: partitions.collect(),
             workloads: workloads.collect(),
             hosts: self.hosts(view, &infos, &rates),
+            ..Topology::default()
         };
         topology.normalise();
         topology

@@ -187,6 +187,13 @@ impl Draft {
                     self.s.due = self.at + wait;
                     return;
                 }
+                // The source stands until all routers have confirmed, and routing can be asked for at any time
+                // again: it waits for the one that does not answer, and says which.
+                let routes = |act: &Act| matches!(act.deed, Deed::Route { .. });
+                if self.s.phase == Phase::Retiring && self.s.queue.front().is_some_and(routes) {
+                    self.s.todo = Todo::Perform;
+                    return self.failed(Retry::Retryable, reason);
+                }
                 // What only reads leaves nothing that would have to be known.
                 let harmless = |act: &&Act| self.s.phase == Phase::Soaking && act.only_reads();
                 match self.s.queue.front().filter(harmless).cloned() {

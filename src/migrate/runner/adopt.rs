@@ -14,7 +14,9 @@ impl Runner {
     }
 
     /// Records that `to` on `host` owns the workload, and the claim with it, where the record still is `seen`
-    /// and no migration holds it. The new generation, or `None` where the record is another by now.
+    /// and no migration holds it. The new generation, or `None` where the record is another by now. A system
+    /// may have changed the owner more than once meanwhile: where it counts further (`at_least`), so does the
+    /// record, or the next move would ask for a generation that the system has had already.
     ///
     /// # Errors
     /// As every call of the store.
@@ -22,10 +24,11 @@ impl Runner {
         &self,
         workload: &WorkloadId,
         seen: &Owner,
-        to: &PartitionId,
-        host: &HostId,
+        to: (&PartitionId, &HostId),
+        at_least: Generation,
         now: Timestamp,
     ) -> Result<Option<Generation>, StoreError> {
+        let (to, host) = to;
         let context = &self.context;
         let key = owner_key(workload);
         let Some(entry) = context.get(&key).await? else { return Ok(None) };
@@ -33,7 +36,7 @@ impl Runner {
         if !stands || seen.migration.is_some() {
             return Ok(None);
         }
-        let generation = Generation(seen.generation.0 + 1);
+        let generation = Generation(seen.generation.0 + 1).max(at_least);
         let owner = Owner { owner: to.clone(), generation, mode: OwnerMode::Active, migration: None };
         let claim = context.get(&claims::claim_key(workload)).await?;
         let (claimed, claim) = claims::transfer_within(workload, claim.as_ref(), host, generation, now);

@@ -327,6 +327,17 @@ impl Context {
         self.routers.get(class).map(|router| Routing { context: self, router: &**router })
     }
 
+    /// What a class's router sends where, outside of any migration; `None` where there is no such router.
+    pub(super) async fn sent(&self, plan: &Plan) -> Option<Result<Vec<Weight>, DriverError>> {
+        Some(self.routers.get(&plan.class)?.weights(&plan.workload).await)
+    }
+
+    /// Sends it where a migration that is done has put it; `None` where there is no such router.
+    pub(super) async fn send(&self, plan: &Plan, weights: &[Weight]) -> Option<Result<(), DriverError>> {
+        let permit = self.permit(plan);
+        Some(self.routers.get(&plan.class)?.set(&plan.workload, weights, &permit).await)
+    }
+
     /// What every mover finds of ours in its systems.
     pub(super) async fn scan(&self) -> Vec<(String, Result<Vec<Artifact>, DriverError>)> {
         let mut found = Vec::new();

@@ -243,7 +243,7 @@ async fn in_time<T>(
     }
 }
 
-fn weights(plan: &Plan, share: Share) -> Vec<Weight> {
+pub(super) fn weights(plan: &Plan, share: Share) -> Vec<Weight> {
     let weight = |partition: &crate::fleet::PartitionId, share: f64| Weight {
         partition: partition.clone(),
         share: Share::clamped(share).unwrap_or(Share::MIN),
@@ -278,7 +278,7 @@ async fn probe(context: &Context, state: &State, act: &Act) -> Probe {
 }
 
 /// Whether the routers send what they should.
-fn routed(found: &[Weight], wanted: &[Weight]) -> Probe {
+pub(super) fn routed(found: &[Weight], wanted: &[Weight]) -> Probe {
     let as_wanted = wanted.iter().all(|w| {
         found
             .iter()

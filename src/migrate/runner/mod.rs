@@ -14,6 +14,7 @@ mod log;
 mod machine;
 pub mod moments;
 mod recover;
+mod routes;
 mod source;
 mod submit;
 mod turns;
@@ -28,6 +29,7 @@ use futures::stream::FuturesUnordered;
 
 pub use context::{Driven, Options, Planted, World};
 pub use leaks::Found;
+pub use routes::{Keeping, Kept};
 
 use self::context::Context;
 use self::drive::Drive;
@@ -77,6 +79,8 @@ pub struct Runner {
     /// Behind a lock that is never taken (`get_mut`), so that a runner can be shared by reference.
     driving: Mutex<FuturesUnordered<Drive>>,
     ended: VecDeque<MigrationId>,
+    /// How many ended in which phase since this runner began, also those that are shown no more.
+    tally: BTreeMap<Phase, u64>,
     stopped: Option<(String, Timestamp)>,
     draining: bool,
     alerts: Vec<(MigrationId, Alert)>,
@@ -100,6 +104,7 @@ impl Runner {
             slots: BTreeMap::new(),
             driving: Mutex::default(),
             ended: VecDeque::new(),
+            tally: BTreeMap::new(),
             stopped: None,
             draining: false,
             alerts: Vec::new(),
@@ -303,6 +308,11 @@ impl Runner {
     /// Whether all migrations have ended.
     pub fn is_idle(&self) -> bool {
         self.slots.values().all(|slot| slot.state.phase.is_end())
+    }
+
+    /// How many have ended in which phase since this runner began.
+    pub fn tally(&self) -> &BTreeMap<Phase, u64> {
+        &self.tally
     }
 
     /// The state of one migration.

@@ -242,7 +242,7 @@ const ROWS: [Row; 18] = {
         row(
             Phase::Retiring,
             &[Intent, Outcome, CleanupDone, State, Decision, Fence, Budget],
-            &[V::Retire, V::Cleanup],
+            &[V::Route, V::Retire, V::Cleanup],
             &[],
         ),
         row(

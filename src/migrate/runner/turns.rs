@@ -76,6 +76,7 @@ impl Runner {
         machine.commands.append(&mut slot.commands);
         slot.machine = Some(machine);
         if ended {
+            *self.tally.entry(slot.state.phase).or_default() += 1;
             self.remember_ended(id);
         }
         let now = self.context.now();

@@ -62,7 +62,7 @@ impl Rules {
         },
         on: |_, _| {},
         late: |d| {
-            let words = format!("took longer than {}", d.at - d.s.since);
+            let words = format!("took longer than {}{}", d.at - d.s.since, waited_for(&d.s));
             d.hold(HoldReason::Deadline, words);
         },
     };
@@ -165,10 +165,22 @@ fn keep_trying(draft: &mut Draft, act: &Act, detail: &str) {
     draft.try_again(detail);
 }
 
+/// What it waits for now, with the last error where there is one, to be put behind that it is late.
+fn waited_for(state: &State) -> String {
+    match state.waiting.as_str() {
+        "" => String::new(),
+        waiting => format!("; it waited for: {waiting}"),
+    }
+}
+
 /// Says that a state which must go forward is late, and gives it the same time again.
 fn late_but_forward(draft: &mut Draft) {
     let (id, phase, since) = (draft.s.plan.id, draft.s.phase.word(), draft.at - draft.s.since);
-    draft.alert(Severity::Critical, format!("{id} has been in {phase} for {since}; it goes on trying"));
+    let waited = waited_for(&draft.s);
+    draft.alert(
+        Severity::Critical,
+        format!("{id} has been in {phase} for {since}{waited}; it goes on trying"),
+    );
     draft.decide("goes on", format!("late in {phase} after {since}"));
     draft.set_deadline();
 }
