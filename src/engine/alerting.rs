@@ -13,6 +13,7 @@ use crate::state::StoreError;
 
 const EXPECTED: &str = "is expected to fail";
 const WATCHED: &str = "is watched closely";
+const SILENT: &str = "sends no data young enough to say anything";
 
 /// The two largest reasons, in words.
 fn reasons(of: &Assessment) -> String {
@@ -51,13 +52,7 @@ impl Core {
                     self.alerts.clear(now, subject, "predictive_failure");
                 }
                 PredictionState::Unknown => {
-                    self.alerts.raise(
-                        now,
-                        Severity::Warning,
-                        subject,
-                        "unknown",
-                        "sends no data young enough to say anything".into(),
-                    );
+                    self.alerts.raise(now, Severity::Warning, subject, "unknown", SILENT.into());
                 }
                 PredictionState::Evacuating => {}
                 _ => {
@@ -68,6 +63,19 @@ impl Core {
             if t.to != PredictionState::Unknown {
                 self.alerts.clear(now, subject, "unknown");
             }
+        }
+    }
+
+    /// What was silent when the engine began is told like what goes silent later, once it had the time to
+    /// send something.
+    pub(super) fn note_never_known(&mut self, now: Timestamp) {
+        let patience = self.brain.assessor().options().max_age;
+        for (partition, seen) in self.brain.never_known(patience, now) {
+            let text = match seen {
+                Some(seen) => format!("{SILENT}: the newest is {} old", seen.age(now)),
+                None => format!("{SILENT}: none was ever seen"),
+            };
+            self.alerts.raise(now, Severity::Warning, partition.as_str(), "unknown", text);
         }
     }
 

@@ -39,6 +39,8 @@ pub struct Brain {
     trends: Trends,
     /// Partitions by the name of their host, where they bear names of their own.
     on_host: HashMap<PartitionId, Vec<PartitionId>>,
+    /// Newest sample in the history of what has none since.
+    remembered: HashMap<PartitionId, Timestamp>,
     /// Detectors that were kept over a restart, until their partition's first samples are here.
     kept: HashMap<PartitionId, Kept>,
 }
@@ -58,6 +60,7 @@ impl Brain {
             machines: Vec::new(),
             trends: Trends::default(),
             on_host: HashMap::new(),
+            remembered: HashMap::new(),
             kept: HashMap::new(),
         }
     }
@@ -116,9 +119,39 @@ impl Brain {
             .collect()
     }
 
-    /// Warms the baselines with a part of the history.
+    /// Warms the baselines with a part of the history, and remembers whom it tells of.
     pub fn learn_history(&mut self, history: &Windows) {
         self.assessor.observe_history(history);
+        for (p, partition) in history.partitions().iter().enumerate() {
+            let Some(seen) = history.last_seen(PartitionIx(p as u32)) else { continue };
+            let newest = self.remembered.entry(partition.clone()).or_insert(seen);
+            *newest = seen.max(*newest);
+        }
+    }
+
+    /// Partitions that were measured, now or in the history that was read.
+    pub fn seen(&self) -> Vec<PartitionId> {
+        let named = self.windows.partitions().iter().enumerate();
+        let measured = named.filter(|(p, _)| self.windows.last_seen(PartitionIx(*p as u32)).is_some());
+        let mut seen: Vec<PartitionId> = measured.map(|(_, partition)| partition.clone()).collect();
+        let mut silent: Vec<PartitionId> =
+            self.remembered.keys().filter(|p| !is_measured(&self.windows, p)).cloned().collect();
+        silent.sort();
+        seen.extend(silent);
+        seen
+    }
+
+    /// Partitions of which nothing could be said since the engine began, `patience` ago or longer, with
+    /// their newest sample.
+    pub fn never_known(&self, patience: Span, now: Timestamp) -> Vec<(PartitionId, Option<Timestamp>)> {
+        let all = self.windows.partitions().iter().zip(&self.machines).enumerate();
+        all.filter(|(_, (_, machine))| machine.was_never_known() && now - machine.since() >= patience)
+            .map(|(p, (partition, _))| (partition.clone(), self.last_seen(PartitionIx(p as u32), partition)))
+            .collect()
+    }
+
+    fn last_seen(&self, ix: PartitionIx, partition: &PartitionId) -> Option<Timestamp> {
+        self.windows.last_seen(ix).or_else(|| self.remembered.get(partition).copied())
     }
 
     /// Partitions whose detector is to be fitted from days of history, those that never were first, then
@@ -206,6 +239,8 @@ impl Brain {
             self.windows.intern(&partition.id);
         }
         self.resume();
+        self.remembered.retain(|partition, _| !is_measured(&self.windows, partition));
+        self.assessor.share_history(&self.windows, &self.on_host);
         let context = Context { topology, failures };
         self.assessor.assess(&self.windows, &context, now);
         let count = self.windows.partitions().len();
@@ -244,7 +279,7 @@ impl Brain {
                 let standing = Standing {
                     prediction: machine.state(),
                     since: machine.since(),
-                    seen: self.windows.last_seen(ix),
+                    seen: self.last_seen(ix, partition),
                 };
                 (partition.clone(), standing)
             })
@@ -298,4 +333,8 @@ impl Brain {
             .filter_map(|i| self.windows.last_seen(crate::telemetry::PartitionIx(i as u32)))
             .max()
     }
+}
+
+fn is_measured(windows: &Windows, partition: &PartitionId) -> bool {
+    windows.partition(partition).is_some_and(|ix| windows.last_seen(ix).is_some())
 }

@@ -212,15 +212,8 @@ impl Core {
     }
 
     pub(super) fn rebuild_inventory(&mut self) {
-        let windows = self.brain.windows();
-        let seen: Vec<PartitionId> = windows
-            .partitions()
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| windows.last_seen(crate::telemetry::PartitionIx(*i as u32)).is_some())
-            .map(|(_, p)| p.clone())
-            .collect();
-        let labels = windows.labels().clone();
+        let seen = self.brain.seen();
+        let labels = self.brain.windows().labels().clone();
         if self.inventory.rebuild(&seen, &labels) {
             self.brain.place(self.inventory.topology());
         }
@@ -242,6 +235,7 @@ impl Core {
         let topology = self.inventory.topology().clone();
         let transitions = self.brain.cycle(&topology, &past, &evacuations, now);
         self.note_transitions(&transitions, now);
+        self.note_never_known(now);
         self.keep_alerts_true(now);
         self.project(&topology, &past, now);
         let dependents = Dependents::of(&topology);

@@ -85,3 +85,109 @@ pub async fn send(plan: HistoryPlan, now: Timestamp, parts: mpsc::Sender<Windows
         let _ = parts.send(windows).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::engine::brain::Brain;
+    use crate::engine::inventory::Inventory;
+    use crate::engine::{Core, EngineOptions, Parts};
+    use crate::fleet::{PartitionId, PredictionState};
+    use crate::plan::PlanOptions;
+    use crate::predict::{AssessOptions, HysteresisOptions, Maturity};
+    use crate::protocol::ModelStatus;
+    use crate::state::MemoryStore;
+    use crate::telemetry::Batch;
+    use crate::telemetry::embedded::EmbeddedStore;
+
+    /// Five hosts with four metrics every 30 seconds, until the moment each was heard last.
+    fn store(from: Timestamp, until: impl Fn(usize) -> Timestamp) -> EmbeddedStore {
+        let store = EmbeddedStore::in_memory().unwrap();
+        let mut random = crate::fleet::rng::Random::new(5);
+        for host in 0..5 {
+            let times: Vec<Timestamp> =
+                (0..).map(|i| from + Span::seconds(30 * i)).take_while(|t| *t < until(host)).collect();
+            let mut batch = Batch::new(times.clone());
+            for (metric, level) in
+                [("cpu.busy", 40.0), ("mem.used", 55.0), ("disk.write_latency", 7.0), ("temp", 41.0)]
+            {
+                let values = times.iter().map(|_| level * (1.0 + 0.05 * random.normal() as f32)).collect();
+                batch = batch.with_column(metric, values);
+            }
+            store.append(&PartitionId::from(format!("h{host}")), &batch).unwrap();
+        }
+        store
+    }
+
+    async fn core(now: Timestamp) -> Core {
+        let options = EngineOptions::default();
+        let brain = Brain::new(options.windows, AssessOptions::default(), HysteresisOptions::default(), now);
+        let parts = Parts {
+            options,
+            brain,
+            plan: PlanOptions::default(),
+            store: Arc::new(MemoryStore::new()),
+            runner: None,
+            movers: HashMap::new(),
+            inventory: Inventory::default(),
+            source_name: "a test".into(),
+            models: ModelStatus::default(),
+        };
+        Core::start(parts, now).await.unwrap()
+    }
+
+    #[test]
+    fn parts_follow_each_other_to_the_present() {
+        let now = Timestamp(Span::days(20_000).0 + Span::minutes(17).0);
+        let all: Vec<_> = parts(Span::days(2), now).collect();
+        assert_eq!(all.len(), 8);
+        assert!(all.windows(2).all(|w| w[0].1 == w[1].0));
+        assert_eq!(all.last().unwrap().1, now);
+        assert!(now - all[0].0 >= Span::days(2));
+    }
+
+    #[tokio::test]
+    async fn a_start_knows_days_and_shows_who_went_silent_before_it() {
+        let start = Timestamp(Span::days(20_000).0 + Span::minutes(17).0);
+        let died = start - Span::hours(5);
+        let (from, end) = (start - Span::days(4), start + Span::minutes(10));
+        let store = Arc::new(store(from, |host| if host == 3 { died } else { end }));
+        let mut core = core(start).await;
+        let plan = HistoryPlan {
+            source: store.clone(),
+            span: Span::days(30),
+            step: Span::minutes(5),
+            budget: Duration::from_secs(600),
+        };
+        let (sender, mut parts) = mpsc::channel(1);
+        let sending = tokio::spawn(send(plan, start, sender));
+        while let Some(windows) = parts.recv().await {
+            core.brain_mut().learn_history(&windows);
+        }
+        sending.await.unwrap();
+        let mut pulled_until = start - Span::hours(2);
+        for cycle in 0..10 {
+            let now = start + Span::seconds(30 * (cycle + 1));
+            let mut pulled = Pulled::default();
+            store.pull(pulled_until, now, &mut pulled).await.unwrap();
+            core.take(pulled, now);
+            core.cycle(now).await.unwrap();
+            pulled_until = now;
+        }
+        let snapshot = core.snapshot();
+        let row = |host: &str| snapshot.partitions.iter().find(|p| p.id.as_str() == host).unwrap();
+        let silent = row("h3");
+        assert_eq!((silent.prediction, silent.health), (PredictionState::Unknown, None));
+        let seen = silent.seen.expect("history knows when it was heard last");
+        assert!(died - seen <= Span::minutes(6), "{}", died - seen);
+        let of = core.brain_mut().windows().partition(&"h1".into()).unwrap();
+        let gap = core.brain_mut().assessor().gap(of);
+        assert_eq!(row("h1").prediction, PredictionState::Healthy, "{gap:?}");
+        let said: Vec<String> = snapshot.alerts.iter().map(|a| format!("{} {}", a.subject, a.text)).collect();
+        assert!(said.len() == 1 && said[0].starts_with("h3 sends no data young enough"), "{said:?}");
+        let known = core.assessments().iter().find(|a| a.partition.as_str() == "h1").unwrap();
+        assert_eq!(known.maturity, Maturity::Own, "days of history count");
+    }
+}

@@ -21,8 +21,8 @@ use super::failure::FailureModel;
 use super::gap::Gap;
 use super::health;
 use super::hysteresis::Reading;
-use super::options::AssessOptions;
 use super::missing::Last;
+use super::options::AssessOptions;
 use super::own::Own;
 use super::past::Past;
 use super::rebuilt::Rebuilder;
@@ -308,7 +308,9 @@ impl Assessor {
             let from = old_row.get(id).copied();
             for column in &old_column {
                 let cell = from.zip(*column).map(|(row, column)| row * old_width + column);
-                baselines.push(cell.map_or_else(Baseline::default, |cell| std::mem::take(&mut self.baselines[cell])));
+                baselines.push(
+                    cell.map_or_else(Baseline::default, |cell| std::mem::take(&mut self.baselines[cell])),
+                );
                 last.push(cell.map_or_else(Last::default, |cell| self.last[cell]));
                 if !self.pasts.is_empty() {
                     pasts.push(cell.and_then(|cell| self.pasts[cell].take()));

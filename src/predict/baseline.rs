@@ -54,7 +54,7 @@ impl Shape {
     pub fn to(self, x: f32) -> f32 {
         match self {
             Shape::Linear { .. } => x,
-            Shape::Log { offset, .. } => (x.max(0.0) + offset).ln(),
+            Shape::Log { offset, .. } => (x.clamp(0.0, f32::INFINITY) + offset).ln(),
         }
     }
 
@@ -438,6 +438,14 @@ mod tests {
             baseline.learn(90.0, 1.0, 20.0, season, SHAPE, PACE);
         }
         assert!((baseline.expected(season, PACE) - 90.0).abs() < 5.0);
+    }
+
+    #[test]
+    fn what_is_missing_stays_missing_on_every_scale() {
+        for shape in [SHAPE, Shape::Log { offset: 0.1, floor: 0.1 }] {
+            assert!(shape.to(f32::NAN).is_nan());
+            assert!(shape.to(-1.0).is_finite());
+        }
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl PredictionMachine {
         self.since
     }
 
+    /// Whether nothing could be said of the partition since the machine began.
+    pub fn was_never_known(&self) -> bool {
+        self.state == PredictionState::Unknown && self.before_gap == PredictionState::Unknown
+    }
+
     /// Takes the reading of one cycle and returns the state that was left, where it changed.
     pub fn step(
         &mut self,

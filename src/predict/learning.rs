@@ -1,6 +1,8 @@
 //! What is measured now, and what baselines learn of it: from history, from the window that is there when
 //! a partition is first seen, and step by step.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
 use super::assess::{Assessor, BATCH, FREEZE_ABOVE};
@@ -24,7 +26,7 @@ impl Assessor {
         self.intern(history.partitions(), history.metrics());
         let width = self.columns.len();
         let columns = &self.columns;
-        let row_of: std::collections::HashMap<&PartitionId, u32> =
+        let row_of: HashMap<&PartitionId, u32> =
             history.partitions().iter().enumerate().map(|(i, p)| (p, i as u32)).collect();
         let metric_of: Vec<Option<MetricIx>> =
             columns.iter().map(|c| history.metric(c.name.as_str())).collect();
@@ -41,6 +43,27 @@ impl Assessor {
                 }
             },
         );
+    }
+
+    /// What history tells of a host's own series holds for the partitions on it, as its samples do.
+    pub fn share_history(&mut self, windows: &Windows, on_host: &HashMap<PartitionId, Vec<PartitionId>>) {
+        if self.pasts.is_empty() || on_host.is_empty() {
+            return;
+        }
+        self.intern_windows(windows);
+        let width = self.columns.len();
+        let rows: HashMap<&PartitionId, usize> =
+            self.partitions.iter().enumerate().map(|(row, id)| (id, row * width)).collect();
+        for (host, inside) in on_host {
+            let Some(&from) = rows.get(host) else { continue };
+            for to in inside.iter().filter_map(|id| rows.get(id)) {
+                for m in 0..width {
+                    if self.pasts[to + m].is_none() {
+                        self.pasts[to + m] = self.pasts[from + m].clone();
+                    }
+                }
+            }
+        }
     }
 
     /// Makes baselines of the history that was read since the last cycle, and notes what it said last.
@@ -100,14 +123,13 @@ impl Assessor {
                     let weight = columns[m].weights.get(kind).copied().unwrap_or(1.0);
                     let metric = MetricIx(m as u16);
                     let newest = if m < measured { windows.newest(p, metric) } else { None };
-                    let cells = newest
-                        .filter(|at| at.age(now).0 <= metric_age.0)
-                        .map(|_| windows.row(p, metric));
+                    let cells =
+                        newest.filter(|at| at.age(now).0 <= metric_age.0).map(|_| windows.row(p, metric));
                     let seen = cells.map(|cells| (cells, level(cells, options.level_slots, reach)));
                     last[m].at = newest.map_or(last[m].at, |at| at.max(last[m].at).min(now));
                     let Some((cells, seen)) = seen.filter(|(_, seen)| seen.slots > 0) else {
-                        last[m].is_missed = !(idle && columns[m].of_work)
-                            && last[m].is_usual(&baselines[m], pace, now);
+                        last[m].is_missed =
+                            !(idle && columns[m].of_work) && last[m].is_usual(&baselines[m], pace, now);
                         missing += if last[m].is_missed { weight } else { 0.0 };
                         continue;
                     };
@@ -120,7 +142,9 @@ impl Assessor {
                     most = most.max(seen.slots);
                     still += u32::from(stands_still(cells, flat));
                 }
-                row.seen = windows.last_seen(p);
+                // Of what is silent since before the windows begin, history knows.
+                let remembered = || last.iter().map(|l| l.at).max().filter(|at| at.0 != i64::MIN);
+                row.seen = windows.last_seen(p).or_else(remembered);
                 let all = there + missing;
                 row.coverage = if all > 0.0 { (there / all) as f32 } else { f32::from(u8::from(fresh > 0)) };
                 row.gap = match row.seen {

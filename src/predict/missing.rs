@@ -38,7 +38,11 @@ impl Default for Last {
 impl Last {
     /// Takes what history says last, where that is newer.
     pub(super) fn note_history(&mut self, end: End, baseline: &Baseline, shape: Shape, pace: Pace) {
-        if end.at <= self.at || baseline.count() < pace.own_scale {
+        if end.at <= self.at {
+            return;
+        }
+        if baseline.count() < pace.own_scale {
+            *self = Last { at: end.at, ..Last::default() };
             return;
         }
         let normal = baseline.normal(end.middle, Season::at(end.at), pace);

@@ -43,12 +43,12 @@ fn health(all: &[Assessment], p: usize) -> Option<f64> {
 fn a_restart_does_not_hide_an_incident_that_is_running() {
     let mut fleet = Fleet::new(6);
     let sick = |p: usize, m: usize, v: f32| {
-        let is = p == 2 && ["disk.write_latency", "request.latency", "log.errors"].contains(&CANONICAL[m].name);
+        let is =
+            p == 2 && ["disk.write_latency", "request.latency", "log.errors"].contains(&CANONICAL[m].name);
         if is { v * 8.0 } else { v }
     };
-    let mut assessor = read_in_parts(&mut fleet, 4, |p, m, before, v| {
-        Some(if before < 3.5 { sick(p, m, v) } else { v })
-    });
+    let mut assessor =
+        read_in_parts(&mut fleet, 4, |p, m, before, v| Some(if before < 3.5 { sick(p, m, v) } else { v }));
     fleet.run(Span::minutes(5), sick);
     let all = fleet.assess(&mut assessor);
     assert!(health(&all, 2).unwrap() < 40.0, "{:?}", all[2]);

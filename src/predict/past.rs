@@ -275,8 +275,7 @@ impl Fit {
         let mut scratch = Vec::new();
         let mut levels = Vec::with_capacity(seen.len());
         for day in seen.chunk_by(|a, b| a.hour.div_euclid(24) == b.hour.div_euclid(24)) {
-            let level =
-                weighted(&mut scratch, day.iter().map(|s| (s.middle - self.of_hour(s), s.samples)));
+            let level = weighted(&mut scratch, day.iter().map(|s| (s.middle - self.of_hour(s), s.samples)));
             // A few hours are no day.
             levels.extend(day.iter().map(|_| if day.len() >= 12 { level } else { 0.0 }));
         }
