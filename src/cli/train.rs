@@ -294,20 +294,6 @@ mod tests {
     }
 
     #[test]
-    fn a_head_no_better_than_the_base_rate_is_never_put_into_use() {
-        let mut files = small(3);
-        let quality = files[1].card.quality.as_mut().unwrap();
-        (quality.brier_skill, quality.auroc) = (-0.23, 0.54);
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::new(dir.path(), "all");
-        let version = registry.add(&files).unwrap();
-        let error = registry.take_over(version, Timestamp(0), "by hand").unwrap_err().to_string();
-        assert!(error.contains("failure within 1 h: no better than the base rate"), "{error}");
-        assert!(error.contains("Brier skill -0.23, AUROC 0.54") && error.contains("--from"), "{error}");
-        assert_eq!(registry.current(), None);
-    }
-
-    #[test]
     fn what_learns_nothing_is_not_called_calibrated() {
         let spec = FeatureSpec::canonical(Vec::new());
         let mut random = crate::fleet::rng::Random::new(4);

@@ -269,4 +269,24 @@ mod tests {
         let trouble = registry.trouble().unwrap();
         assert!(trouble.contains("version 7 is in use and there is no folder"), "{trouble}");
     }
+
+    #[test]
+    fn a_head_no_better_than_the_base_rate_is_never_put_into_use() {
+        use crate::predict::train::failure::file_name;
+        let shipped = crate::predict::failure::open(None).unwrap();
+        let heads = shipped.cards.into_iter().zip(shipped.files);
+        let mut files: Vec<HeadFile> = heads
+            .map(|(card, onnx)| HeadFile { name: file_name(card.within().unwrap()), onnx, card })
+            .collect();
+        let quality = files[1].card.quality.as_mut().unwrap();
+        (quality.brier_skill, quality.auroc) = (-0.23, 0.54);
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::new(dir.path(), "all");
+        let version = registry.add(&files).unwrap();
+        let error =
+            registry.take_over(version, crate::fleet::Timestamp(0), "by hand").unwrap_err().to_string();
+        assert!(error.contains("failure within 1 h: no better than the base rate"), "{error}");
+        assert!(error.contains("Brier skill -0.23, AUROC 0.54") && error.contains("--from"), "{error}");
+        assert_eq!(registry.current(), None);
+    }
 }
