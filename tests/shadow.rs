@@ -181,3 +181,31 @@ async fn what_cannot_be_followed_is_told_once_and_old_versions_go() {
     registry.tidy(2).unwrap();
     assert_eq!(registry.versions(), [1, 2, 7, 8], "what speaks and what is in shadow stays");
 }
+
+#[tokio::test]
+async fn damage_in_the_models_folder_is_alerted_on_until_it_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = registry(dir.path(), &good(), &poor());
+    let damaged = registry.place(1).join("failure-1h.onnx");
+    let whole = std::fs::read(&damaged).unwrap();
+    std::fs::write(&damaged, b"cut short").unwrap();
+    let mut life = Life::begin(Arc::new(MemoryStore::new()), contest(&registry), START).await;
+    life.step(World::Tells).await;
+    let texts = |life: &Life| -> Vec<String> {
+        let snapshot = life.core.snapshot();
+        snapshot.alerts.iter().filter(|a| a.subject == "models").map(|a| a.text.clone()).collect()
+    };
+    let told = texts(&life).join("\n");
+    assert!(told.contains("the shipped models stand in: failure within 15 m"), "{told}");
+    std::fs::write(&damaged, whole).unwrap();
+
+    let current = registry.place(1).with_file_name("current");
+    let before = std::fs::read(&current).unwrap();
+    std::fs::write(&current, "banana").unwrap();
+    life.step(World::Tells).await;
+    let told = texts(&life).join("\n");
+    assert!(told.contains("expected the number of a version, got \"banana\""), "{told}");
+    std::fs::write(&current, before).unwrap();
+    life.step(World::Tells).await;
+    assert_eq!(texts(&life), Vec::<String>::new());
+}

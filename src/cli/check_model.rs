@@ -1,5 +1,5 @@
-//! `foreshift check-model FILE`, hidden: loads a person's own ONNX model and runs it on noughts, in a
-//! process of its own, because a graph can bring a runtime down. Prints what it found as JSON.
+//! `foreshift check-model FILE`, hidden: loads a person's own ONNX model and runs it on numbers as the
+//! engine gives them, in a process of its own, because a graph can bring a runtime down. Prints what it found as JSON.
 
 use std::path::{Path, PathBuf};
 

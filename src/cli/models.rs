@@ -7,8 +7,9 @@ use crate::config::{Config, RuntimeSetting};
 use crate::engine::brain::Brain;
 use crate::engine::{Contest, Core};
 use crate::fleet::Timestamp;
-use crate::predict::failure::open::{Opened, open};
+use crate::predict::failure::open::{Opened, open_whole};
 use crate::predict::models::runtime::Runtime;
+use crate::predict::models::runtime::check::Trial;
 use crate::predict::models::runtime::kernels::Kernels;
 use crate::predict::models::{ModelError, runtime};
 use crate::predict::train::{Card, Registry, applications};
@@ -36,7 +37,20 @@ fn choose(config: &Config) -> Chosen {
 }
 
 fn opened(config: &Config) -> Result<Opened, ModelError> {
-    open(config.predict.model_dir.as_deref())
+    let opened = open_whole(config.predict.model_dir.as_deref())?;
+    Ok(match trial(config) {
+        Some(trial) => opened.tried(&trial),
+        None => opened,
+    })
+}
+
+/// How graphs that are not ours are tried; `None` where they are not run at all.
+fn trial(config: &Config) -> Option<Trial> {
+    if config.predict.runtime == RuntimeSetting::Builtin {
+        return None;
+    }
+    let trial = Trial::by_this_program(config.predict.onnxruntime.as_deref());
+    trial.inspect_err(|error| tracing::error!(%error, "no model can be tried before it is used")).ok()
 }
 
 fn all_cards(opened: &Opened) -> impl Iterator<Item = &Card> {
@@ -53,7 +67,11 @@ fn fallback(error: &ModelError) -> String {
 pub fn install(config: &Config, brain: &mut Brain) -> ModelStatus {
     let chosen = choose(config);
     let models = match opened(config) {
-        Ok(opened) => {
+        Ok(mut opened) => {
+            if competes(config) {
+                // The contest opens them again, and tells.
+                opened.troubles.clear();
+            }
             let lines = all_cards(&opened).map(Card::line).collect();
             if let Err(error) = brain.set_models(&*chosen.runtime, opened) {
                 tracing::error!(%error, "a model cannot be run and is left out");
@@ -79,7 +97,8 @@ pub async fn compete(config: &Config, core: &mut Core, now: Timestamp) -> Result
         return Ok(());
     }
     let contest = Contest::new(registry, choose(config).runtime, settings::shadow(config))
-        .with_applications(place::models_dir(&config.engine.data_dir));
+        .with_applications(place::models_dir(&config.engine.data_dir))
+        .with_trial(trial(config));
     core.compete(contest, now).await
 }
 
@@ -88,10 +107,15 @@ pub fn check(config: &Config) -> Vec<(String, bool, String)> {
     let chosen = choose(config);
     let mut said = vec![("model runtime".into(), chosen.well, chosen.words)];
     match opened(config) {
-        Ok(opened) => said.extend(all_cards(&opened).map(|card| ("model".into(), true, card.line()))),
+        Ok(opened) => {
+            said.extend(all_cards(&opened).map(|card| ("model".into(), true, card.line())));
+            said.extend(opened.troubles.into_iter().map(|trouble| ("model".into(), false, trouble)));
+        }
         Err(error) => said.push(("model".into(), false, fallback(&error))),
     }
     if competes(config) {
+        let trouble = place::registry(&config.engine.data_dir).trouble();
+        said.extend(trouble.map(|trouble| ("model".to_string(), false, trouble)));
         said.extend(check_own(config));
     }
     said
@@ -103,8 +127,12 @@ fn check_own(config: &Config) -> Vec<(String, bool, String)> {
     let mut said = Vec::new();
     for application in applications(&folder) {
         let registry = Registry::of_application(&folder, &application);
-        let Some(version) = registry.current() else { continue };
         let what = format!("model of {application}");
+        if let Some(trouble) = registry.trouble() {
+            said.push((what, false, trouble));
+            continue;
+        }
+        let Some(version) = registry.current() else { continue };
         match registry.open(version) {
             Ok(opened) => said.extend(
                 opened.cards.iter().map(|c| (what.clone(), true, format!("version {version}: {}", c.line()))),

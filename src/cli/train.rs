@@ -224,6 +224,8 @@ pub(super) fn labels(rows: &Rows, truth: &Truth, within: Span) -> Vec<Option<boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::predict::calibrate::Calibrator;
+    use crate::predict::failure::FailureModel;
     use crate::predict::models::FeatureMatrix;
     use crate::predict::train::failure::assemble;
     use crate::predict::train::{Registry, compare};
@@ -279,6 +281,48 @@ mod tests {
         let idle = crate::predict::failure::FailureModel::uncalibrated(champion.spec.clone(), &windows);
         let better = compare(&idle, &champion, &rows, &labels, within).unwrap();
         assert!(better.promote, "{}", better.why);
+        // To rank better than a champion that states nonsense is not enough.
+        let stating = |model: &FailureModel, slope, offset| {
+            let mut model = model.clone();
+            model.heads.iter_mut().for_each(|head| head.calibrator = Calibrator::Platt { slope, offset });
+            model
+        };
+        let (nonsense, boastful) = (stating(&idle, 1.0, 40.0), stating(&champion, 0.01, 3.0));
+        let verdict = compare(&nonsense, &boastful, &rows, &labels, within).unwrap();
+        assert!(verdict.challenger.auprc > verdict.champion.auprc && verdict.challenger.brier_skill < 0.0);
+        assert!(!verdict.promote && verdict.why.contains("no better than the base rate"), "{}", verdict.why);
+    }
+
+    #[test]
+    fn what_learns_nothing_is_not_called_calibrated() {
+        let spec = FeatureSpec::canonical(Vec::new());
+        let mut random = crate::fleet::rng::Random::new(4);
+        let rows = FeatureMatrix::empty(spec.width());
+        let mut replayed =
+            crate::predict::train::Replayed { rows, ..crate::predict::train::Replayed::default() };
+        let mut labels = Vec::new();
+        for row in 0..1500u32 {
+            let noise: Vec<f32> = (0..spec.width()).map(|_| random.normal() as f32).collect();
+            replayed.rows.push(&noise);
+            replayed.units.push(row / 30);
+            labels.push(random.chance(0.3));
+        }
+        let options = TrainOptions {
+            windows: windows().to_vec(),
+            candidates: Candidates::compact(1),
+            calibration: Calibration::Calibrated,
+            seed: 1,
+        };
+        let label = |row: usize, _: Span| Some(labels[row]);
+        let trained =
+            train_failure(&replayed, &spec, &Data::default(), &options, (&label, &|_| 1.0), &mut |_| {})
+                .unwrap();
+        for file in &trained.files {
+            let skill = file.card.quality.unwrap().brier_skill;
+            let calibrated = file.card.calibration == Some(Calibration::Calibrated);
+            assert_eq!(calibrated, skill > 0.0, "Brier skill {skill}");
+        }
+        assert!(trained.files.iter().any(|f| f.card.worthless().is_some()), "noise teaches nothing");
     }
 
     #[test]

@@ -259,17 +259,26 @@ struct Judged {
     within: Span,
     /// `None` = nothing speaks for this window now.
     verdict: Option<Verdict>,
+    /// Why nobody should go by it ([`Card::worthless`](crate::predict::train::Card::worthless)).
+    worthless: Option<String>,
 }
 
 impl Judged {
     fn promoted(&self) -> bool {
-        self.verdict.as_ref().is_none_or(|v| v.promote)
+        self.worthless.is_none() && self.verdict.as_ref().is_none_or(|v| v.promote)
     }
 
     fn words(&self) -> String {
         let outcome = if self.promoted() { "better" } else { "not better" };
-        let why = self.verdict.as_ref().map_or("nothing spoke for this window", |v| v.why.as_str());
-        format!("within {}: {outcome} on held-back hosts: {why}", self.within.as_window())
+        format!("within {}: {outcome} on held-back hosts: {}", self.within.as_window(), self.why())
+    }
+
+    fn why(&self) -> &str {
+        match (&self.verdict, &self.worthless) {
+            (Some(verdict), _) => &verdict.why,
+            (None, Some(worthless)) => worthless,
+            (None, None) => "nothing spoke for this window",
+        }
     }
 
     fn json(&self) -> serde_json::Value {
@@ -278,7 +287,7 @@ impl Judged {
             "better": self.promoted(),
             "champion": self.verdict.as_ref().map(|v| v.champion),
             "challenger": self.verdict.as_ref().map(|v| v.challenger),
-            "why": self.verdict.as_ref().map_or("nothing spoke for this window", |v| v.why.as_str()),
+            "why": self.why(),
         })
     }
 }
@@ -291,7 +300,7 @@ fn judge(rows: &Rows, truth: &Truth, champion: &Opened, trained: &Trained, seed:
             let held = train_own::held_back(rows, truth, file, seed);
             let verdict = held
                 .and_then(|(held, truths)| compare(&champion.model, &trained.model, &held, &truths, within));
-            Judged { within, verdict }
+            Judged { within, verdict, worthless: file.card.worthless() }
         })
         .collect()
 }

@@ -89,6 +89,11 @@ impl Brain {
         self.assessor.use_models(runtime, opened)
     }
 
+    /// What is wrong with models and was not told yet.
+    pub fn take_model_troubles(&mut self) -> Vec<String> {
+        self.assessor.take_model_troubles()
+    }
+
     /// From now on this model speaks of an application's partitions.
     ///
     /// # Errors

@@ -14,15 +14,18 @@ use serde::{Deserialize, Serialize};
 use super::contest_own::found;
 use super::core::Core;
 use crate::fleet::{ApplicationId, Timestamp};
-use crate::predict::failure::{FailureModel, Opened};
+use crate::predict::failure::{FailureModel, Opened, open_whole};
 use crate::predict::models::ModelError;
 use crate::predict::models::runtime::Runtime;
+use crate::predict::models::runtime::check::Trial;
 use crate::predict::shadow::{Ledger, Look, ShadowOptions};
 use crate::predict::train::standing::{Contender, SHIPPED, name};
 use crate::predict::train::{Card, Registry};
 use crate::protocol::Severity;
 use crate::state::StoreError;
 
+/// What alerts of models that are damaged or cannot run are about.
+const OWN: &str = "own model";
 /// Where accounts stand in the store; looks stand behind it, one a key.
 const SHADOW: &str = "/shadow/";
 
@@ -44,6 +47,8 @@ pub struct Contest {
     pub(super) lines: Vec<String>,
     /// The folder in which applications have models of their own; none = nowhere.
     pub(super) models: Option<PathBuf>,
+    /// How graphs that are not ours are tried before they run; none = they are not run.
+    trial: Option<Trial>,
     /// Of which application it is; none = of the fleet.
     pub(super) of: Option<Of>,
 }
@@ -91,6 +96,7 @@ impl Contest {
             trouble: None,
             lines: Vec::new(),
             models: None,
+            trial: None,
             of: None,
         }
     }
@@ -98,6 +104,11 @@ impl Contest {
     /// Applications have models of their own in this folder, each with a contest of its own.
     pub fn with_applications(self, models: PathBuf) -> Self {
         Self { models: Some(models), ..self }
+    }
+
+    /// Graphs that are not ours are tried so before they run.
+    pub fn with_trial(self, trial: Option<Trial>) -> Self {
+        Self { trial, ..self }
     }
 
     /// Of one application, beside that of the fleet; `None` where applications have none.
@@ -213,7 +224,7 @@ impl Core {
     ) -> Result<(), StoreError> {
         contest.champion = contest.registry.current().unwrap_or(SHIPPED);
         contest.kept = now;
-        if let Err(error) = self.speak(contest, contest.champion) {
+        if let Err(error) = self.speak(contest, contest.champion, now) {
             self.alerts.raise(now, Severity::Warning, &contest.subject(), "models", error.to_string());
             if contest.of.is_some() {
                 // The fleet's model speaks meanwhile; the folder is looked at again when it changes.
@@ -247,7 +258,12 @@ impl Core {
     }
 
     /// Lets a version speak.
-    pub(super) fn speak(&mut self, contest: &mut Contest, version: u32) -> Result<(), ModelError> {
+    pub(super) fn speak(
+        &mut self,
+        contest: &mut Contest,
+        version: u32,
+        now: Timestamp,
+    ) -> Result<(), ModelError> {
         if let Some(of) = &contest.of {
             if version == SHIPPED {
                 self.brain.forget_model_of(&of.application);
@@ -264,12 +280,25 @@ impl Core {
             contest.lines = lines;
             return Ok(());
         }
-        let opened = contest.registry.open(version)?;
+        let place = contest.registry.place(version);
+        let mut opened = open_whole((version != SHIPPED).then_some(place.as_path()))?;
+        if let Some(trial) = &contest.trial {
+            opened = opened.tried(trial);
+        }
+        self.alerts.clear(now, "models", OWN);
         let cards = opened.cards.iter().chain(opened.autoencoder.iter().map(|(_, card)| card));
         let lines = cards.map(Card::line).collect();
         self.brain.set_models(&*contest.runtime, opened)?;
         contest.lines = lines;
         Ok(())
+    }
+
+    /// Tells of models that are damaged or went out of use.
+    pub(super) fn tell_of_models(&mut self, now: Timestamp) {
+        let troubles = self.brain.take_model_troubles();
+        if !troubles.is_empty() {
+            self.alerts.raise(now, Severity::Warning, "models", OWN, troubles.join("; "));
+        }
     }
 
     pub(super) fn show_contest(&mut self) {

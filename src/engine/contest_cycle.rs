@@ -178,8 +178,15 @@ impl Core {
                 return Ok(());
             }
         };
-        if contest.trouble.take().is_some() {
-            self.alerts.clear(now, &contest.subject(), "registry");
+        let trouble = contest.registry.trouble();
+        if trouble != contest.trouble {
+            match &trouble {
+                Some(text) => {
+                    self.alerts.raise(now, Severity::Warning, &contest.subject(), "registry", text.clone());
+                }
+                None => self.alerts.clear(now, &contest.subject(), "registry"),
+            }
+            contest.trouble = trouble;
         }
         let spoke = contest.champion;
         let same =
@@ -210,7 +217,7 @@ impl Core {
         let Ok(standing) = contest.registry.standing() else { return Ok(()) };
         contest.followed = Some((standing.current, standing.shadow));
         if standing.current != contest.champion {
-            match self.speak(contest, standing.current) {
+            match self.speak(contest, standing.current, now) {
                 Ok(()) => {
                     contest.champion = standing.current;
                     self.alerts.clear(now, &contest.subject(), "models");

@@ -248,6 +248,7 @@ impl Core {
         self.snapshot.next_cycle = now + self.options.interval;
         self.refresh_rows(&topology, now);
         self.step_contest(&topology, &evacuations, now).await?;
+        self.tell_of_models(now);
         self.watch_drift(now);
         // All that the loop waits for is in it, models in shadow too; only the snapshot's last touches are not.
         self.snapshot.cycle_ms = started.elapsed().as_secs_f64() * 1000.0;

@@ -127,6 +127,8 @@ pub struct Assessor {
     /// Which of them spoke of a partition in the last cycle.
     pub(super) spoken: Vec<Option<u32>>,
     pub(super) rebuilder: Option<Rebuilder>,
+    /// What is wrong with models, until it is told.
+    pub(super) model_troubles: Vec<String>,
     /// Networks for forecasts, by application (`class/kind`).
     pub(super) forecasters: HashMap<String, ForecastModel>,
     pub(super) pools: Pools,
@@ -169,6 +171,7 @@ impl Assessor {
             own: Vec::new(),
             spoken: Vec::new(),
             rebuilder: None,
+            model_troubles: Vec::new(),
             forecasters: HashMap::new(),
             pools: Pools::default(),
             last_learnt: None,

@@ -223,7 +223,8 @@ fn with_shipped_models(partitions: usize) -> (Fleet, Assessor) {
     let (fleet, mut assessor) = warmed(partitions);
     let opened = crate::predict::failure::open(None).unwrap();
     let (onnx, card) = opened.autoencoder.as_ref().unwrap();
-    assessor.set_rebuilder(crate::predict::rebuilt::Rebuilder::open(&Kernels, onnx, card).unwrap());
+    assessor
+        .set_rebuilder(crate::predict::rebuilt::Rebuilder::open(&Kernels, &card.title, onnx, card).unwrap());
     assessor.set_failure_model(opened.model);
     assessor.run_heads_on(&Kernels, &opened.files).unwrap();
     (fleet, assessor)

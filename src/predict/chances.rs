@@ -66,11 +66,18 @@ impl Assessor {
     /// `runtime`.
     ///
     /// # Errors
-    /// A file that the runtime cannot read; what could be opened is in use then.
+    /// A head that the runtime cannot read; its own kernels run it then. For an autoencoder that cannot run
+    /// the shipped one stands in ([`Assessor::take_model_troubles`]).
     pub fn use_models(&mut self, runtime: &dyn Runtime, opened: Opened) -> Result<(), ModelError> {
         self.set_failure_model(opened.model);
+        self.model_troubles.extend(opened.troubles);
         if let Some((onnx, card)) = &opened.autoencoder {
-            self.set_rebuilder(Rebuilder::open(runtime, onnx, card)?);
+            let file =
+                opened.foreign.as_ref().map_or_else(|| card.title.clone(), |path| path.display().to_string());
+            match Rebuilder::open(runtime, &file, onnx, card) {
+                Ok(rebuilder) => self.set_rebuilder(rebuilder),
+                Err(error) => self.stand_in(&error),
+            }
         }
         self.run_heads_on(runtime, &opened.files)
     }

@@ -10,11 +10,12 @@
 use std::sync::Mutex;
 
 use super::assess::Assessor;
-use super::failure::{FeatureSpec, live};
+use super::failure::{FeatureSpec, live, shipped};
 use super::health;
 use super::models::ModelError;
 use super::models::lstm::forward::by_time;
-use super::models::runtime::{Runtime, Session, Tensor};
+use super::models::runtime::kernels::Kernels;
+use super::models::runtime::{Runtime, Session, Slot, Tensor, words};
 use super::train::Card;
 use crate::telemetry::{PartitionIx, Windows};
 
@@ -26,6 +27,8 @@ pub const BUDGET: usize = 512;
 const UNUSUAL: f32 = 5.0;
 /// An error counts from so many times the mean error of healthy partitions on.
 const COUNTS_FROM: f32 = 4.0;
+/// No error is told as more than so many times the usual.
+const MOST_TIMES: f32 = 1e6;
 /// Log-odds that a window rebuilt very badly adds at most.
 const MOST_ODDS: f64 = 3.0;
 
@@ -38,6 +41,8 @@ pub struct Rebuilder {
     time_first: bool,
     /// Mean squared error of healthy partitions.
     usual: f32,
+    /// For people.
+    file: String,
 }
 
 impl std::fmt::Debug for Rebuilder {
@@ -50,14 +55,14 @@ impl std::fmt::Debug for Rebuilder {
 }
 
 impl Rebuilder {
-    /// Makes the file ready on that runtime.
+    /// Makes the file ready on that runtime; `file` is named in errors.
     ///
     /// # Errors
     /// The file is no autoencoder of the card's metrics, or the card does not say how well healthy
     /// partitions are rebuilt.
-    pub fn open(runtime: &dyn Runtime, onnx: &[u8], card: &Card) -> Result<Self, ModelError> {
-        let wrong = |detail: String| ModelError::Card { file: card.title.clone(), detail };
-        let session = runtime.load(onnx, &card.title)?;
+    pub fn open(runtime: &dyn Runtime, file: &str, onnx: &[u8], card: &Card) -> Result<Self, ModelError> {
+        let wrong = |detail: String| ModelError::Card { file: file.into(), detail };
+        let session = runtime.load(onnx, file)?;
         let (steps, time_first) = match session.inputs() {
             [slot] => match slot.shape[..] {
                 [Some(steps), None, Some(metrics)] if metrics == card.features.metrics.len() => (steps, true),
@@ -77,11 +82,30 @@ impl Rebuilder {
         if steps == 0 || card.features.metrics.is_empty() {
             return Err(wrong("a window of it holds no numbers".into()));
         }
+        let (windows, kept) = match (session.inputs(), session.outputs()) {
+            ([input], [output, ..]) => (input, output),
+            _ => return Err(wrong("it gives nothing".into())),
+        };
+        if !rebuilds(windows, kept) {
+            return Err(ModelError::Output {
+                file: file.into(),
+                output: kept.name.clone(),
+                expected: format!("the shape of its input, {}", words(&windows.shape)),
+                got: words(&kept.shape),
+            });
+        }
         let usual = card.measures.get("mean_error_of_healthy").copied().unwrap_or(f64::NAN) as f32;
         if usual.is_nan() || usual <= 0.0 {
             return Err(wrong("measures.mean_error_of_healthy must be a number over 0".into()));
         }
-        Ok(Self { session: Mutex::new(session), spec: card.features.clone(), steps, time_first, usual })
+        let (spec, file) = (card.features.clone(), file.to_string());
+        Ok(Self { session: Mutex::new(session), spec, steps, time_first, usual, file })
+    }
+
+    /// The one that comes with the program, on the built-in kernels.
+    fn shipped() -> Result<Self, ModelError> {
+        let (onnx, _, card) = shipped::autoencoder()?;
+        Self::open(&Kernels, &card.title, onnx, &card)
     }
 
     /// Errors of the windows (`[window][step][metric]`), in units of that of healthy partitions.
@@ -98,8 +122,21 @@ impl Rebuilder {
         let input = [input];
         let mut session = self.session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let rebuilt = session.run(&input)?;
+        let odd = |got: String| ModelError::Output {
+            file: self.file.clone(),
+            output: session.outputs().first().map(|slot| slot.name.clone()).unwrap_or_default(),
+            expected: format!("{} finite numbers in the shape {:?}", input[0].values.len(), input[0].shape),
+            got,
+        };
+        let Some(rebuilt) = rebuilt.first() else { return Err(odd("nothing".into())) };
+        if rebuilt.shape != input[0].shape || rebuilt.values.len() != input[0].values.len() {
+            return Err(odd(format!("the shape {:?}", rebuilt.shape)));
+        }
+        if let Some(at) = rebuilt.values.iter().position(|x| !x.is_finite()) {
+            return Err(odd(format!("{} at {at}", rebuilt.values[at])));
+        }
         let mut errors = vec![0f32; count];
-        let rows = input[0].values.chunks_exact(metrics).zip(rebuilt[0].values.chunks_exact(metrics));
+        let rows = input[0].values.chunks_exact(metrics).zip(rebuilt.values.chunks_exact(metrics));
         for (at, (a, b)) in rows.enumerate() {
             let window = if self.time_first { at % count } else { at / self.steps };
             errors[window] += a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
@@ -114,6 +151,20 @@ impl Assessor {
     /// From now on this autoencoder watches the course of every partition.
     pub fn set_rebuilder(&mut self, rebuilder: Rebuilder) {
         self.rebuilder = Some(rebuilder);
+    }
+
+    /// The autoencoder that should watch cannot: the shipped one does from now on, and people are told.
+    pub(super) fn stand_in(&mut self, error: &ModelError) {
+        tracing::error!(%error, "the autoencoder is out of use");
+        self.rebuilder = Rebuilder::shipped()
+            .inspect_err(|error| tracing::error!(%error, "nor can the shipped one run"))
+            .ok();
+        self.model_troubles.push(format!("the shipped autoencoder stands in: {error}"));
+    }
+
+    /// What is wrong with models and was not told yet.
+    pub fn take_model_troubles(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.model_troubles)
     }
 
     /// Rebuilds the windows of the partitions that are due.
@@ -144,13 +195,12 @@ impl Assessor {
         match rebuilder.errors(batch) {
             Ok(errors) => {
                 for (p, error) in whose.into_iter().zip(errors) {
-                    self.rows[p as usize].rebuilt = if error.is_finite() { error } else { 0.0 };
+                    // Squares of sound numbers may be too large to add up: as unlike as can be.
+                    self.rows[p as usize].rebuilt = error.min(MOST_TIMES);
                 }
             }
             Err(error) => {
-                // The reasons and scores of metrics go on without it.
-                tracing::error!(%error, "the autoencoder cannot run and is left out from now on");
-                self.rebuilder = None;
+                self.stand_in(&error);
                 self.rows.iter_mut().for_each(|row| row.rebuilt = 0.0);
             }
         }
@@ -170,6 +220,12 @@ impl Assessor {
             out.take_off("course", health::saturated(over, MOST_ODDS), words);
         }
     }
+}
+
+/// Whether what comes out can have the shape of what goes in.
+fn rebuilds(input: &Slot, output: &Slot) -> bool {
+    input.shape.len() == output.shape.len()
+        && input.shape.iter().zip(&output.shape).all(|(i, o)| o.is_none() || i == o)
 }
 
 #[cfg(test)]
@@ -219,12 +275,69 @@ mod tests {
         card.measures.insert("mean_error_of_healthy".into(), 0.5);
         let windows: Vec<f32> = (0..4 * 5 * 3).map(|n| n as f32).collect();
         for shape in [[Some(5), None, Some(3)], [None, Some(5), Some(3)]] {
-            let rebuilder = Rebuilder::open(&shape, &[], &card).unwrap();
+            let rebuilder = Rebuilder::open(&shape, "mine.onnx", &[], &card).unwrap();
             assert_eq!(rebuilder.errors(windows.clone()).unwrap(), [0.0, 2.0, 8.0, 18.0], "{shape:?}");
         }
-        let odd = Rebuilder::open(&[None, Some(5), Some(4)], &[], &card).unwrap_err().to_string();
-        let none = Rebuilder::open(&[None, Some(0), Some(3)], &[], &card).unwrap_err().to_string();
+        let odd =
+            Rebuilder::open(&[None, Some(5), Some(4)], "mine.onnx", &[], &card).unwrap_err().to_string();
+        let none =
+            Rebuilder::open(&[None, Some(0), Some(3)], "mine.onnx", &[], &card).unwrap_err().to_string();
         assert!(none.contains("holds no numbers"), "{none}");
         assert!(odd.contains("not [steps, any, metrics] or [any, steps, metrics]"), "{odd}");
+    }
+
+    /// Gives the same wrong answer to whatever it is given.
+    struct Wrong(fn(&Tensor) -> Tensor);
+
+    impl Runtime for Wrong {
+        fn name(&self) -> String {
+            "of a test".into()
+        }
+
+        fn load(&self, _: &[u8], _: &str) -> Result<Box<dyn Session>, ModelError> {
+            let slot = Slot { name: "x".into(), shape: vec![None, Some(32), Some(16)] };
+            Ok(Box::new(Answers { slots: vec![slot], answer: self.0 }))
+        }
+    }
+
+    struct Answers {
+        slots: Vec<Slot>,
+        answer: fn(&Tensor) -> Tensor,
+    }
+
+    impl Session for Answers {
+        fn inputs(&self) -> &[Slot] {
+            &self.slots
+        }
+
+        fn outputs(&self) -> &[Slot] {
+            &self.slots
+        }
+
+        fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ModelError> {
+            Ok(vec![(self.answer)(&inputs[0])])
+        }
+    }
+
+    #[test]
+    fn an_autoencoder_that_answers_with_nonsense_is_out_of_use_and_the_shipped_one_stands_in() {
+        use crate::predict::test_fleet::{as_it_is, warmed};
+        let not_a_number = |x: &Tensor| Tensor::new(x.shape.clone(), vec![f32::NAN; x.values.len()]);
+        let too_few = |x: &Tensor| Tensor::new([x.shape[0], 1, 16], vec![0.0; x.shape[0] * 16]);
+        let card = crate::predict::failure::open(None).unwrap().autoencoder.unwrap().1;
+        for (wrong, words) in [(Wrong(not_a_number), "got NaN at 0"), (Wrong(too_few), "1, 16]")] {
+            let (mut fleet, mut assessor) = warmed(40);
+            assessor.set_rebuilder(Rebuilder::open(&wrong, "mine.onnx", &[], &card).unwrap());
+            for _ in 0..EVERY {
+                fleet.run(crate::fleet::Span::seconds(30), as_it_is);
+                fleet.assess(&mut assessor);
+            }
+            let told = assessor.take_model_troubles().join("; ");
+            assert!(told.contains("mine.onnx: output x") && told.contains(words), "{told}");
+            assert!(assessor.take_model_troubles().is_empty(), "it is told once");
+            let watches = assessor.rebuilder.as_ref().map(|r| r.file.clone());
+            assert_eq!(watches, Some(card.title.clone()));
+            assert!(assessor.rows.iter().any(|row| row.rebuilt > 0.0), "and watches from then on");
+        }
     }
 }

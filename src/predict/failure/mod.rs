@@ -19,7 +19,7 @@ pub mod truth;
 pub use features::{FeatureSpec, PartitionContext, compute};
 pub use labels::{Event, Outcome, label_rows};
 pub use model::{Explanation, FailureModel, Head, Predictions, Scorer};
-pub use open::{Opened, open};
+pub use open::{Opened, open, open_whole};
 pub use ranges::Ranges;
 pub use reliability::Reliability;
 pub use signature::SignatureMemory;

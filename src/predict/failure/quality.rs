@@ -45,6 +45,11 @@ impl Quality {
         let brier_skill = if reference > 0.0 { 1.0 - brier / reference } else { 0.0 };
         Self { rows, base_rate, auprc, auroc, brier, brier_skill, ece }
     }
+
+    /// Whether it says more than somebody who always states the base rate.
+    pub fn beats_base_rate(&self) -> bool {
+        self.brier_skill > 0.0
+    }
 }
 
 /// Average precision of margins or probabilities.
@@ -94,6 +99,9 @@ mod tests {
         let perfect = Quality::of(&truth.iter().map(|&y| f64::from(u8::from(y))).collect::<Vec<_>>(), &truth);
         assert_eq!((perfect.auprc, perfect.auroc, perfect.brier_skill), (1.0, 1.0, 1.0));
         let blind = Quality::of(&[0.1; 100], &truth);
+        assert!(
+            perfect.beats_base_rate() && !blind.beats_base_rate() && !Quality::of(&[], &[]).beats_base_rate()
+        );
         assert!((blind.auprc - 0.1).abs() < 1e-12 && (blind.auroc - 0.5).abs() < 1e-12);
         assert!(
             (average_precision(&[0.9, 0.8, 0.7, 0.6], &[true, false, true, false]) - 5.0 / 6.0).abs() < 1e-12

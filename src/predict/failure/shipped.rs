@@ -88,8 +88,12 @@ mod tests {
             let first = model.spec.mean10(metric) - 1;
             rows.row_mut(1)[first..first + 5].copy_from_slice(&[9.0, 8.5, 6.0, 2.5, 1.2]);
         }
-        if let Some(at) = model.spec.extra("instability") {
-            rows.row_mut(1)[at] = 12.0;
+        // Sums of counts are logarithms.
+        let names = model.spec.names();
+        for (name, said) in [("instability", 12.0), ("log.errors.sum20", 5.5), ("log.errors.sum120", 6.2)] {
+            if let Some(at) = names.iter().position(|n| n == name) {
+                rows.row_mut(1)[at] = said;
+            }
         }
         let shown = model.predict(&rows);
         let (calm, failing) = (shown.row(0), shown.row(1));

@@ -55,12 +55,48 @@ pub enum ModelError {
         /// Which value.
         index: usize,
     },
+    /// A run took longer than any may.
+    #[error(
+        "{model}: no answer within {seconds} s, so it is out of use; make its graph end and be faster, or take \
+         its file out of the folder"
+    )]
+    TooSlow {
+        /// The model's name.
+        model: String,
+        /// The deadline.
+        seconds: f64,
+    },
+    /// What comes out is not what the model is there for.
+    #[error(
+        "{file}: output {output}: expected {expected}, got {got}; export it anew or take its file out of the folder"
+    )]
+    Output {
+        /// The file or model name.
+        file: String,
+        /// The output's name.
+        output: String,
+        /// What is needed.
+        expected: String,
+        /// What it gives.
+        got: String,
+    },
     /// The card says another thing than the model.
     #[error("{file}: the card does not match its model: {detail}; restore both, or train again")]
     Card {
         /// The card's file.
         file: String,
         /// What differs.
+        detail: String,
+    },
+    /// A version that says no more than the base rate is not put into use.
+    #[error(
+        "version {version} is not put into use: {detail}; train over a longer time (--from) or with more recorded \
+         failures"
+    )]
+    Worthless {
+        /// Its number.
+        version: u32,
+        /// Which windows, with the figures.
         detail: String,
     },
     /// ONNX Runtime can't be used.

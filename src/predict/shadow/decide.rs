@@ -39,6 +39,8 @@ pub struct Figures {
     pub auprc: (f64, f64),
     /// Expected calibration error.
     pub ece: (f64, f64),
+    /// The shadow's gain over always stating the base rate; `None` where nothing failed.
+    pub skill: Option<f64>,
     /// Evidence that the shadow is better: 1 = none.
     pub evidence: f64,
 }
@@ -55,7 +57,12 @@ impl Figures {
             brier: both(&Reliability::brier),
             log_loss: both(&Reliability::log_loss),
             auprc: both(&Reliability::average_precision),
+<<<<<<< HEAD
             ece: both(&Reliability::calibration_error),
+=======
+            ece: both(&|r| r.finish().ece),
+            skill: account.shadow.finish().brier_skill,
+>>>>>>> w2
             evidence: account.better.evidence(),
         }
     }
@@ -64,7 +71,7 @@ impl Figures {
     pub fn words(&self) -> String {
         format!(
             "within {}: Brier {:.5} against {:.5}, log loss {:.4} against {:.4}, average precision {:.3} against {:.3}, \
-             calibration error {:.4} against {:.4}, on {} rows with {} failures ({} rows unknown), evidence {}",
+             calibration error {:.4} against {:.4}, on {} rows with {} failures ({} rows unknown), Brier skill {}, evidence {}",
             self.within.as_window(),
             self.brier.1,
             self.brier.0,
@@ -77,6 +84,7 @@ impl Figures {
             self.rows,
             self.failures,
             self.unknown,
+            self.skill.map_or_else(|| "unknown".into(), |skill| format!("{skill:.2}")),
             odds(self.evidence)
         )
     }
@@ -186,10 +194,12 @@ impl Ledger {
     }
 }
 
-/// A window in which nobody could fault the shadow.
+/// A window in which nobody could fault the shadow: to be less bad than a bad champion is not enough.
 fn no_worse(figures: &Figures) -> bool {
     figures.rows == 0
-        || (figures.brier.1 <= figures.brier.0 * 1.02 && figures.log_loss.1 <= figures.log_loss.0 * 1.05)
+        || (figures.skill.is_none_or(|skill| skill > 0.0)
+            && figures.brier.1 <= figures.brier.0 * 1.02
+            && figures.log_loss.1 <= figures.log_loss.0 * 1.05)
 }
 
 fn mean(all: impl Iterator<Item = f64>) -> f64 {

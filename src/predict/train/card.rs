@@ -154,6 +154,17 @@ impl Card {
         )
     }
 
+    /// Why nobody should go by it: on held-back rows it was no better than always stating the base rate.
+    /// `None` where it was, or where nobody looked.
+    pub fn worthless(&self) -> Option<String> {
+        let quality = self.quality.filter(|q| !q.beats_base_rate())?;
+        Some(format!(
+            "{}: no better than the base rate on {} held-back rows (Brier skill {:.2}, AUROC {:.2}, calibration \
+             error {:.2})",
+            self.title, quality.rows, quality.brier_skill, quality.auroc, quality.ece
+        ))
+    }
+
     /// The window of a failure model.
     pub fn within(&self) -> Option<Span> {
         self.within_seconds.map(Span::seconds)

@@ -144,6 +144,12 @@ fn train_head(
     };
     let shown: Vec<f64> =
         fitted.scorer.margins(&held.0).into_iter().map(|m| fitted.calibrator.probability(m)).collect();
+    let quality = Quality::of(&shown, &held.1);
+    // What is no better than the base rate on held-back partitions is calibrated on nothing.
+    let calibration = match options.calibration {
+        Calibration::Calibrated if !quality.beats_base_rate() => Calibration::Uncalibrated,
+        as_told => as_told,
+    };
     let onnx = onnx::encode(&model);
     let card = Card {
         title: format!("failure within {}", within.as_window()),
@@ -154,10 +160,10 @@ fn train_head(
         trained_by: concat!("foreshift ", env!("CARGO_PKG_VERSION")).into(),
         seed: options.seed,
         within_seconds: Some(within.0 / 1000),
-        calibration: Some(options.calibration),
+        calibration: Some(calibration),
         data: Data { rows: train.1.len(), ..data.clone() },
         features: spec.clone(),
-        quality: Some(Quality::of(&shown, &held.1)),
+        quality: Some(quality),
         measures: std::collections::BTreeMap::new(),
         calibrator: Some(fitted.calibrator),
         ranges: Some(Ranges::of(&train.0)),
@@ -246,7 +252,7 @@ pub struct Verdict {
 
 /// Compares two models on rows that neither was trained on: rolling truth, or held-back partitions.
 /// The new one takes over where its average precision is better by more than chance would explain in
-/// this many failures, and its probabilities are no worse.
+/// this many failures, its probabilities are no worse, and they say more than the base rate.
 pub fn compare(
     champion: &FailureModel,
     challenger: &FailureModel,
@@ -268,10 +274,16 @@ pub fn compare(
     let margin = (0.5 / (failures.max(1) as f64).sqrt()).min(0.05) * (1.0 - old.auprc).max(0.02);
     let ranks_better = new.auprc > old.auprc + margin;
     let states_no_worse = new.brier <= old.brier * 1.02;
-    let promote = failures > 0 && ranks_better && states_no_worse;
-    let why = format!(
+    let promote = failures > 0 && ranks_better && states_no_worse && new.beats_base_rate();
+    let mut why = format!(
         "average precision {:.3} against {:.3}, Brier {:.5} against {:.5}, on {failures} rows that failed",
         new.auprc, old.auprc, new.brier, old.brier
     );
+    if !new.beats_base_rate() {
+        why += &format!(
+            "; no better than the base rate (Brier skill {:.2}): train over a longer time or with more recorded failures",
+            new.brier_skill
+        );
+    }
     Some(Verdict { within, champion: old, challenger: new, promote, why })
 }

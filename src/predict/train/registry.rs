@@ -80,25 +80,57 @@ impl Registry {
     pub fn add(&self, files: &[HeadFile]) -> Result<u32, ModelError> {
         let version = self.versions().last().map_or(1, |v| v + 1);
         let draft = self.folder.join(format!("draft-{version}"));
-        let failed = |path: &Path, e: std::io::Error| ModelError::File {
-            path: path.display().to_string(),
-            detail: e.to_string(),
-        };
-        std::fs::create_dir_all(&draft).map_err(|e| failed(&draft, e))?;
+        std::fs::create_dir_all(&draft).map_err(|e| failed(&draft, &e))?;
         for file in files {
             write_files(&draft, file)?;
         }
         let place = self.place(version);
-        std::fs::rename(&draft, &place).map_err(|e| failed(&place, e))?;
+        std::fs::rename(&draft, &place).map_err(|e| failed(&place, &e))?;
         Ok(version)
+    }
+
+    /// What is wrong with the file that names the version in use, or with what it names.
+    pub fn trouble(&self) -> Option<String> {
+        let path = self.folder.join(CURRENT);
+        let text = match std::fs::read(&path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
+            Err(e) => return Some(failed(&path, &e).to_string()),
+        };
+        let odd = |(_, line): &(usize, &str)| !line.is_empty() && line.parse::<u32>().is_err();
+        if let Some((at, line)) = text.lines().map(str::trim).enumerate().find(odd) {
+            let line: String = line.chars().take(40).collect();
+            return Some(format!(
+                "{}:{}: expected the number of a version, got {line:?}; put a version into use again, or remove \
+                 the file for the shipped models",
+                path.display(),
+                at + 1
+            ));
+        }
+        let version = self.current()?;
+        let place = self.place(version);
+        (!place.is_dir()).then(|| {
+            format!(
+                "{}: version {version} is in use and there is no folder {}: the shipped models speak; restore it, \
+                 or take the change back",
+                path.display(),
+                place.display()
+            )
+        })
     }
 
     /// Puts a version into use.
     ///
     /// # Errors
-    /// It is not there, does not load, or the folder can't be written.
+    /// It is not there, does not load, says no more than the base rate ([`Card::worthless`]), or the folder can't be
+    /// written.
     pub fn promote(&self, version: u32) -> Result<FailureModel, ModelError> {
         let model = self.load(version)?;
+        let cards = self.cards(version)?;
+        let poor: Vec<String> = cards.iter().filter_map(Card::worthless).collect();
+        if !poor.is_empty() {
+            return Err(ModelError::Worthless { version, detail: poor.join("; ") });
+        }
         let mut chain = self.chain();
         if chain.last() != Some(&version) {
             chain.push(version);
@@ -175,21 +207,86 @@ pub fn write_files(folder: &Path, file: &HeadFile) -> Result<(), ModelError> {
 /// # Errors
 /// The folder can't be read, a card is missing or is of another file.
 pub fn read_files(folder: &Path) -> Result<Vec<HeadFile>, ModelError> {
-    let failed = |path: &Path, e: std::io::Error| ModelError::File {
-        path: path.display().to_string(),
-        detail: e.to_string(),
-    };
-    let mut files = Vec::new();
-    let entries = std::fs::read_dir(folder).map_err(|e| failed(folder, e))?;
+    let (files, damaged) = read_whole(folder)?;
+    damaged.into_iter().next().map_or(Ok(files), Err)
+}
+
+/// The models of a folder that are whole, and what is wrong with the others.
+///
+/// # Errors
+/// The folder can't be read.
+pub fn read_whole(folder: &Path) -> Result<(Vec<HeadFile>, Vec<ModelError>), ModelError> {
+    let entries = std::fs::read_dir(folder).map_err(|e| failed(folder, &e))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
+    let (mut whole, mut damaged) = (Vec::new(), Vec::new());
     for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "onnx")) {
-        let onnx = std::fs::read(path).map_err(|e| failed(path, e))?;
-        let card_path = path.with_extension("toml");
-        let text = std::fs::read_to_string(&card_path).map_err(|e| failed(&card_path, e))?;
-        let card = Card::read(&text, &onnx, &card_path.display().to_string())?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        files.push(HeadFile { name, onnx, card });
+        match read_file(path) {
+            Ok(file) => whole.push(file),
+            Err(error) => damaged.push(error),
+        }
     }
-    Ok(files)
+    // A card of which the model is gone.
+    let cards = paths.iter().filter(|p| p.extension().is_some_and(|e| e == "toml"));
+    for model in cards.map(|card| card.with_extension("onnx")).filter(|model| !paths.contains(model)) {
+        let detail = "there is a card of it beside, and no model; restore it, or remove the card".to_string();
+        damaged.push(ModelError::File { path: model.display().to_string(), detail });
+    }
+    Ok((whole, damaged))
+}
+
+fn read_file(path: &Path) -> Result<HeadFile, ModelError> {
+    let onnx = std::fs::read(path).map_err(|e| failed(path, &e))?;
+    let card_path = path.with_extension("toml");
+    let text = std::fs::read_to_string(&card_path).map_err(|e| failed(&card_path, &e))?;
+    let card = Card::read(&text, &onnx, &card_path.display().to_string())?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(HeadFile { name, onnx, card })
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> ModelError {
+    ModelError::File { path: path.display().to_string(), detail: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_use_that_names_no_version_is_told_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::new(dir.path(), "all");
+        assert_eq!(registry.trouble(), None);
+        std::fs::create_dir_all(registry.place(1)).unwrap();
+        registry.write_chain(&[1]).unwrap();
+        assert_eq!(registry.trouble(), None);
+        std::fs::write(registry.folder().join(CURRENT), "0001\nbanana\n").unwrap();
+        let trouble = registry.trouble().unwrap();
+        assert!(trouble.contains("current:2: expected the number of a version, got \"banana\""), "{trouble}");
+        std::fs::write(registry.folder().join(CURRENT), [0xff, 0xfe]).unwrap();
+        assert!(registry.trouble().unwrap().contains("current:1:"));
+        std::fs::write(registry.folder().join(CURRENT), "0007\n").unwrap();
+        let trouble = registry.trouble().unwrap();
+        assert!(trouble.contains("version 7 is in use and there is no folder"), "{trouble}");
+    }
+
+    #[test]
+    fn a_head_no_better_than_the_base_rate_is_never_put_into_use() {
+        use crate::predict::train::failure::file_name;
+        let shipped = crate::predict::failure::open(None).unwrap();
+        let heads = shipped.cards.into_iter().zip(shipped.files);
+        let mut files: Vec<HeadFile> = heads
+            .map(|(card, onnx)| HeadFile { name: file_name(card.within().unwrap()), onnx, card })
+            .collect();
+        let quality = files[1].card.quality.as_mut().unwrap();
+        (quality.brier_skill, quality.auroc) = (-0.23, 0.54);
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::new(dir.path(), "all");
+        let version = registry.add(&files).unwrap();
+        let error =
+            registry.take_over(version, crate::fleet::Timestamp(0), "by hand").unwrap_err().to_string();
+        assert!(error.contains("failure within 1 h: no better than the base rate"), "{error}");
+        assert!(error.contains("Brier skill -0.23, AUROC 0.54") && error.contains("--from"), "{error}");
+        assert_eq!(registry.current(), None);
+    }
 }

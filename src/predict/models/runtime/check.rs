@@ -2,13 +2,14 @@
 //! a runtime down. The child is this program's hidden subcommand `check-model PATH`.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Runtime, Slot, Tensor};
+use crate::fleet::rng::Random;
 use crate::predict::models::error::ModelError;
 
 /// What the child found: names and shapes, `null` = any number.
@@ -22,13 +23,52 @@ pub struct Checked {
     pub outputs: Vec<(String, Vec<Option<usize>>)>,
 }
 
-/// Done in the child: loads the file and runs it on noughts, one row and three.
+/// Rows of the runs: one, few, and as many as the engine gives at once.
+const ROWS: [usize; 3] = [1, 3, 512];
+/// Numbers of the fleet are robust deviations, cut here.
+const FARTHEST: f32 = crate::predict::failure::features::CLIP;
+
+/// What a run is given.
+#[derive(Clone, Copy, Debug)]
+enum Given {
+    /// A fleet that stands still.
+    Noughts,
+    /// A usual one.
+    Usual,
+    /// All as far from normal as it can be told, up and down.
+    Farthest,
+}
+
+impl Given {
+    const ALL: [Given; 3] = [Given::Noughts, Given::Usual, Given::Farthest];
+
+    fn words(self) -> &'static str {
+        match self {
+            Given::Noughts => "noughts",
+            Given::Usual => "ordinary numbers",
+            Given::Farthest => "numbers far from normal",
+        }
+    }
+
+    fn value(self, random: &mut Random) -> f32 {
+        match self {
+            Given::Noughts => 0.0,
+            Given::Usual => (random.normal() as f32).clamp(-FARTHEST, FARTHEST),
+            Given::Farthest if random.chance(0.5) => FARTHEST,
+            Given::Farthest => -FARTHEST,
+        }
+    }
+}
+
+/// Done in the child: loads the file and runs it on noughts, on ordinary numbers and on such as lie far from
+/// normal, with one row, with few and with many; what comes out must be finite.
 ///
 /// # Errors
-/// What the runtime says.
+/// What the runtime says, or an output that is not finite.
 pub fn check_here(runtime: &dyn Runtime, bytes: &[u8], file: &str) -> Result<Checked, ModelError> {
     let mut session = runtime.load(bytes, file)?;
-    for rows in [1usize, 3] {
+    let mut random = Random::new(1);
+    for (rows, given) in ROWS.into_iter().flat_map(|rows| Given::ALL.map(|given| (rows, given))) {
         let inputs: Vec<Tensor> = session
             .inputs()
             .iter()
@@ -39,12 +79,14 @@ pub fn check_here(runtime: &dyn Runtime, bytes: &[u8], file: &str) -> Result<Che
                     file: file.into(),
                     detail: format!("input {}: {shape:?} is too large", slot.name),
                 })?;
-                Ok(Tensor::new(shape, vec![0.0; count]))
+                Ok(Tensor::new(shape, (0..count).map(|_| given.value(&mut random)).collect()))
             })
             .collect::<Result<_, ModelError>>()?;
         let outputs = session.run(&inputs)?;
         if let Some(bad) = outputs.iter().position(|t| t.values.iter().any(|v| !v.is_finite())) {
-            let detail = format!("output {bad} is not finite on an input of noughts");
+            let name = session.outputs().get(bad).map_or("?", |slot| slot.name.as_str());
+            let given = given.words();
+            let detail = format!("output {name} is not finite on {given} in {rows} rows");
             return Err(ModelError::Refused { file: file.into(), detail });
         }
     }
@@ -52,16 +94,42 @@ pub fn check_here(runtime: &dyn Runtime, bytes: &[u8], file: &str) -> Result<Che
     Ok(Checked { runtime: runtime.name(), inputs: list(session.inputs()), outputs: list(session.outputs()) })
 }
 
-/// Asks a child: `program check-model FILE`, which must answer within `patience`.
+/// How a person's own graph is tried.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trial {
+    /// This program.
+    pub program: PathBuf,
+    /// Where the configuration says that ONNX Runtime is.
+    pub runtime: Option<PathBuf>,
+    /// The child is killed where it has not answered by then.
+    pub patience: Duration,
+}
+
+impl Trial {
+    /// By this program, with the patience that a large graph needs.
+    ///
+    /// # Errors
+    /// The system does not say where this program is.
+    pub fn by_this_program(runtime: Option<&Path>) -> std::io::Result<Self> {
+        let program = std::env::current_exe()?;
+        Ok(Self { program, runtime: runtime.map(Path::to_path_buf), patience: Duration::from_secs(20) })
+    }
+}
+
+/// Asks a child: `program check-model FILE`, which is killed where it does not answer in time.
 ///
 /// # Errors
 /// The child refused, crashed or hung.
-pub fn check_in_child(program: &Path, file: &Path, patience: Duration) -> Result<Checked, ModelError> {
+pub fn check_in_child(trial: &Trial, file: &Path) -> Result<Checked, ModelError> {
+    let Trial { program, runtime, patience } = trial;
     let name = file.display().to_string();
     let refused = |detail: String| ModelError::Refused { file: name.clone(), detail };
-    let mut child = Command::new(program)
-        .arg("check-model")
-        .arg(file)
+    let mut command = Command::new(program);
+    command.arg("check-model").arg(file);
+    if let Some(runtime) = runtime {
+        command.arg("--runtime").arg(runtime);
+    }
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -84,7 +152,7 @@ pub fn check_in_child(program: &Path, file: &Path, patience: Duration) -> Result
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if begun.elapsed() < patience => std::thread::sleep(Duration::from_millis(5)),
+            Ok(None) if begun.elapsed() < *patience => std::thread::sleep(Duration::from_millis(5)),
             Ok(None) => {
                 let _ = child.kill();
                 let _ = child.wait();

@@ -6,6 +6,7 @@ pub mod check;
 pub mod kernels;
 pub mod locate;
 pub mod native;
+pub mod watched;
 
 use std::sync::Arc;
 
@@ -133,7 +134,7 @@ pub(crate) enum Missing {
     Refused,
 }
 
-fn words(shape: &[Option<usize>]) -> String {
+pub(crate) fn words(shape: &[Option<usize>]) -> String {
     let dims: Vec<String> = shape.iter().map(|d| d.map_or_else(|| "any".into(), |d| d.to_string())).collect();
     format!("[{}]", dims.join(", "))
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
-use ort::session::{Session as OrtSession, SessionInputValue};
+use ort::session::{RunOptions, Session as OrtSession, SessionInputValue};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
+use super::watched::{DEADLINE, Watched};
 use super::{Missing, Runtime, Session, Slot, Tensor, check_inputs};
 use crate::predict::models::error::ModelError;
 use crate::predict::models::onnx;
@@ -74,12 +75,25 @@ impl Runtime for Native {
             return Err(ModelError::Inconsistent { file: file.into(), detail });
         }
         // Only trees and our linear graphs know what a missing value is.
-        let missing = match onnx::decode(bytes, file) {
+        let ours = onnx::decode(bytes, file);
+        let missing = match &ours {
             Ok(onnx::Model::Autoencoder(_) | onnx::Model::Predictor(_) | onnx::Model::Forecaster(_))
             | Err(_) => Missing::Refused,
             Ok(_) => Missing::Taken,
         };
-        Ok(Box::new(Loaded { file: file.into(), session, inputs, outputs, missing }))
+        let options = Arc::new(RunOptions::new().map_err(|e| corrupt(e.to_string()))?);
+        let stop = options.clone();
+        let loaded = Box::new(Loaded { file: file.into(), session, inputs, outputs, missing, options });
+        if ours.is_ok() {
+            // Our graphs have no loops.
+            return Ok(loaded);
+        }
+        let stop = move || {
+            if let Err(error) = stop.terminate() {
+                tracing::error!(%error, "ONNX Runtime cannot stop a run");
+            }
+        };
+        Ok(Box::new(Watched::new(loaded, file, DEADLINE, Arc::new(stop))?))
     }
 }
 
@@ -101,6 +115,7 @@ struct Loaded {
     inputs: Vec<Slot>,
     outputs: Vec<Slot>,
     missing: Missing,
+    options: Arc<RunOptions>,
 }
 
 impl Session for Loaded {
@@ -128,7 +143,7 @@ impl Session for Loaded {
             })
             .collect::<Result<_, ort::Error>>()
             .map_err(failed)?;
-        let outputs = self.session.run(given).map_err(failed)?;
+        let outputs = self.session.run_with_options(given, &*self.options).map_err(failed)?;
         let mut out = Vec::with_capacity(self.outputs.len());
         for slot in &self.outputs {
             let value = &outputs[slot.name.as_str()];
