@@ -150,6 +150,7 @@ pub fn plans(config: &Config, movers: &HashMap<String, Arc<dyn Mover>>) -> PlanO
         destinations: plan::DestinationRules {
             only_labels: labels(&settings.destinations),
             most_data: settings.fill_limit,
+            most_load: settings.most_load,
             apart_by_rack: apart(AntiAffinity::Rack),
             apart_by_site: apart(AntiAffinity::Site),
             preferred,

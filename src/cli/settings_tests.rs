@@ -45,6 +45,7 @@ max_proposal_age = "16m"
 anti_affinity = ["site"]
 cool_down = "31m"
 fill_limit = "86%"
+most_load = "81%"
 preferred_unavailable = "hold"
 candidates = { move = "yes" }
 destinations = { tier = "gold" }

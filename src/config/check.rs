@@ -241,6 +241,9 @@ fn plan(config: &Config, broken: &mut Broken) {
     if plan.fill_limit.get() <= 0.0 {
         say(broken, "plan.fill_limit", "must be more than 0%");
     }
+    if plan.most_load.get() <= 0.0 {
+        say(broken, "plan.most_load", "must be more than 0%");
+    }
     if plan.storm.number == 0 {
         say(broken, "plan.storm.number", "must be 1 or more");
     }

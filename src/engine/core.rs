@@ -9,7 +9,7 @@ use crate::drivers::Mover;
 use crate::fleet::{HostId, PartitionId, Timestamp, Topology, WorkloadId};
 use crate::migrate::Runner;
 use crate::plan::disruption::{Dependents, disruption};
-use crate::plan::{Hold, PlanOptions};
+use crate::plan::{Hold, PlanOptions, Ranked};
 use crate::predict::{Assessment, Evacuation, HostRisk, PastFailure, WorkloadProjection};
 use crate::protocol::{MigrationView, Mode, Severity, Snapshot};
 use crate::state::{Store, StoreError};
@@ -75,6 +75,8 @@ pub struct Core {
     pub(super) disruptions: HashMap<WorkloadId, f64>,
     /// What should move and does not, with the reason.
     pub(super) holds: Vec<Hold>,
+    /// Partitions over their thresholds in the last cycle.
+    pub(super) ranking: Vec<Ranked>,
     /// Partitions whose proposal a person rejected: who, and until when it is not proposed again.
     pub(super) denied: BTreeMap<String, (String, Timestamp)>,
     /// Since when the storm is over, while automatic mode is still frozen.
@@ -154,6 +156,7 @@ impl Core {
             projections: HashMap::new(),
             disruptions: HashMap::new(),
             holds: Vec::new(),
+            ranking: Vec::new(),
             denied: BTreeMap::new(),
             calm_since: None,
             snapshot,

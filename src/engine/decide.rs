@@ -87,6 +87,7 @@ impl Core {
     pub(super) async fn decide(&mut self, topology: &Topology, now: Timestamp) -> Result<(), StoreError> {
         let output = self.ask_planner(topology, Request::Watch, now);
         self.holds = output.holds;
+        self.ranking = output.ranking;
         self.brake(output.storm.as_deref(), now);
         for alert in &output.alerts {
             self.alerts.raise(now, alert.severity, &alert.subject, "plan", alert.text.clone());

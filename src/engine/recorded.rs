@@ -1,12 +1,12 @@
 //! What a replay of recorded history needs of the engine beside samples and cycles: records of failures
-//! as their time comes, the proposals that wait after a cycle, and which of them count as carried out.
+//! as their time comes, the proposals that wait after a cycle, what it held, and which of them count as carried out.
 
 use std::collections::BTreeSet;
 
 use super::core::Core;
 use super::failures::Failure;
 use crate::fleet::PartitionId;
-use crate::plan::Proposal;
+use crate::plan::{Hold, Proposal, Ranked};
 use crate::state::StoreError;
 
 impl Core {
@@ -24,6 +24,16 @@ impl Core {
     /// after an evacuation that worked. Nothing is moved, and what stands where stays.
     pub fn assume_emptied(&mut self, partitions: BTreeSet<PartitionId>) {
         self.assumed = partitions;
+    }
+
+    /// What the last cycle would have moved and could not, each with the one reason.
+    pub fn holds(&self) -> &[Hold] {
+        &self.holds
+    }
+
+    /// Partitions over their thresholds in the last cycle.
+    pub fn ranking(&self) -> &[Ranked] {
+        &self.ranking
     }
 
     /// The proposals that wait for a decision, oldest first.

@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::inputs::{self, Labels};
 use super::{BacktestArgs, core, rates, replay};
 use crate::cli::{demo, settings};
+use crate::config::Config;
 use crate::drivers::Mover;
 use crate::engine::failures::{Failure, Label, Origin};
 use crate::engine::intake::EmbeddedIntake;
@@ -23,6 +24,10 @@ use crate::telemetry::embedded::EmbeddedStore;
 const STEP: Span = Span::seconds(5);
 
 pub(super) async fn run(args: &BacktestArgs) -> Result<Report> {
+    of(args, &demo::config()).await
+}
+
+async fn of(args: &BacktestArgs, config: &Config) -> Result<Report> {
     let clock = Arc::new(ManualClock::at(demo::START));
     let mut fleet = SimFleet::new(args.seed, DemoOptions::new(clock.clone()));
     let class = fleet.mover().class().to_string();
@@ -37,9 +42,8 @@ pub(super) async fn run(args: &BacktestArgs) -> Result<Report> {
             intake.take(message).await?;
         }
     }
-    let config = demo::config();
     let labels = Labels::of(failures(&fleet, &topology, to), "the simulated fleet's own book");
-    let core = core(&config, &[(class, topology)]).await?;
+    let core = core(config, &[(class, topology)]).await?;
     let source: Arc<dyn Source> = Arc::new(store);
     let mut notes = vec![format!(
         "this is the simulated fleet of seed {}: its failures come every 8 to 15 minutes, far more often than \
@@ -49,7 +53,7 @@ pub(super) async fn run(args: &BacktestArgs) -> Result<Report> {
     let incidents = inputs::resolve(&labels, core.topology(), &*source, (from, to), &mut notes).await?;
     let setup = Setup {
         core,
-        hysteresis: settings::hysteresis(&config),
+        hysteresis: settings::hysteresis(config),
         history: source.clone(),
         source,
         from,
@@ -83,4 +87,41 @@ fn failures(fleet: &SimFleet, topology: &Topology, to: Timestamp) -> Vec<Failure
         }));
     }
     records
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::backtest::text;
+    use crate::fleet::Share;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: BacktestArgs,
+    }
+
+    #[tokio::test]
+    async fn what_was_predicted_and_could_go_nowhere_is_not_called_unforeseen() {
+        let line = Line::parse_from(["backtest", "--demo", "--for", "1h"]);
+        let mut config = demo::config();
+        config.plan.most_load = Share::clamped(0.01).unwrap();
+        let report = of(&line.args, &config).await.unwrap();
+        assert_eq!((report.proposals.len(), report.configured.caught), (0, 0));
+        assert!(report.missed_held > 0, "{:?}", report.failures);
+        for failure in &report.failures {
+            let held = report.held.iter().filter(|h| failure.partitions.contains(&h.partition));
+            let foreseen = held.filter(|h| h.verdict == "right").count() > 0;
+            assert_eq!(failure.held.is_some(), foreseen, "{failure:?}");
+        }
+        let said = text::render(&report);
+        let counted = format!("missed ({} of them predicted in time, but held)", report.missed_held);
+        for expected in
+            [&counted, "before, held: no destination", "nearest way out: ", "raise plan.most_load"]
+        {
+            assert!(said.contains(expected), "{expected}: {said}");
+        }
+    }
 }

@@ -1,20 +1,19 @@
 //! What a backtest is given: the span, and the records of failures with the place where each is written.
 //! What cannot be used is named with that place, what was expected, and what to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::{failures, place};
+use crate::cli::failures;
 use crate::config::{Config, quantity};
-use crate::engine::failures::{Failure, Failures, as_past};
+use crate::engine::failures::{Failure, as_past};
 use crate::eval::backtest::Incident;
 use crate::eval::backtest::error::written;
 use crate::eval::backtest::truth::partitions_of;
 use crate::fleet::{HostId, PartitionId, Span, Timestamp, Topology};
 use crate::predict::Calibration;
-use crate::state::RedbStore;
 use crate::telemetry::{Ingest, Source};
 
 /// A subject that is not known at once is looked for in so much history before its failure.
@@ -97,26 +96,21 @@ impl Labels {
         notes: &mut Vec<String>,
     ) -> Result<Self> {
         let mut labels = Self::default();
-        let state = place::state_file(&config.engine.data_dir);
-        if state.is_file() {
-            match RedbStore::open(&state) {
-                Ok(store) => {
-                    let stored = Failures::load(&store).await?;
-                    labels.0.extend(stored.records().iter().map(|record| Label {
-                        place: format!("record {} of the failure history", record.number),
-                        from_file: false,
-                        record: record.clone(),
-                    }));
-                }
-                Err(error) if file.is_some() => {
-                    notes.push(format!("the failure history of the state store was left out: {error}"));
-                }
-                Err(error) => {
-                    return Err(error).context(
-                        "the failure history cannot be read: stop the engine, or pass the failures with --failures \
-                         FILE (columns at,subject,cause,label)",
-                    );
-                }
+        match failures::recorded(config).await {
+            Ok(records) => labels.0.extend(records.into_iter().map(|record| Label {
+                place: format!("record {} of the failure history", record.number),
+                from_file: false,
+                record,
+            })),
+            Err(error) if file.is_some() => {
+                notes.push(format!("the failure history of the state store was left out: {error}"));
+            }
+            Err(error) => {
+                return Err(error).context(
+                    "the failure history cannot be read, neither from its files nor from an engine that runs on them: \
+                     stop what has them open, or pass the failures with --failures FILE (columns \
+                     at,subject,cause,label)",
+                );
             }
         }
         if let Some(file) = file {
@@ -128,14 +122,10 @@ impl Labels {
     }
 
     fn add_file(&mut self, text: &str, file: &Path) -> Result<()> {
-        let records = failures::parse_csv(text, file)?;
-        let lines = text.lines().enumerate().map(|(i, l)| (i + 1, l.trim()));
-        let lines = lines.filter(|(n, l)| !(l.is_empty() || (*n == 1 && l.starts_with("at,"))));
-        for ((line, _), record) in lines.zip(records) {
-            let known = self.0.iter().any(|l| {
-                (l.record.at, &l.record.subject, l.record.label) == (record.at, &record.subject, record.label)
-            });
-            if !known {
+        let key = |r: &Failure| (r.at, r.subject.clone(), r.label.word());
+        let mut known: HashSet<_> = self.0.iter().map(|l| key(&l.record)).collect();
+        for (line, record) in failures::parse_lined(text, file)? {
+            if known.insert(key(&record)) {
                 let place = format!("{}:{line}", file.display());
                 self.0.push(Label { place, from_file: true, record });
             }
@@ -276,7 +266,10 @@ mod tests {
         assert_eq!((to, to - from), (NOW, Span::days(7)));
         let (from, to) = span("2026-11-01", Some("2026-11-02T12:00:00Z"), NOW, NOW).unwrap();
         assert_eq!((to - from, written(from)), (Span::hours(36), "2026-11-01T00:00:00Z".to_string()));
-        assert_eq!(span("1000", Some("2000"), NOW, NOW).unwrap(), (Timestamp(1000), Timestamp(2000)));
+        assert_eq!(
+            span("1000", Some("2000"), NOW, NOW).unwrap(),
+            (Timestamp(1_000_000), Timestamp(2_000_000))
+        );
     }
 
     #[test]

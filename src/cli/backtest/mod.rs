@@ -18,7 +18,7 @@ use crate::eval::backtest::{self, Advance, Rates, Report, Setup};
 use crate::fleet::{Clock, Span, SystemClock, Timestamp, Topology};
 use crate::protocol::Mode;
 use crate::state::MemoryStore;
-use crate::telemetry::{ReplaySource, Source};
+use crate::telemetry::{ReplaySource, Source, StoreError};
 
 mod demo;
 pub(super) mod inputs;
@@ -111,8 +111,22 @@ pub(super) fn sources(config: &Config) -> Result<Sources> {
         let source: Arc<dyn Source> = Arc::new(recorded);
         return Ok(Sources { history: source.clone(), source, ends });
     }
-    let series = engine::series(config, Arc::new(SystemClock))?;
+    let series = engine::series(config, Arc::new(SystemClock)).map_err(|error| in_use(error, config))?;
     Ok(Sources { source: series.source, history: series.history, ends: None })
+}
+
+/// What works where the engine that runs has the embedded store open.
+fn in_use(error: anyhow::Error, config: &Config) -> anyhow::Error {
+    if !matches!(error.downcast_ref(), Some(StoreError::InUse { .. })) {
+        return error;
+    }
+    let dir = &config.engine.data_dir;
+    error.context(format!(
+        "this reads the samples itself and cannot do so beside an engine on the same embedded store: stop the engine \
+         for as long as it takes; or stop it, copy {} to another folder, start it again, and name the copy as \
+         engine.data_dir in a configuration of its own; or keep the time series in InfluxDB, which both read",
+        dir.display()
+    ))
 }
 
 /// What stands where now, as the drivers say it, by class.

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use crate::eval::backtest::Report;
 use crate::eval::backtest::calibration::Calibrated;
-use crate::eval::backtest::report::Curve;
+use crate::eval::backtest::report::{Curve, Failed};
 use crate::eval::backtest::tally::Tally;
 use crate::fleet::{Span, Timestamp};
 
@@ -55,6 +55,7 @@ pub(super) fn render(report: &Report) -> String {
     head(&mut out, report);
     failures(&mut out, report);
     proposals(&mut out, report);
+    held(&mut out, report);
     timeline(&mut out, report);
     report.calibration.iter().for_each(|c| calibration(&mut out, c));
     report.curves.iter().for_each(|c| thresholds(&mut out, c));
@@ -100,13 +101,24 @@ fn head(out: &mut String, report: &Report) {
     line(out, &format!("  {}", report.carried_out));
     let t = &report.configured;
     line(out, "\nAs configured");
-    line(out, &format!("  failures   {} recorded: {} caught, {} missed", t.failures, t.caught, t.missed));
+    let held = match report.missed_held {
+        0 => String::new(),
+        n => format!(" ({n} of them predicted in time, but held)"),
+    };
+    line(
+        out,
+        &format!("  failures   {} recorded: {} caught, {} missed{held}", t.failures, t.caught, t.missed),
+    );
     let leads = format!("median {}, a tenth shorter than {}", lead(t.lead_median_s), lead(t.lead_p10_s));
     line(out, &format!("  lead       {leads}"));
     line(
         out,
         &format!("  proposals  {} partitions to be emptied: {}", report.proposals.len(), verdicts(report, t)),
     );
+    if !report.held.is_empty() {
+        let n = report.held.len();
+        line(out, &format!("  held       {n} predictions of which nothing could be moved: listed below"));
+    }
     line(
         out,
         &format!(
@@ -156,11 +168,53 @@ fn failures(out: &mut String, report: &Report) {
                 in_time,
                 lead(f.lead_s),
                 said,
-                f.cause
+                because(f)
             ),
         );
     }
     rest(out, report.failures.len());
+}
+
+/// The cause, and what was predicted of it and held.
+fn because(f: &Failed) -> String {
+    match &f.held {
+        Some(held) => {
+            let (before, why) = (span(held.lead_s), held.reasons.join("; "));
+            format!("{} [predicted {before} before, held: {why}]", f.cause)
+        }
+        None => f.cause.clone(),
+    }
+}
+
+fn held(out: &mut String, report: &Report) {
+    if report.held.is_empty() {
+        return;
+    }
+    line(
+        out,
+        "\nPredicted, held     off                    chance          came of it      lead       held because",
+    );
+    for h in report.held.iter().take(ROWS) {
+        let chance = format!("{} in {}", percent(h.probability), span(h.within_s).as_window());
+        let after = h.proposed_at.as_ref().map_or(String::new(), |at| format!(" (proposed {})", minute(at)));
+        let because = h.reasons.join("; ");
+        line(
+            out,
+            &format!(
+                "  {}  {:<22} {:<15} {:<15} {:<10} {because}{after}",
+                minute(&h.at),
+                h.partition,
+                chance,
+                h.verdict,
+                lead(h.lead_s)
+            ),
+        );
+    }
+    rest(out, report.held.len());
+    let mut ways: Vec<&str> = report.held.iter().flat_map(|h| &h.relax).map(String::as_str).collect();
+    ways.sort_unstable();
+    ways.dedup();
+    line(out, &format!("  nearest way out: {}", ways.join("; ")));
 }
 
 fn proposals(out: &mut String, report: &Report) {

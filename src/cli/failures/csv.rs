@@ -66,15 +66,19 @@ fn quote(text: &str) -> String {
 }
 
 /// A record and the line of the file that it begins on.
-pub(super) type Lined = (u64, Failure);
+pub(in crate::cli) type Lined = (u64, Failure);
 
 /// The records of a CSV file.
 ///
 /// # Errors
 /// Names file, line, what was expected and what is there.
 pub fn parse_csv(text: &str, file: &Path) -> Result<Vec<Failure>> {
-    let records = parse_csv_until(text, file, Timestamp(i64::MAX))?;
-    Ok(records.into_iter().map(|(_, record)| record).collect())
+    Ok(parse_lined(text, file)?.into_iter().map(|(_, record)| record).collect())
+}
+
+/// The same with the lines.
+pub(in crate::cli) fn parse_lined(text: &str, file: &Path) -> Result<Vec<Lined>> {
+    parse_csv_until(text, file, Timestamp(i64::MAX))
 }
 
 /// The same, where nothing may lie after `now`, with the lines.
@@ -87,7 +91,7 @@ pub(super) fn parse_csv_until(text: &str, file: &Path, now: Timestamp) -> Result
     let mut said: HashMap<(String, Timestamp), (u64, Label)> = HashMap::new();
     for row in reader.from_reader(text.as_bytes()).into_records() {
         let row = row.with_context(|| format!("{} is no CSV", file.display()))?;
-        let line = row.position().map_or(0, ::csv::Position::line);
+        let line = row.position().map_or(0, |at| line_of(text, at));
         let place = || format!("{}:{line}", file.display());
         if row.iter().all(str::is_empty) {
             continue;
@@ -119,6 +123,13 @@ pub(super) fn parse_csv_until(text: &str, file: &Path, now: Timestamp) -> Result
         records.push((line, record));
     }
     Ok(records)
+}
+
+/// The line of a record: the reader's place is before the empty lines that it skips.
+fn line_of(text: &str, at: &::csv::Position) -> u64 {
+    let rest = text.as_bytes().get(at.byte() as usize..).unwrap_or_default();
+    let empty = rest.iter().take_while(|b| matches!(b, b'\n' | b'\r')).filter(|b| **b == b'\n').count();
+    at.line() + empty as u64
 }
 
 /// Where each of [`COLUMNS`] stands by the first row, and whether that row is a header; one that begins with a time

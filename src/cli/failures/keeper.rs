@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use super::{Failure, Label, Origin};
 use crate::cli::engine::{person, running_at};
 use crate::cli::place;
+use crate::config::Config;
 use crate::engine::failures::{Failures, PREFIX};
 use crate::protocol::client::RemoteLink;
 use crate::protocol::{Command, Link, Refusal, Reply};
@@ -45,9 +46,14 @@ impl Ground {
             return Ok(Self { dir, listen: None });
         }
         Ok(match place::load(config)? {
-            Some((_, config)) => Self { dir: config.engine.data_dir, listen: Some(config.engine.listen) },
+            Some((_, config)) => Self::of(&config),
             None => Self { dir: place::default_data_dir(), listen: None },
         })
+    }
+
+    /// The configuration's directory and its engine.
+    pub(super) fn of(config: &Config) -> Self {
+        Self { dir: config.engine.data_dir.clone(), listen: Some(config.engine.listen) }
     }
 
     /// The history as it is; none where there is no store, and none is made.

@@ -11,9 +11,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 
+pub(in crate::cli) use self::csv::parse_lined;
 use self::csv::{Lined, export, one_line, parse_csv_until, parse_moment, write_time};
 pub use self::csv::{parse_csv, parse_time};
 use self::keeper::{Ground, Keeper};
+use crate::config::Config;
 use crate::engine::failures::{Failure, Label, Origin};
 use crate::fleet::{Clock, SystemClock, Timestamp};
 
@@ -116,6 +118,14 @@ pub fn run(args: FailuresArgs, config: Option<&Path>) -> Result<ExitCode> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The failure history of a configuration, from its files or from the engine that runs on them.
+///
+/// # Errors
+/// Where neither can be asked.
+pub(in crate::cli) async fn recorded(config: &Config) -> Result<Vec<Failure>> {
+    Ground::of(config).records().await
 }
 
 /// What is written into the history, checked before anything is opened.

@@ -46,6 +46,9 @@ pub struct Plan {
     /// A destination is not filled beyond this share of its capacity.
     #[serde(with = "quantity::share")]
     pub fill_limit: Share,
+    /// A destination and its host are not loaded beyond this share of their processing.
+    #[serde(with = "quantity::share")]
+    pub most_load: Share,
     /// What happens where a preferred target is not available: `next_best` or `hold`.
     pub preferred_unavailable: PreferredUnavailable,
     /// Only workloads with these labels are moved; empty = all.
@@ -72,6 +75,7 @@ impl Default for Plan {
             anti_affinity: vec![AntiAffinity::Host, AntiAffinity::Rack],
             cool_down: Span::minutes(30),
             fill_limit: share(0.85),
+            most_load: share(0.8),
             preferred_unavailable: PreferredUnavailable::NextBest,
             candidates: BTreeMap::new(),
             destinations: BTreeMap::new(),

@@ -3,7 +3,8 @@
 //!
 //! `feed` gives history on as time passes and `replay` steps the engine through it: the same predict
 //! and decide, at the cycle's pace, with nothing from later than the cycle. What it said is judged by
-//! `predict::failure::truth` (what happened), `calls` (what was said and what came of it), `tally` (counts and cost),
+//! `predict::failure::truth` (what happened), `calls` (what was said and what came of it), `held` (what was
+//! predicted and could not be moved), `tally` (counts and cost),
 //! `calibration`, `sweep` (the same predictions under other thresholds) and `recommend`. None of these
 //! reaches the engine. `report` is what a person or a program reads.
 
@@ -11,6 +12,7 @@ pub mod calibration;
 pub mod calls;
 pub mod error;
 pub mod feed;
+pub mod held;
 pub mod recommend;
 pub mod replay;
 pub mod report;

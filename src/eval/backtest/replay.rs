@@ -11,6 +11,7 @@ use super::calibration::Reliability;
 use super::calls::{Call, Calls, is_over, judge};
 use super::error::{BacktestError, written};
 use super::feed::Feed;
+use super::held::HeldBack;
 use super::report::{self, Report};
 use super::sweep::Sweep;
 use super::tally::{Rates, tally};
@@ -92,6 +93,7 @@ struct Gathered {
     proposed: Vec<Proposed>,
     /// Partitions in an episode that was proposed, with the number in `proposed`.
     open: BTreeMap<PartitionId, usize>,
+    held: HeldBack,
     sweep: Sweep,
     reliability: Vec<Reliability>,
     /// The highest probability said in the middle window before each failure, by number of incident.
@@ -127,6 +129,7 @@ pub async fn run(mut setup: Setup, progress: &mut dyn FnMut(Advance)) -> Result<
         truth,
         proposed: Vec::new(),
         open: BTreeMap::new(),
+        held: HeldBack::default(),
         sweep: Sweep::new(&setup.hysteresis),
         reliability: windows.iter().map(|w| Reliability::new(*w)).collect(),
         first_seen: HashMap::new(),
@@ -259,9 +262,9 @@ impl Gathered {
             let found = snapshot.partitions.binary_search_by(|p| p.id.cmp(partition)).ok()?;
             snapshot.partitions.get(found)
         };
-        self.open.retain(|partition, _| {
-            !is_over(view(partition).map_or(PredictionState::Unknown, |v| v.prediction))
-        });
+        let state =
+            |partition: &PartitionId| view(partition).map_or(PredictionState::Unknown, |v| v.prediction);
+        self.open.retain(|partition, _| !is_over(state(partition)));
         for proposal in core.waiting() {
             let Trigger::PredictiveFailure { within, probability, .. } = &proposal.trigger else { continue };
             let mut sources: Vec<&PartitionId> = proposal.moves.iter().map(|m| &m.source).collect();
@@ -296,6 +299,8 @@ impl Gathered {
                 }
             }
         }
+        let open = &self.open;
+        self.held.look(core, now, |partition| open.contains_key(partition), state);
     }
 }
 
@@ -306,7 +311,7 @@ fn judged(
     placed: bool,
     (first, last, points): (Timestamp, Timestamp, u64),
 ) -> Report {
-    let Gathered { truth, proposed, sweep, reliability, highest, first_seen, cycles, .. } = gathered;
+    let Gathered { truth, proposed, held, sweep, reliability, highest, first_seen, cycles, .. } = gathered;
     let mut notes = Vec::new();
     if first > setup.from + GAP {
         notes.push(format!(
@@ -338,16 +343,29 @@ fn judged(
     let truth = Truth::new(kept, setup.to);
     let calls: Vec<Call> = proposed.iter().filter_map(Proposed::call).collect();
     let by_partition = Calls::of(&calls);
-    let failures = truth.incidents().iter().zip(highest).filter(|(i, _)| i.outcome == Outcome::Failed);
-    let failures = failures
-        .map(|(i, highest)| {
-            report::Failed::of(i, &by_partition.saved(i, &truth, setup.rates.least_lead), highest)
+    let least = setup.rates.least_lead;
+    let failed: Vec<_> =
+        truth.incidents().iter().zip(highest).filter(|(i, _)| i.outcome == Outcome::Failed).collect();
+    let held_before = held.missed(failed.iter().map(|(i, _)| *i), &by_partition, &truth, least);
+    let failures: Vec<report::Failed> = failed
+        .into_iter()
+        .zip(held_before)
+        .map(|((i, highest), held)| {
+            report::Failed::of(i, &by_partition.saved(i, &truth, least), highest, held)
         })
         .collect();
+    let held = held.report(&truth, least);
+    if !held.is_empty() {
+        notes.push(format!(
+            "{} predictions were held because nothing could be moved; the thresholds above take each as carried out, as \
+             if there had been room",
+            held.len()
+        ));
+    }
     let proposals = proposed
         .iter()
         .map(|p| {
-            let verdict = p.call().map(|call| judge(&call, &truth, setup.rates.least_lead));
+            let verdict = p.call().map(|call| judge(&call, &truth, least));
             report::Proposal::of(p, verdict)
         })
         .collect();
@@ -367,9 +385,11 @@ fn judged(
         carried_out: report::CARRIED_OUT.into(),
         rates: setup.rates,
         told_after_s: setup.core.options().heartbeat_lost.as_seconds(),
+        missed_held: failures.iter().filter(|f| f.held.is_some()).count(),
         failures,
         outcomes_unknown: truth.incidents().iter().filter(|i| i.outcome == Outcome::MitigatedUnknown).count(),
         proposals,
+        held,
         configured,
         calibration: reliability.iter().map(Reliability::finish).collect(),
         recommendations: curves

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::calibration::Calibrated;
 use super::calls::{Saved, Verdict};
 use super::error::written;
+use super::held::{HeldBefore, HeldPrediction};
 use super::recommend::Recommendation;
 use super::replay::Proposed;
 use super::sweep;
@@ -44,10 +45,14 @@ pub struct Report {
     pub told_after_s: f64,
     /// Recorded failures, and what would have become of them.
     pub failures: Vec<Failed>,
+    /// Of those that were missed, predicted in time and held: nothing could be moved.
+    pub missed_held: usize,
     /// Records of work that was moved away in time: in no count.
     pub outcomes_unknown: usize,
     /// What would have been proposed, and what came of it.
     pub proposals: Vec<Proposal>,
+    /// What was predicted and not proposed, for nothing could be moved, and what held it.
+    pub held: Vec<HeldPrediction>,
     /// The sum of it, as configured.
     pub configured: Tally,
     /// Whether the stated probabilities can be taken at their word, a window each.
@@ -82,10 +87,17 @@ pub struct Failed {
     pub lead_s: Option<f64>,
     /// The highest probability of the middle window that was said in that window before it.
     pub highest: Option<f64>,
+    /// What was predicted of it in time and held; `None` where it was caught, or nobody foresaw it.
+    pub held: Option<HeldBefore>,
 }
 
 impl Failed {
-    pub(super) fn of(incident: &Incident, saved: &Saved, highest: Option<f64>) -> Self {
+    pub(super) fn of(
+        incident: &Incident,
+        saved: &Saved,
+        highest: Option<f64>,
+        held: Option<HeldBefore>,
+    ) -> Self {
         Self {
             at: written(incident.at),
             subject: incident.subject.clone(),
@@ -96,6 +108,7 @@ impl Failed {
             caught: saved.caught(),
             lead_s: saved.lead.map(Span::as_seconds),
             highest,
+            held,
         }
     }
 }

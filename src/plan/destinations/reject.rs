@@ -79,7 +79,8 @@ pub(super) fn nowhere(rejected: &[(&PartitionId, Reject)]) -> (String, String) {
         return ("there is no other partition".to_string(), "add a host".to_string());
     };
     let relax = match nearest {
-        Reject::Data(..) | Reject::Load(..) => "add capacity or raise the most data or load of a destination",
+        Reject::Data(..) => "add capacity, or raise plan.fill_limit",
+        Reject::Load(..) => "add capacity, or raise plan.most_load",
         Reject::CopyInRack(_) | Reject::CopyInSite(_) | Reject::CopyOnHost => "add a host in another rack",
         Reject::Risk(_) | Reject::Health(_) | Reject::State(_) => "wait until another partition is well",
         Reject::Unknown => "mend the data of the other partitions",
