@@ -10,7 +10,7 @@ use super::baseline::Season;
 use super::gap::Gap;
 use super::level::{level, mean_back, stands_still};
 use super::missing::MOST_MISSING;
-use super::past::Past;
+use super::past::{Past, most_hours};
 use crate::fleet::{PartitionId, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 
@@ -32,6 +32,7 @@ impl Assessor {
             columns.iter().map(|c| history.metric(c.name.as_str())).collect();
         let (start, step) = (history.tail(), history.config().step);
         self.pasts.resize_with(self.baselines.len(), || None);
+        let most = most_hours(self.pasts.len());
         self.pasts.par_chunks_mut(width.max(1)).zip(&self.partitions).with_min_len(BATCH).for_each(
             |(pasts, id)| {
                 let Some(&row) = row_of.get(id) else { return };
@@ -39,7 +40,7 @@ impl Assessor {
                 for ((past, column), metric) in pasts.iter_mut().zip(columns).zip(&metric_of) {
                     let Some(metric) = metric else { continue };
                     history.copy_row(PartitionIx(row), *metric, &mut values);
-                    Past::add(past, &values, start, step, column.shape);
+                    Past::add(past, &values, start, step, column.shape, most);
                 }
             },
         );

@@ -10,8 +10,10 @@ use super::baseline::{Baseline, MAD_TO_SIGMA, Pace, Season, Shape, WEEKLY_UNIT, 
 use crate::fleet::{Span, Timestamp};
 
 pub(super) const HOUR_MS: i64 = 3_600_000;
-/// Hours that are kept, at most: a quarter of a year. The oldest go first.
+/// Hours of a metric that are kept, at most: a quarter of a year. The oldest go first.
 const MOST_HOURS: usize = 24 * 7 * 13;
+/// Bytes that the records of all metrics may take together, until the baselines are made; a week is kept in any case.
+const BUDGET: usize = 1 << 30;
 /// Location and scale are those of so many hours, the newest.
 const RECENT: usize = 24 * 7;
 /// Hours of so many days make what an hour of the day or of the week usually reaches.
@@ -71,6 +73,12 @@ pub(super) struct Past {
     hours: Vec<Hour>,
 }
 
+/// How many hours of each metric are kept where there are so many metrics of partitions in all.
+pub(super) fn most_hours(series: usize) -> usize {
+    // A list that grows has room for as many again.
+    (BUDGET / (2 * size_of::<Hour>() * series.max(1))).clamp(RECENT, MOST_HOURS)
+}
+
 /// How the history of a metric ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
@@ -82,13 +90,14 @@ pub(super) struct End {
 
 impl Past {
     /// Adds a row of evenly spaced history in the metric's unit, NaN = missing; `past` is what was gathered
-    /// before. An hour that comes twice counts once, the fuller one.
+    /// before; of the newest `most` hours. An hour that comes twice counts once, the fuller one.
     pub(super) fn add(
         past: &mut Option<Box<Past>>,
         values: &[f32],
         start: Timestamp,
         step: Span,
         shape: Shape,
+        most: usize,
     ) {
         let at = |i: usize| start + Span(step.0.saturating_mul(i as i64));
         let mut samples: Vec<f32> = Vec::with_capacity(64);
@@ -108,13 +117,13 @@ impl Past {
                 });
                 past.step = step;
                 past.newest = past.newest.max(newest);
-                past.put(hour, middle, &mut samples);
+                past.put(hour, middle, &mut samples, most);
             }
             from = until;
         }
     }
 
-    fn put(&mut self, hour: i64, middle: f32, samples: &mut [f32]) {
+    fn put(&mut self, hour: i64, middle: f32, samples: &mut [f32], most: usize) {
         let Ok(at) = i16::try_from(hour.saturating_sub(self.first)) else { return };
         samples.sort_unstable_by(f32::total_cmp);
         // One sample that is far off is no level of the hour.
@@ -137,7 +146,7 @@ impl Past {
             Ok(_) => {}
             Err(place) => self.hours.insert(place, record),
         }
-        if self.hours.len() > MOST_HOURS {
+        if self.hours.len() > most {
             self.hours.remove(0);
         }
     }
@@ -348,7 +357,7 @@ mod tests {
         let mut past = None;
         for (k, values) in row.chunks(part).enumerate() {
             let start = Timestamp(Span::days(20_000).0 + (k * part) as i64 * STEP.0);
-            Past::add(&mut past, values, start, STEP, SHAPE);
+            Past::add(&mut past, values, start, STEP, SHAPE, MOST_HOURS);
         }
         past.unwrap().baseline(SHAPE, PACE).unwrap()
     }
@@ -460,11 +469,19 @@ mod tests {
         let mut past = None;
         for y in [f32::NAN, f32::INFINITY, f32::MIN, f32::MAX, 0.0, -0.0] {
             for start in [i64::MIN, 0, i64::MAX] {
-                Past::add(&mut past, &[y; 30], Timestamp(start), Span(i64::MAX / 20), SHAPE);
-                Past::add(&mut past, &[y; 30], Timestamp(start), STEP, SHAPE);
+                Past::add(&mut past, &[y; 30], Timestamp(start), Span(i64::MAX / 20), SHAPE, MOST_HOURS);
+                Past::add(&mut past, &[y; 30], Timestamp(start), STEP, SHAPE, MOST_HOURS);
             }
         }
         let _ = past.unwrap().baseline(SHAPE, PACE);
+    }
+
+    #[test]
+    fn the_history_of_a_large_fleet_is_a_week_and_that_of_a_small_one_a_quarter() {
+        assert_eq!((most_hours(1_000 * 16), most_hours(100_000 * 16)), (MOST_HOURS, RECENT));
+        let of_many = most_hours(10_000 * 16);
+        assert!((RECENT..MOST_HOURS).contains(&of_many), "{of_many}");
+        assert!(2 * size_of::<Hour>() * of_many * 10_000 * 16 <= BUDGET);
     }
 
     #[test]

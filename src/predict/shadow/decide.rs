@@ -57,12 +57,8 @@ impl Figures {
             brier: both(&Reliability::brier),
             log_loss: both(&Reliability::log_loss),
             auprc: both(&Reliability::average_precision),
-<<<<<<< HEAD
             ece: both(&Reliability::calibration_error),
-=======
-            ece: both(&|r| r.finish().ece),
             skill: account.shadow.finish().brier_skill,
->>>>>>> w2
             evidence: account.better.evidence(),
         }
     }
