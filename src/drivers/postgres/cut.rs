@@ -113,7 +113,7 @@ impl PostgresMover {
         stream::refuse_lost(source, &stage.names.stream, "holding writes", what).await?;
         self.keep(job, stage);
         let destination = self.session(&stage.destination).await?;
-        self.refuse_changed(job, stage, source, &destination).await?;
+        self.refuse_changed(job, stage).await?;
         let tables = tables(source, &stage.scope).await?;
         for session in [source, &destination] {
             digest::fold(session, &stage.names.digest).await?;
@@ -354,8 +354,9 @@ impl PostgresMover {
         }
         let token = send_barrier(&destination, back).await?;
         let took = wait_for_barrier(&source, back, token, PROOF).await?;
-        // The owner first: the comparison of the mirrored job.
+        // The owner first: the comparison of the mirrored job. Its structure is known when it is to go back.
         let mirrored = self.stage(&job.mirrored(job.generation))?;
+        self.changed(job, &mirrored, Duration::ZERO).await?;
         let tables = tables(&destination, &stage.scope).await?;
         let (mut items, mut differences) = (0, Vec::new());
         for table in tables.iter().filter(|t| t.ordinary) {

@@ -69,8 +69,9 @@ struct Work {
     views: Option<Running<()>>,
     keeper: Option<Keeper>,
     sampler: Option<Sampler>,
-    /// What the source's catalog said when its structure was last compared, and found as the destination has it.
-    catalog: Option<String>,
+    /// What was changed in the structure, and the look that finds it out.
+    shapes: Option<shape::Shapes>,
+    comparing: Option<Running<shape::Shapes>>,
     /// The tables as they were at the last cut, and the hash of what they look like.
     tables: Option<(session::Line, Vec<stage::Table>)>,
 }
@@ -186,7 +187,10 @@ impl Mover for PostgresMover {
 
     async fn cut_waits_for(&self, job: &Job) -> Result<Option<String>, DriverError> {
         let stage = self.stage(job)?;
-        Ok(self.pools_wait_for(&stage).await)
+        match self.pools_wait_for(&stage).await {
+            Some(pools) => Ok(Some(pools)),
+            None => Ok(self.shapes_wait_for(job, &stage).await),
+        }
     }
 
     async fn status(&self, job: &Job) -> Result<JobStatus, DriverError> {

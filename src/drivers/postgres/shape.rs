@@ -4,17 +4,31 @@
 //! it otherwise than what it came from (a `CHECK` over a list). One server says the same of the same at any time.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use super::PostgresMover;
 use super::scope::Scope;
-use super::session::{Session, literal};
+use super::session::{Session, literal, system};
 use super::stage::{Stage, refuse};
-use crate::drivers::error::DriverError;
+use super::verify::Running;
+use crate::drivers::error::{DriverError, Retry};
 use crate::drivers::mover::Job;
 use crate::fleet::WorkloadId;
 
 /// How many changes are named.
 const NAMED: usize = 8;
+const DOING: &str = "comparing the structure";
+/// How long the gate before a cut waits in one call.
+const AT_THE_GATE: Duration = Duration::from_millis(800);
+const LOOK: Duration = Duration::from_millis(5);
+
+/// What was changed at a source, as long as both catalogs say the same.
+#[derive(Clone, Debug)]
+pub(super) struct Shapes {
+    source: String,
+    catalogs: [String; 2],
+    changed: Vec<String>,
+}
 
 /// A structure as `pg_dump` writes it: every object by kind and name.
 #[derive(Clone, PartialEq, Debug)]
@@ -170,32 +184,104 @@ impl PostgresMover {
         Ok(missing.map(|(name, what)| format!("{name} {what}")).collect())
     }
 
-    /// Refuses to hold writes for a cut that would lose what a person changed.
-    pub(super) async fn refuse_changed(
+    /// What the catalogs of both sides say now.
+    async fn catalogs(&self, stage: &Stage) -> Result<[String; 2], DriverError> {
+        let sql = format!("SELECT {}", catalog_sql(&stage.scope));
+        let (source, destination) =
+            (self.session(&stage.source).await?, self.session(&stage.destination).await?);
+        let (ours, theirs) = (source.one(DOING, &sql).await?, destination.one(DOING, &sql).await?);
+        Ok([ours.text(0).to_string(), theirs.text(0).to_string()])
+    }
+
+    /// What was changed ([`Self::changed_since`]), as both catalogs are now; `None` where that is not known after
+    /// `patience`. It is read in the background and known for as long as nobody changes anything, so that nobody
+    /// waits for it who holds writes.
+    pub(super) async fn changed(
         &self,
         job: &Job,
         stage: &Stage,
-        source: &Session,
-        destination: &Session,
-    ) -> Result<(), DriverError> {
-        const DOING: &str = "comparing the structure";
-        let catalog = source.one(DOING, &format!("SELECT {}", catalog_sql(&stage.scope))).await?;
-        if self.with_work(job, |w| w.catalog.as_deref() == Some(catalog.text(0))) {
-            return Ok(());
+        patience: Duration,
+    ) -> Result<Option<Vec<String>>, DriverError> {
+        if stage.scope.tenant().is_some() {
+            return Ok(Some(Vec::new()));
         }
-        let changed = self.changed_since(job, stage, destination).await?;
-        if changed.is_empty() {
-            self.with_work(job, |w| w.catalog = Some(catalog.text(0).to_string()));
-            return Ok(());
+        let start = Instant::now();
+        loop {
+            let catalogs = self.catalogs(stage).await?;
+            let known = self.with_work(job, |w| w.shapes.clone());
+            if let Some(known) = known.filter(|k| k.source == stage.source && k.catalogs == catalogs) {
+                return Ok(Some(known.changed));
+            }
+            if self.with_work(job, |w| w.comparing.is_none()) {
+                let (mover, of, stage) = (self.clone(), job.clone(), stage.clone());
+                let task = Running::spawn(async move { mover.compare_shapes(&of, &stage).await });
+                self.with_work(job, |w| w.comparing = Some(task));
+            }
+            while !self.with_work(job, |w| w.comparing.as_ref().is_none_or(Running::is_finished)) {
+                if start.elapsed() >= patience {
+                    return Ok(None);
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+            if let Some(ended) = self.with_work(job, |w| w.comparing.take()) {
+                let shapes = ended.result(DOING, &stage.source).await?;
+                self.with_work(job, |w| w.shapes = Some(shapes));
+            }
+            if start.elapsed() >= patience {
+                return Ok(None);
+            }
         }
-        let words = said(&changed);
-        let why = format!(
-            "the structure was changed here and is not so at {}: {words}; no stream carries that. Change it there, \
-             too, or let the move begin anew",
-            stage.destination
-        );
-        refuse(&stage.source, DOING, why)
     }
+
+    async fn compare_shapes(&self, job: &Job, stage: &Stage) -> Result<Shapes, DriverError> {
+        let catalogs = self.catalogs(stage).await?;
+        let destination = self.session(&stage.destination).await?;
+        let changed = self.changed_since(job, stage, &destination).await?;
+        Ok(Shapes { source: stage.source.clone(), catalogs, changed })
+    }
+
+    /// Whether nothing was changed at a source whose catalog says this, as far as that is known.
+    pub(super) fn is_known_unchanged(&self, job: &Job, stage: &Stage, catalog: &str) -> bool {
+        self.with_work(job, |w| {
+            let known = w.shapes.as_ref().filter(|k| k.source == stage.source && k.catalogs[0] == catalog);
+            known.is_some_and(|known| known.changed.is_empty())
+        })
+    }
+
+    /// What a cut waits for: both structures to be compared. What differs is told when the cut begins.
+    pub(super) async fn shapes_wait_for(&self, job: &Job, stage: &Stage) -> Option<String> {
+        match self.changed(job, stage, AT_THE_GATE).await {
+            Ok(None) => Some("the structure of both sides to be compared".into()),
+            Ok(Some(_)) | Err(_) => None,
+        }
+    }
+
+    /// Refuses to hold writes for a cut that would lose what a person changed.
+    pub(super) async fn refuse_changed(&self, job: &Job, stage: &Stage) -> Result<(), DriverError> {
+        match self.changed(job, stage, self.options.command_timeout.to_std()).await? {
+            Some(changed) if changed.is_empty() => Ok(()),
+            Some(changed) => {
+                let why = format!(
+                    "the structure was changed here and is not so at {}: {}; no stream carries that. Change it \
+                     there, too, or let the move begin anew",
+                    stage.destination,
+                    said(&changed)
+                );
+                refuse(&stage.source, DOING, why)
+            }
+            None => Err(slow(stage)),
+        }
+    }
+}
+
+/// Both structures are not compared yet.
+pub(super) fn slow(stage: &Stage) -> DriverError {
+    DriverError::new(
+        Retry::Retryable,
+        system(&stage.source),
+        DOING,
+        "it goes on in the background; try again",
+    )
 }
 
 /// The first few of them.

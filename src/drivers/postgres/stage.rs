@@ -121,6 +121,7 @@ impl Table {
 }
 
 /// The two clusters of a job.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Stage {
     pub(super) names: Names,
     pub(super) scope: Scope,

@@ -14,7 +14,7 @@ use super::digest::{self, Sum};
 use super::hash::{key_hash, row_hash};
 use super::scope::Scope;
 use super::session::{Clusters, Session, ident, literal, system};
-use super::shape::catalog_sql;
+use super::shape::{catalog_sql, slow};
 use super::stage::{Stage, Table, structure_sql, tables};
 use super::stream::{refuse_lost, send_barrier, wait_for_barrier};
 use super::{PostgresMover, done, working};
@@ -185,8 +185,9 @@ impl PostgresMover {
                 .differences
                 .push(format!("{}: its tables do not look the same any more", stage.scope.words()));
         }
-        if self.with_work(job, |w| w.catalog.as_deref() != Some(held.text(3))) {
-            let changed = self.changed_since(job, &stage, &sides.other).await?;
+        if !self.is_known_unchanged(job, &stage, held.text(3)) {
+            let changed = self.changed(job, &stage, self.options.command_timeout.to_std()).await?;
+            let changed = changed.ok_or_else(|| slow(&stage))?;
             found.different += changed.len() as u64;
             found.differences.extend(changed);
         }
