@@ -279,14 +279,20 @@ mod tests {
         // Told the other way round, the champion is the worse one.
         let windows = [within];
         let idle = crate::predict::failure::FailureModel::uncalibrated(champion.spec.clone(), &windows);
-        let better = compare(&idle, &champion, &rows, &labels, within).unwrap();
-        assert!(better.promote, "{}", better.why);
-        // To rank better than a champion that states nonsense is not enough.
         let stating = |model: &FailureModel, slope, offset| {
             let mut model = model.clone();
             model.heads.iter_mut().for_each(|head| head.calibrator = Calibrator::Platt { slope, offset });
             model
         };
+        // These rows are none that it learnt from: it is told how to state what it sees in them.
+        let plain = stating(&champion, 1.0, 0.0).predict(&rows);
+        let head = champion.heads.iter().position(|head| head.within == within).unwrap();
+        let margin = |row: usize| plain.row(row)[head].ln() - (-plain.row(row)[head]).ln_1p();
+        let slope = 8.0 / (margin(0) - margin(1));
+        let told = stating(&champion, slope, -slope * (margin(0) + margin(1)) / 2.0);
+        let better = compare(&idle, &told, &rows, &labels, within).unwrap();
+        assert!(better.promote, "{}", better.why);
+        // To rank better than a champion that states nonsense is not enough.
         let (nonsense, boastful) = (stating(&idle, 1.0, 40.0), stating(&champion, 0.01, 3.0));
         let verdict = compare(&nonsense, &boastful, &rows, &labels, within).unwrap();
         assert!(verdict.challenger.auprc > verdict.champion.auprc && verdict.challenger.brier_skill < 0.0);

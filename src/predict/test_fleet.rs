@@ -30,16 +30,21 @@ impl Fleet {
     }
 
     pub(super) fn history(&mut self, days: i64) -> Windows {
+        self.history_of(days, as_it_is)
+    }
+
+    /// History in which `change` may change what was measured.
+    pub(super) fn history_of(&mut self, days: i64, change: impl Fn(usize, usize, f32) -> f32) -> Windows {
         let step = Span::minutes(5);
         let len = (Span::days(days).0 / step.0) as usize;
         let config = WindowsConfig { step, len, ..WindowsConfig::default() };
         let mut history = Windows::new(config, self.now);
         for slot in 0..len {
             let at = history.tail() + Span(step.0 * slot as i64);
-            for id in &self.ids {
+            for (p, id) in self.ids.iter().enumerate() {
                 for (m, metric) in CANONICAL.iter().enumerate() {
                     let series = history.series(id, metric.name);
-                    history.push(series, at, value(m, &mut self.random));
+                    history.push(series, at, change(p, m, value(m, &mut self.random)));
                 }
             }
         }

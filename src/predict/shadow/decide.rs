@@ -190,10 +190,14 @@ impl Ledger {
     }
 }
 
-/// A window in which nobody could fault the shadow: to be less bad than a bad champion is not enough.
+/// How far below the base rate's a Brier skill may lie by chance, of a head that states about that rate.
+const ABOUT_BASE_RATE: f64 = 0.01;
+
+/// A window in which nobody could fault the shadow: to be less bad than a bad champion is not enough. One that
+/// states the base rate there, as an honest model without knowledge does, misleads nobody.
 fn no_worse(figures: &Figures) -> bool {
     figures.rows == 0
-        || (figures.skill.is_none_or(|skill| skill > 0.0)
+        || (figures.skill.is_none_or(|skill| skill > -ABOUT_BASE_RATE)
             && figures.brier.1 <= figures.brier.0 * 1.02
             && figures.log_loss.1 <= figures.log_loss.0 * 1.05)
 }
