@@ -118,11 +118,17 @@ async fn a_model_of_own_history_is_made_compared_used_and_taken_back() {
     };
     let of_better: Vec<&Value> = windows.iter().filter(|w| w["better"] == true).collect();
     assert!(hashes(2).iter().filter(|h| hashes(1).contains(h)).count() >= of_better.len());
-    assert!(said(&program, &["models", "promote", "3"]).0);
-    let listed = object(&program, &["models", "list", "--json"]);
-    assert_eq!(listed["versions"][2]["in_use"], true);
-    assert_eq!((&listed["shadow"]["version"], &listed["shadow"]["seat"]), (&2.into(), &"former".into()));
-    assert!(said(&program, &["models", "revert"]).1.contains("version 2 speaks"));
+    // What says no more than the base rate is not put into use by hand, either.
+    let skill = |w: &Value| w["challenger"]["brier_skill"].as_f64().unwrap();
+    let worthless = again["windows"].as_array().unwrap().iter().any(|w| skill(w) <= 0.0);
+    let (well, words) = said(&program, &["models", "promote", "3"]);
+    assert_eq!((well, words.contains("base rate")), (!worthless, worthless), "{words}");
+    if well {
+        let listed = object(&program, &["models", "list", "--json"]);
+        assert_eq!(listed["versions"][2]["in_use"], true);
+        assert_eq!((&listed["shadow"]["version"], &listed["shadow"]["seat"]), (&2.into(), &"former".into()));
+        assert!(said(&program, &["models", "revert"]).1.contains("version 2 speaks"));
+    }
     assert!(said(&program, &["models", "revert"]).1.contains("the shipped models speak"));
     assert_eq!(models(&program), before);
     let (well, none) = said(&program, &["models", "revert"]);
