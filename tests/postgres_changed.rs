@@ -7,6 +7,7 @@ mod postgres;
 mod postgres_steps;
 mod support;
 
+use foreshift::drivers::postgres::PostgresMover;
 use foreshift::drivers::{Action, DriverError, Job, Mover, Retry};
 use foreshift::fleet::{Generation, MigrationId};
 use postgres::{Clusters, schema};
@@ -31,6 +32,16 @@ const THERE: &str = "SELECT concat_ws(' ', to_regclass('orders.by_n'), to_regcla
     (SELECT tgname FROM pg_trigger WHERE tgname = 'seen'), \
     has_table_privilege('public', 'orders.counters', 'SELECT'))";
 
+/// A schema whose destination has become its owner, and whose way back is proved.
+async fn moved(clusters: &Clusters) -> (PostgresMover, Job) {
+    clusters.all[0].ask(&schema(50)).await;
+    let (mover, forth) = (mover(clusters), job(clusters, 0, 1));
+    before_the_cut(&mover, &forth).await;
+    the_cut(&mover, &forth).await;
+    complete(&mover, &forth, Action::EnableReverse).await;
+    (mover, forth)
+}
+
 async fn refused(mover: &impl Mover, job: &Job) -> DriverError {
     let error = mover.perform(job, &soon(), &permit()).await.unwrap_err();
     println!("{error}");
@@ -42,13 +53,8 @@ async fn refused(mover: &impl Mover, job: &Job) -> DriverError {
 async fn what_was_changed_at_the_owner_is_at_the_old_copy_when_it_comes_back() {
     let Some(clusters) = Clusters::start(2) else { return };
     let [home, away] = [&clusters.all[0], &clusters.all[1]];
-    home.ask(&schema(50)).await;
-    let (mover, forth) = (mover(&clusters), job(&clusters, 0, 1));
-    before_the_cut(&mover, &forth).await;
-    the_cut(&mover, &forth).await;
-    for action in [Action::EnableReverse, Action::Retire] {
-        complete(&mover, &forth, action).await;
-    }
+    let (mover, forth) = moved(&clusters).await;
+    complete(&mover, &forth, Action::Retire).await;
     cleanup(&mover, &forth, false).await;
 
     away.ask(CHANGES).await;
@@ -121,11 +127,7 @@ async fn what_is_changed_when_writes_are_held_already_is_named_at_the_cut() {
 async fn a_change_at_the_new_owner_is_not_lost_by_going_back() {
     let Some(clusters) = Clusters::start(2) else { return };
     let [home, away] = [&clusters.all[0], &clusters.all[1]];
-    home.ask(&schema(50)).await;
-    let (mover, forth) = (mover(&clusters), job(&clusters, 0, 1));
-    before_the_cut(&mover, &forth).await;
-    the_cut(&mover, &forth).await;
-    complete(&mover, &forth, Action::EnableReverse).await;
+    let (mover, forth) = moved(&clusters).await;
     away.ask("ALTER TABLE orders.counters ADD COLUMN note text").await;
     let back = forth.mirrored(Generation(3));
     let error = refused(&mover, &back).await;

@@ -88,17 +88,10 @@ pub async fn send(plan: HistoryPlan, now: Timestamp, parts: mpsc::Sender<Windows
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
-    use crate::engine::brain::Brain;
-    use crate::engine::inventory::Inventory;
-    use crate::engine::{Core, EngineOptions, Parts};
+    use crate::engine::{Core, test_parts};
     use crate::fleet::{PartitionId, PredictionState};
-    use crate::plan::PlanOptions;
-    use crate::predict::{AssessOptions, HysteresisOptions, Maturity};
-    use crate::protocol::ModelStatus;
-    use crate::state::MemoryStore;
+    use crate::predict::Maturity;
     use crate::telemetry::Batch;
     use crate::telemetry::embedded::EmbeddedStore;
 
@@ -121,23 +114,6 @@ mod tests {
         store
     }
 
-    async fn core(now: Timestamp) -> Core {
-        let options = EngineOptions::default();
-        let brain = Brain::new(options.windows, AssessOptions::default(), HysteresisOptions::default(), now);
-        let parts = Parts {
-            options,
-            brain,
-            plan: PlanOptions::default(),
-            store: Arc::new(MemoryStore::new()),
-            runner: None,
-            movers: HashMap::new(),
-            inventory: Inventory::default(),
-            source_name: "a test".into(),
-            models: ModelStatus::default(),
-        };
-        Core::start(parts, now).await.unwrap()
-    }
-
     #[test]
     fn parts_follow_each_other_to_the_present() {
         let now = Timestamp(Span::days(20_000).0 + Span::minutes(17).0);
@@ -154,7 +130,7 @@ mod tests {
         let died = start - Span::hours(5);
         let (from, end) = (start - Span::days(4), start + Span::minutes(10));
         let store = Arc::new(store(from, |host| if host == 3 { died } else { end }));
-        let mut core = core(start).await;
+        let mut core = Core::start(test_parts::parts(start), start).await.unwrap();
         let plan = HistoryPlan {
             source: store.clone(),
             span: Span::days(30),

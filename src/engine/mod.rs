@@ -28,6 +28,8 @@ pub mod picture;
 mod publish;
 mod recorded;
 pub mod teach;
+#[cfg(test)]
+mod test_parts;
 mod why;
 pub mod write_back;
 

@@ -178,30 +178,11 @@ pub async fn pull_for_ever(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::brain::Brain;
-    use crate::engine::inventory::Inventory;
-    use crate::engine::{Core, EngineOptions, Parts};
+    use crate::engine::Core;
+    use crate::engine::test_parts::parts;
     use crate::fleet::SystemClock;
-    use crate::plan::PlanOptions;
-    use crate::predict::{AssessOptions, HysteresisOptions};
-    use crate::protocol::{ModelStatus, Severity};
-    use crate::state::MemoryStore;
+    use crate::protocol::Severity;
     use crate::telemetry::{EmbeddedOptions, EmbeddedStore};
-
-    fn parts(now: Timestamp) -> Parts {
-        let options = EngineOptions::default();
-        Parts {
-            brain: Brain::new(options.windows, AssessOptions::default(), HysteresisOptions::default(), now),
-            options,
-            plan: PlanOptions::default(),
-            store: Arc::new(MemoryStore::new()),
-            runner: None,
-            movers: HashMap::new(),
-            inventory: Inventory::default(),
-            source_name: "a test".into(),
-            models: ModelStatus::default(),
-        }
-    }
 
     #[test]
     fn what_is_measured_of_a_host_is_so_of_every_partition_on_it() {

@@ -25,8 +25,12 @@ CREATE TABLE IF NOT EXISTS foreshift.owner (
   owner_is text
 );
 
--- What the structure of the other side was when this one was made like it: a hash and a name in each line.
-CREATE TABLE IF NOT EXISTS foreshift.shape (workload text PRIMARY KEY, objects text NOT NULL);
+-- What the structure of the other side was when this one was made like it: a hash and a name in each line. It goes
+-- with the mark.
+CREATE TABLE IF NOT EXISTS foreshift.shape (
+  workload text PRIMARY KEY REFERENCES foreshift.owner ON DELETE CASCADE,
+  objects text NOT NULL
+);
 
 -- Who writes asks as who it is.
 GRANT SELECT (open) ON foreshift.owner TO PUBLIC;

@@ -156,7 +156,7 @@ impl PostgresMover {
 
     /// What was changed at the source since the destination was made like it, and is not there, too; nothing where
     /// nobody noted how it was (a tenant's tables are made by people, on every cluster).
-    pub(super) async fn changed_since(
+    async fn changed_since(
         &self,
         job: &Job,
         stage: &Stage,
@@ -285,7 +285,7 @@ pub(super) fn slow(stage: &Stage) -> DriverError {
 }
 
 /// The first few of them.
-pub(super) fn said(changed: &[String]) -> String {
+fn said(changed: &[String]) -> String {
     let more = changed.len().saturating_sub(NAMED);
     let first = changed.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
     match more {

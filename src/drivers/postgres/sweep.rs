@@ -182,9 +182,7 @@ impl PostgresMover {
         let whole = Scope::Schema(schema.to_string());
         let names: Vec<String> = tables(session, &whole).await?.iter().map(Table::on).collect();
         let row = literal(workload.as_str());
-        let forget = format!(
-            "DELETE FROM foreshift.owner WHERE workload = {row}; DELETE FROM foreshift.shape WHERE workload = {row}"
-        );
+        let forget = format!("DELETE FROM foreshift.owner WHERE workload = {row}");
         let keep = format!(
             "UPDATE foreshift.owner SET mode = 'standby', made_by = NULL, made = 'nothing' WHERE workload = {row}"
         );
