@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use foreshift::drivers::files::{FilesMover, FilesOptions, NotWritten, write_to};
-use foreshift::drivers::{Action, Answer, Evidence, Job, Mover, Permit, Probe, Retry};
+use foreshift::drivers::{Action, Answer, Artifact, Evidence, Job, Mover, Permit, Probe, Retry};
 use foreshift::fleet::{Clock, Epoch, Generation, MigrationId, PartitionId, Span, SystemClock, WorkloadId};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -319,4 +319,33 @@ async fn a_way_back_asked_twice_leaves_a_clean_slate_at_the_source() {
     assert!(contents(&roots.path("a")) == before, "the source is as it was");
     write_to(&roots.path("a"), "cart", |_| Ok(())).unwrap();
     assert!(write_to(&roots.path("b"), "cart", |_| Ok(())).is_err());
+}
+
+#[tokio::test]
+async fn a_hold_that_no_journal_knows_is_found_and_ended() {
+    let roots = Roots::new();
+    let (mover, job) = (roots.mover(), job());
+    for action in [Action::Announce, Action::Prepare, Action::Replicate, Action::Verify] {
+        complete(&mover, &job, action).await;
+    }
+    complete(&mover, &job, Action::Fence { deadline: SystemClock.now() + Span::seconds(9) }).await;
+    let fences = async || {
+        let found = mover.leaks().await.unwrap();
+        found.into_iter().filter(|left| left.kind == Artifact::FENCE).collect::<Vec<_>>()
+    };
+    assert_eq!(fences().await, [], "one that ends by itself is none");
+    complete(&mover, &job, Action::Fence { deadline: SystemClock.now() + Span::days(9_000) }).await;
+    let held = fences().await;
+    assert_eq!((held.len(), &held[0].partition), (1, &job.source), "{held:?}");
+    assert!(mover.artifacts(&job, &Action::Prepare).iter().any(|made| made.name == held[0].name));
+    let root = roots.path("a");
+    assert!(write_to(&root, "cart", |_| Ok(())).is_err());
+    // The other root may have it.
+    fs::rename(roots.path("b"), roots.path("elsewhere")).unwrap();
+    assert!(mover.reap(&held[0], &permit(1)).await.is_err());
+    fs::rename(roots.path("elsewhere"), roots.path("b")).unwrap();
+    assert!(write_to(&root, "cart", |_| Ok(())).is_err());
+    mover.reap(&held[0], &permit(1)).await.unwrap();
+    assert!(write_to(&root, "cart", |_| Ok(())).is_ok());
+    assert_eq!(fences().await, []);
 }

@@ -80,10 +80,22 @@ async fn what_a_lost_journal_leaves_in_postgres_is_found_and_taken_away() {
     let data = program.config.parent().expect("a folder").join("data");
     lose_the_journal(&program, &data, "127.0.0.1", Phase::Canary).await;
 
+    // It died right after the source was sealed, as the engine seals it.
+    let seal = "SELECT foreshift.hold(o.workload, 1, o.generation + 1, o.epoch, '2100-01-01', true, slot_name) \
+        FROM foreshift.owner o, pg_replication_slots";
+    clusters.all[0].ask(seal).await;
+    let client = clusters.all[0].connect().await.expect("a client");
+    let write = "INSERT INTO orders.log (counter) VALUES (1)";
+    let refused = postgres::rows(&client, write).await.expect_err("it is held");
+    assert!(refused.as_db_error().is_some_and(|e| e.message().contains("not written to")), "{refused:?}");
+    let check = program.run(&["check"]);
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(!check.status.success() && said.contains("nobody may write to a workload on"), "{said}");
+
     let (clean, found) = leaks(&program, &[]);
     assert!(!clean);
     let kinds = kinds(&found);
-    for kind in ["copy", "digest", "publication", "replication_slot", "subscription"] {
+    for kind in ["copy", "digest", "fence", "publication", "replication_slot", "subscription"] {
         assert!(kinds.iter().any(|k| k == kind), "no {kind} was found: {kinds:?}");
     }
     // Nobody can be asked, so nothing goes without a yes.
@@ -95,9 +107,12 @@ async fn what_a_lost_journal_leaves_in_postgres_is_found_and_taken_away() {
         let engine = program.engine(&[]);
         wait_until_async("the engine tells of leaks", LONG, || async {
             let snapshot = program.snapshot().await;
-            snapshot.alerts.iter().any(|a| a.text.contains("foreshift leaks"))
+            snapshot.alerts.iter().any(|a| a.text.contains("foreshift leaks` shows"))
         })
         .await;
+        let why = program.run(&["why", "shop-orders"]);
+        let why = String::from_utf8_lossy(&why.stdout).into_owned();
+        assert!(why.contains("keeps everybody from writing") && why.contains("leaks --remove"), "{why}");
         let busy = program.run(&["leaks"]);
         assert!(!busy.status.success(), "an engine has the journal");
         assert!(String::from_utf8_lossy(&busy.stderr).contains("another process"));
@@ -105,6 +120,7 @@ async fn what_a_lost_journal_leaves_in_postgres_is_found_and_taken_away() {
     }
     let (clean, removed) = leaks(&program, &["--remove", "--yes"]);
     assert!(clean, "{removed:#}");
+    postgres::rows(&client, write).await.expect("writes go on");
     let (clean, none) = leaks(&program, &[]);
     assert!(clean, "{none:#}");
     for (n, cluster) in clusters.all.iter().enumerate() {

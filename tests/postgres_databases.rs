@@ -11,11 +11,11 @@ mod program;
 mod support;
 
 use foreshift::drivers::postgres::{AfterMove, DatabasesMover, PostgresOptions};
-use foreshift::drivers::{Action, Artifact, DriverError, Job, Mover, Probe, Retry};
+use foreshift::drivers::{Action, Answer, Artifact, DriverError, Job, Mover, Probe, Retry};
 use foreshift::fleet::{Generation, WorkloadId};
 use postgres::{Clusters, DATABASE, PASSWORD, connect, connect_as_client, rows, schema};
 use postgres_steps::{
-    all_there, artifacts, before_the_cut, cleanup, complete, permit, seal, soon, the_cut, writer,
+    LONG, all_there, artifacts, before_the_cut, cleanup, complete, permit, seal, soon, the_cut, writer,
 };
 use program::Program;
 
@@ -372,4 +372,49 @@ async fn the_program_empties_a_host_of_its_databases_while_a_client_writes() {
     println!("emptied and filled again under writes: {seen:?}");
     all_there(&clusters, 0, &seen).await;
     assert_eq!(seen.unknown, 0, "{seen:?}");
+}
+
+/// What is left of a cut whose engine died and whose journal is lost.
+fn fences(leaks: Vec<Artifact>) -> Vec<Artifact> {
+    leaks.into_iter().filter(|left| left.kind == Artifact::FENCE).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seal_that_no_journal_knows_makes_the_last_owner_writable_or_a_copy_of_the_next() {
+    let Some(mut clusters) = start(300).await else { return };
+    let mover = DatabasesMover::new(options(&clusters));
+    let job = job(&clusters);
+    let write = "INSERT INTO orders.log (counter) VALUES (1)";
+    before_the_cut(&mover, &job).await;
+    complete(&mover, &job, soon()).await;
+    // A hold that ends by itself is none.
+    assert_eq!(fences(mover.leaks().await.unwrap()), []);
+    complete(&mover, &job, seal()).await;
+    let held = fences(mover.leaks().await.unwrap());
+    assert_eq!((held.len(), &held[0].partition), (1, &job.source), "{held:?}");
+    let client = clusters.all[0].connect().await.unwrap();
+    rows(&client, write).await.expect_err("it is sealed");
+    // Who may be the owner must answer.
+    clusters.all[1].kill();
+    let error = mover.reap(&held[0], &permit()).await.unwrap_err();
+    assert_ne!(error.retry, Retry::Permanent, "{error}");
+    rows(&client, write).await.expect_err("nobody knows whose it is");
+    clusters.all[1].start();
+    support::wait_until_async("it is freed", LONG, || async {
+        mover.reap(&held[0], &permit()).await.is_ok()
+    })
+    .await;
+    rows(&client, write).await.expect("writes go on");
+    assert_eq!(fences(mover.leaks().await.unwrap()), []);
+    assert!(matches!(mover.reap(&held[0], &permit()).await, Ok(Answer::Done(_))), "asked again");
+
+    the_cut(&mover, &job).await;
+    let held = fences(mover.leaks().await.unwrap());
+    assert_eq!(held.len(), 1, "the next owner is open: {held:?}");
+    let said = mover.reap(&held[0], &permit()).await.unwrap();
+    let Answer::Done(said) = said else { panic!("{said:?}") };
+    assert!(said.summary.contains("is a copy now"), "{said:?}");
+    rows(&client, write).await.expect_err("it is a copy");
+    clusters.all[1].ask(write).await;
+    assert_eq!(fences(mover.leaks().await.unwrap()), []);
 }

@@ -11,12 +11,12 @@ mod support;
 use std::time::Duration;
 
 use foreshift::drivers::postgres::{AfterMove, PostgresMover};
-use foreshift::drivers::{Action, DriverError, Job, Mover, Permit, Probe, Retry};
+use foreshift::drivers::{Action, Answer, Artifact, DriverError, Job, Mover, Permit, Probe, Retry};
 use foreshift::fleet::{Epoch, Generation, MigrationId};
-use postgres::{Cluster, Clusters, schema};
+use postgres::{Cluster, Clusters, rows, schema};
 use postgres_steps::{
-    LONG, artifacts, before_the_cut, cleanup, complete, guards, job, mover, options, ours, permit, soon,
-    the_cut,
+    LONG, artifacts, before_the_cut, cleanup, complete, guards, job, mover, options, ours, permit, seal,
+    soon, the_cut,
 };
 use support::wait_until_async;
 
@@ -219,4 +219,47 @@ async fn what_may_be_the_owner_or_is_needed_elsewhere_is_never_dropped() {
     assert_eq!(relations(&clusters.all[0]).await, "0");
     assert!(artifacts(&mover, &job).len() > 4);
     assert_eq!(mover.leaks().await.unwrap(), []);
+}
+
+/// What is left of a cut whose engine died and whose journal is lost.
+fn fences(leaks: Vec<Artifact>) -> Vec<Artifact> {
+    leaks.into_iter().filter(|left| left.kind == Artifact::FENCE).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seal_that_no_journal_knows_makes_the_last_owner_writable_or_a_copy_of_the_next() {
+    let Some(mut clusters) = Clusters::start(2) else { return };
+    clusters.all[0].ask(&schema(300)).await;
+    let mover = mover(&clusters);
+    let job = job(&clusters, 0, 1);
+    let write = "INSERT INTO orders.log (counter) VALUES (1)";
+    before_the_cut(&mover, &job).await;
+    complete(&mover, &job, soon()).await;
+    // A hold that ends by itself is none.
+    assert_eq!(fences(mover.leaks().await.unwrap()), []);
+    complete(&mover, &job, seal()).await;
+    let held = fences(mover.leaks().await.unwrap());
+    assert_eq!((held.len(), &held[0].partition), (1, &job.source), "{held:?}");
+    let client = clusters.all[0].connect().await.unwrap();
+    rows(&client, write).await.expect_err("it is sealed");
+    // Who may be the owner must answer.
+    clusters.all[1].kill();
+    let error = mover.reap(&held[0], &permit()).await.unwrap_err();
+    assert_ne!(error.retry, Retry::Permanent, "{error}");
+    rows(&client, write).await.expect_err("nobody knows whose it is");
+    clusters.all[1].start();
+    wait_until_async("it is freed", LONG, || async { mover.reap(&held[0], &permit()).await.is_ok() }).await;
+    rows(&client, write).await.expect("writes go on");
+    assert_eq!(fences(mover.leaks().await.unwrap()), []);
+    assert!(matches!(mover.reap(&held[0], &permit()).await, Ok(Answer::Done(_))), "asked again");
+
+    the_cut(&mover, &job).await;
+    let held = fences(mover.leaks().await.unwrap());
+    assert_eq!(held.len(), 1, "the next owner is open: {held:?}");
+    let said = mover.reap(&held[0], &permit()).await.unwrap();
+    let Answer::Done(said) = said else { panic!("{said:?}") };
+    assert!(said.summary.contains("is a copy now"), "{said:?}");
+    rows(&client, write).await.expect_err("it is a copy");
+    clusters.all[1].ask(write).await;
+    assert_eq!(fences(mover.leaks().await.unwrap()), []);
 }

@@ -131,6 +131,11 @@ impl Board {
         }));
     }
 
+    /// The words of an alert that is open.
+    pub fn text(&self, subject: &str, topic: &str) -> Option<&str> {
+        self.open.get(&(subject.to_string(), topic.to_string())).map(|open| open.alert.text.as_str())
+    }
+
     /// Subjects with an open alert of that topic.
     pub fn subjects(&self, topic: &str) -> Vec<String> {
         self.open.values().map(|o| &o.alert).filter(|a| a.topic == topic).map(|a| a.subject.clone()).collect()

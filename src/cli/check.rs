@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{console, engine, models, place, systems};
 use crate::api::Access;
 use crate::config::{Config, TelemetrySource};
-use crate::drivers::Router;
+use crate::drivers::{Artifact, Router};
 use crate::fleet::{Span, SystemClock, Topology};
 use crate::state::Store;
 use crate::telemetry::Sink;
@@ -226,6 +226,14 @@ async fn drivers(config: &Config) -> Vec<Finding> {
         match tokio::time::timeout(DEADLINE, mover.leaks()).await {
             Ok(Ok(leaks)) if leaks.is_empty() => {}
             Ok(Ok(leaks)) => {
+                if let Some(fence) = leaks.iter().find(|leak| leak.kind == Artifact::FENCE) {
+                    let said = format!(
+                        "nobody may write to a workload on {}: {} holds it; where no engine cuts over now, `foreshift \
+                         leaks --remove` makes its last owner writable",
+                        fence.partition, fence.name
+                    );
+                    findings.push(finding(format!("driver {class}"), Verdict::Broken, said));
+                }
                 let names: Vec<&str> = leaks.iter().map(|a| a.name.as_str()).take(5).collect();
                 let said = format!(
                     "{} artifacts of ours: {}; harmless while an engine's migrations run",

@@ -115,7 +115,11 @@ async fn remove(runner: &Runner, leaks: &mut [Leak]) {
 }
 
 fn order(kind: &str) -> usize {
-    ["subscription", "replication_slot", "publication", "digest"].iter().position(|k| *k == kind).unwrap_or(9)
+    // What holds everybody up ends first; a copy goes only where its owner may be written to.
+    [Artifact::FENCE, "subscription", "replication_slot", "publication", "digest"]
+        .iter()
+        .position(|k| *k == kind)
+        .unwrap_or(9)
 }
 
 fn confirmed(leaks: &[Leak]) -> Result<bool> {
@@ -133,7 +137,8 @@ fn confirmed(leaks: &[Leak]) -> Result<bool> {
 
 fn line(leak: &Leak) -> String {
     let Artifact { kind, name, partition } = &leak.artifact;
-    format!("{}  {kind} {name} on {partition}", leak.class)
+    let holds = if kind == Artifact::FENCE { ": it keeps everybody from writing there" } else { "" };
+    format!("{}  {kind} {name} on {partition}{holds}", leak.class)
 }
 
 fn show(args: &LeaksArgs, leaks: &[Leak], silent: &[(String, String)]) -> Result<()> {

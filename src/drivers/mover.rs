@@ -151,6 +151,10 @@ pub struct Artifact {
 }
 
 impl Artifact {
+    /// The kind of a hold on a source that ends with its move alone. It makes nothing, so no ledger has a line of
+    /// it: it bears the name of what its migration made.
+    pub const FENCE: &str = "fence";
+
     /// Whether its name is one that only we give: `fs_` and the sixteen hexadecimal digits of
     /// [`Job::key`].
     pub fn is_ours(&self) -> bool {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::core::Core;
+use super::why::held_by;
 use crate::drivers::Artifact;
 use crate::fleet::{
     MetricName, MigrationId, PartitionId, Phase, PredictionState, Timestamp, Topology, WorkloadId,
@@ -117,6 +118,7 @@ impl Core {
             Err(error) => return self.store_failed(&error, now),
         };
         let subject = format!("driver {class}");
+        self.tell_fences(class, &left, now);
         let Some(one) = left.first() else { return self.alerts.clear(now, &subject, "leaks") };
         let text = format!(
             "{} left behind by earlier migrations, {} {} on {} for one: `foreshift leaks` shows them and takes \
@@ -128,6 +130,26 @@ impl Core {
         );
         tracing::warn!(class, count = left.len(), first = %one.name, "left behind by earlier migrations");
         self.alerts.raise(now, Severity::Warning, &subject, "leaks", text);
+    }
+
+    /// What keeps everybody from writing and belongs to no running migration is told as what it is.
+    fn tell_fences(&mut self, class: &str, left: &[Artifact], now: Timestamp) {
+        let topic = held_by(class);
+        let fences: Vec<&Artifact> = left.iter().filter(|a| a.kind == Artifact::FENCE).collect();
+        for partition in self.alerts.subjects(&topic) {
+            if !fences.iter().any(|fence| fence.partition.as_str() == partition) {
+                self.alerts.clear(now, &partition, &topic);
+            }
+        }
+        for fence in fences {
+            let (name, partition) = (&fence.name, fence.partition.as_str());
+            let text = format!(
+                "a move that this journal does not know keeps everybody from writing to a workload on {partition} \
+                 ({name}): stop the engine, then `foreshift leaks --remove` makes its last owner writable"
+            );
+            tracing::error!(class, fence = %name, partition, "held by no known move");
+            self.alerts.raise(now, Severity::Critical, partition, &topic, text);
+        }
     }
 
     /// Workloads whose traffic is to be looked after.

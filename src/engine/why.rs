@@ -20,6 +20,8 @@ impl Core {
         let running = self.migrations.iter().filter(|m| m.workload == workload.id && !m.phase.is_end());
         let mut sentences: Vec<String> = running.flat_map(|m| self.why_migration(m, now)).collect();
         let moving = !sentences.is_empty();
+        let held = self.alerts.text(workload.partition.as_str(), &held_by(&workload.class));
+        sentences.extend(held.map(str::to_string));
         sentences.extend(self.what_holds(workload, moving, now));
         if sentences.is_empty() {
             let standing = self.brain.standings().get(&workload.partition).copied().unwrap_or_default();
@@ -75,6 +77,11 @@ impl Core {
         sentences.extend(self.vetoed(&[workload.id.as_str(), workload.partition.as_str()], now));
         sentences
     }
+}
+
+/// The topic of alerts about what a move of that class holds that nobody knows.
+pub(super) fn held_by(class: &str) -> String {
+    format!("held by {class}")
 }
 
 /// How and why it ended.

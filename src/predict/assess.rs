@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::assessment::{Assessment, Forecast, Maturity};
-use super::baseline::{Baseline, Pace};
+use super::baseline::Baseline;
 use super::chances::Heads;
 use super::column::Column;
 use super::combined::Pools;
@@ -27,6 +27,7 @@ use super::own::Own;
 use super::past::Past;
 use super::rebuilt::Rebuilder;
 use super::scene::Scene;
+use super::season::Pace;
 use super::train::ForecastModel;
 use super::watch::Watch;
 use crate::fleet::{MetricName, PartitionId, Span, Timestamp};

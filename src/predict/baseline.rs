@@ -3,9 +3,9 @@
 //! to date in constant memory (about 300 bytes a metric). Statistics run on a scale where the metric is
 //! roughly symmetric ([`Shape`]).
 
-use super::past::HOUR_MS;
-use crate::fleet::{Span, Timestamp};
-use crate::telemetry::{Metric, Unit};
+use super::season::{Pace, Season};
+use super::shape::Shape;
+use crate::fleet::Span;
 
 /// Makes MAD estimate the standard deviation of a normal distribution.
 pub(super) const MAD_TO_SIGMA: f32 = 1.4826;
@@ -15,126 +15,8 @@ pub(super) const WEEKLY_UNIT: f32 = 1.0 / 4.0;
 /// ends), not a slope: around it all that lies between them is normal.
 const STEP: f32 = 4.0;
 
-/// The scale on which a metric is judged, and the least spread that is taken seriously there.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Shape {
-    /// As it is. The floor is `floor + relative × |location|`.
-    Linear {
-        /// In the metric's unit.
-        floor: f32,
-        /// Share of the location.
-        relative: f32,
-    },
-    /// `ln(x + offset)`: latencies and rates, whose spread grows with their level.
-    Log {
-        /// In the metric's unit; below it differences count little.
-        offset: f32,
-        /// On the log scale.
-        floor: f32,
-    },
-}
-
-impl Shape {
-    /// The shape of a canonical metric by its unit; of a foreign metric without one, linear with a
-    /// relative floor.
-    pub fn of(metric: Option<&Metric>) -> Self {
-        match metric.map(|m| m.unit) {
-            Some(Unit::Percent) => Shape::Linear { floor: 1.0, relative: 0.0 },
-            Some(Unit::Celsius) => Shape::Linear { floor: 0.7, relative: 0.0 },
-            Some(Unit::Volts) => Shape::Linear { floor: 0.0, relative: 0.003 },
-            Some(Unit::Millis) => Shape::Log { offset: 0.1, floor: 0.08 },
-            Some(Unit::BytesPerSecond) => Shape::Log { offset: 1e5, floor: 0.1 },
-            Some(Unit::PerSecond) => Shape::Log { offset: 1.0, floor: 0.1 },
-            Some(Unit::PerMinute | Unit::Count) => Shape::Log { offset: 1.0, floor: 0.25 },
-            None => Shape::Linear { floor: 1e-6, relative: 0.05 },
-        }
-    }
-
-    /// From the metric's unit to the scale of judgement; NaN stays NaN.
-    pub fn to(self, x: f32) -> f32 {
-        match self {
-            Shape::Linear { .. } => x,
-            Shape::Log { offset, .. } => (x.clamp(0.0, f32::INFINITY) + offset).ln(),
-        }
-    }
-
-    /// And back.
-    pub fn from(self, y: f32) -> f32 {
-        match self {
-            Shape::Linear { .. } => y,
-            Shape::Log { offset, .. } => (y.exp() - offset).max(0.0),
-        }
-    }
-
-    /// A small spread around `x`, carried over to the scale of judgement.
-    pub fn spread(self, x: f32, sd: f32) -> f32 {
-        match self {
-            Shape::Linear { .. } => sd,
-            Shape::Log { offset, .. } => sd / (x.max(0.0) + offset),
-        }
-    }
-
-    /// The least scale at a location.
-    pub fn floor(self, location: f32) -> f32 {
-        match self {
-            Shape::Linear { floor, relative } => floor + relative * location.abs(),
-            Shape::Log { floor, .. } => floor,
-        }
-    }
-}
-
-/// Where in the day and the week a time is; the same for the whole fleet in one cycle.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Season {
-    hour: usize,
-    next: usize,
-    share: f32,
-    week_hour: usize,
-}
-
-impl Season {
-    /// The season at `at`, in UTC; between the middles of two hours the daily profile is read by
-    /// linear interpolation.
-    pub fn at(at: Timestamp) -> Self {
-        let shifted = at.0.saturating_sub(HOUR_MS / 2);
-        let hour = shifted.div_euclid(HOUR_MS);
-        let share = shifted.rem_euclid(HOUR_MS) as f32 / HOUR_MS as f32;
-        let first = hour.rem_euclid(24) as usize;
-        Self {
-            hour: first,
-            next: (first + 1) % 24,
-            share,
-            week_hour: at.0.div_euclid(HOUR_MS).rem_euclid(168) as usize,
-        }
-    }
-}
-
-/// How fast a baseline learns; derived once from the options.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Pace {
-    /// Learning steps after which own location and scale speak.
-    pub own_scale: u16,
-    /// Learning steps of a day.
-    pub day: u16,
-    /// Learning steps of the location's memory.
-    pub memory: u16,
-    /// Frozen learning steps after which the baseline is learnt anew.
-    pub freeze: u16,
-    /// Width of one learning step.
-    pub step: Span,
-}
-
-impl Pace {
-    /// The day's profile is used from here on.
-    pub(super) fn daily(self) -> u16 {
-        self.day.saturating_mul(2)
-    }
-
-    /// The week's profile is used from here on.
-    pub(super) fn weekly(self) -> u16 {
-        self.day.saturating_mul(10)
-    }
-}
+/// Of what an hour of the week was off, its place in the weekly profile moves so much each week.
+const WEEKLY_GAIN: f32 = 1.0 / 3.0;
 
 /// How far hours of the day reach, under and over.
 pub(super) type Reach = [(u8, u8); 24];
@@ -161,6 +43,39 @@ pub struct Baseline {
     reach: Option<Box<Reach>>,
     /// Deviation of each hour of the week from the daily profile, in quarters of the unit.
     weekly: [i8; 168],
+    /// What the present hour says of it so far: a step alone is less than its numbers can hold.
+    hour: Hour,
+}
+
+/// An hour of the week that is not over, in constant memory.
+#[derive(Clone, Copy, Default, Debug)]
+struct Hour {
+    of_week: u8,
+    steps: u8,
+    /// Sum of what the steps were off, in [`Hour::PART`]s of a unit of the weekly profile.
+    sum: i16,
+}
+
+impl Hour {
+    const PART: f32 = 1.0 / 8.0;
+
+    /// Adds a step; where another hour has begun, the one before and by how many units it was off, less where it had
+    /// few steps.
+    fn add(&mut self, of_week: usize, units: f32, pace: Pace) -> Option<(usize, f32)> {
+        let of_week = of_week as u8;
+        let ended = (self.of_week != of_week && self.steps > 0).then(|| {
+            let whole = (f32::from(pace.day) / 24.0).min(255.0);
+            (usize::from(self.of_week), f32::from(self.sum) * Self::PART / f32::from(self.steps).max(whole))
+        });
+        if self.of_week != of_week {
+            *self = Hour { of_week, ..Hour::default() };
+        }
+        if self.steps < u8::MAX {
+            self.steps += 1;
+            self.sum = self.sum.saturating_add((units / Self::PART).round() as i16);
+        }
+        ended
+    }
 }
 
 impl Default for Baseline {
@@ -175,6 +90,7 @@ impl Default for Baseline {
             unit: 0.0,
             reach: None,
             weekly: [0; 168],
+            hour: Hour::default(),
         }
     }
 }
@@ -327,9 +243,11 @@ impl Baseline {
         self.daily[hour] += off.clamp(-3.0 * scale, 3.0 * scale) * hourly;
         if self.count >= pace.daily() {
             self.unit = if self.unit > 0.0 { self.unit } else { scale };
-            let slot = &mut self.weekly[season.week_hour];
-            let units = f32::from(*slot) + (clipped / self.unit / WEEKLY_UNIT).clamp(-8.0, 8.0) * hourly;
-            *slot = units.clamp(-127.0, 127.0).round() as i8;
+            let units = (clipped / self.unit / WEEKLY_UNIT).clamp(-16.0, 16.0);
+            if let Some((hour, off)) = self.hour.add(season.week_hour, units, pace) {
+                let slot = &mut self.weekly[hour];
+                *slot = (f32::from(*slot) + off * WEEKLY_GAIN).clamp(-127.0, 127.0).round() as i8;
+            }
         }
         if noise.is_finite() {
             self.noise =
@@ -383,6 +301,7 @@ pub fn median(values: &mut [f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::Timestamp;
     use crate::fleet::rng::Random;
 
     const PACE: Pace = Pace { own_scale: 48, day: 288, memory: 576, freeze: 288, step: Span::minutes(5) };
@@ -422,6 +341,37 @@ mod tests {
         let season = Season::at(Timestamp(0));
         assert!((stepwise.expected(season, PACE) - at_once.expected(season, PACE)).abs() < 3.0);
         assert!((stepwise.scale() / at_once.scale() - 1.0).abs() < 0.35, "{}", stepwise.scale());
+    }
+
+    #[test]
+    fn weekends_become_normal_while_the_engine_runs() {
+        for (step, noise) in [(5, 1.0), (60, 0.3)] {
+            let pace = Pace {
+                own_scale: (240 / step) as u16,
+                day: (1_440 / step) as u16,
+                memory: (2_880 / step) as u16,
+                freeze: (1_440 / step) as u16,
+                step: Span::minutes(step),
+            };
+            let mut random = Random::new(9);
+            let mut baseline = Baseline::default();
+            let mut off = [0.0f32; 9];
+            let in_week = 7 * 1_440 / step;
+            for i in 0..9 * in_week {
+                let at = Timestamp(i * step * 60_000);
+                // 1970 begins with a Thursday.
+                let weekend = (2..4).contains(&(i * step / 1_440 % 7));
+                let usual = if weekend { 44.0 } else { 50.0 };
+                let y = usual + noise * 2.0 * random.normal() as f32;
+                let season = Season::at(at + Span::minutes(step / 2));
+                let expected = baseline.expected(season, pace);
+                off[(i / in_week) as usize] += (expected - usual).abs() / in_week as f32;
+                let z = (y - expected) / baseline.scale().max(1.0);
+                baseline.learn(y, 1.0, z, season, SHAPE, pace);
+            }
+            println!("every {step} min: off by {off:.2?} in each week");
+            assert!(off[8] < 0.6 * off[1], "every {step} min: {off:?}");
+        }
     }
 
     #[test]

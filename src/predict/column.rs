@@ -1,8 +1,8 @@
 //! What is known of a metric itself, laid out once for the whole fleet: its shape, bad direction,
 //! bound, weights, and the shipped expectation for a partition of which nothing is known.
 
-use super::baseline::Shape;
 use super::options::AssessOptions;
+use super::shape::Shape;
 use crate::fleet::MetricName;
 use crate::telemetry::{Unit, schema};
 

@@ -4,10 +4,10 @@ use rayon::prelude::*;
 
 use super::assess::{Assessor, BATCH};
 use super::assessment::Maturity;
-use super::baseline::Season;
 use super::gap::Gap;
 use super::health;
 use super::peers::Peers;
+use super::season::Season;
 use crate::fleet::Timestamp;
 
 impl Assessor {

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::assess::{Assessor, BATCH, FREEZE_ABOVE};
-use super::baseline::Season;
 use super::gap::Gap;
 use super::level::{level, mean_back, stands_still};
 use super::missing::MOST_MISSING;
 use super::past::{Past, most_hours};
+use super::season::Season;
 use crate::fleet::{PartitionId, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Windows};
 

@@ -8,9 +8,11 @@
 //! A metric is usual once it was learnt for as long as an own scale takes (four hours), of history or live.
 //! Of a partition that was emptied nothing is expected that only work has (`request.…`, `queue.…`).
 
-use super::baseline::{Baseline, Pace, Season, Shape};
+use super::baseline::Baseline;
 use super::health;
 use super::past::End;
+use super::season::{Pace, Season};
+use super::shape::Shape;
 use crate::fleet::{Span, Timestamp};
 
 /// Where more than this share of the weights of what is usual is missing, nothing can be said.

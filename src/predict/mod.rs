@@ -34,7 +34,9 @@ pub mod rebuilt;
 mod resume;
 mod scene;
 mod schedule;
+pub mod season;
 pub mod shadow;
+pub mod shape;
 pub mod train;
 pub mod watch;
 

@@ -6,7 +6,9 @@
 //! are medians over days, location and scale medians over the newest week. What has been unusual to the end
 //! for as long as a running engine takes for the new normal ([`Pace::freeze`]) is the new normal here, too.
 
-use super::baseline::{Baseline, MAD_TO_SIGMA, Pace, Season, Shape, WEEKLY_UNIT, median};
+use super::baseline::{Baseline, MAD_TO_SIGMA, WEEKLY_UNIT, median};
+use super::season::{Pace, Season};
+use super::shape::Shape;
 use crate::fleet::{Span, Timestamp};
 
 pub(super) const HOUR_MS: i64 = 3_600_000;

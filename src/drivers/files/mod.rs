@@ -6,6 +6,7 @@
 //! data and ownership change in the same step. Writers go through [`write_to`], which keeps them out
 //! while the source is fenced; a fence by an older leader is refused.
 
+mod left;
 mod options;
 mod owner;
 mod steps;
@@ -340,42 +341,11 @@ impl Mover for FilesMover {
     }
 
     async fn leaks(&self) -> Result<Vec<Artifact>, DriverError> {
-        let mut found = Vec::new();
-        for root in &self.options.roots {
-            let Ok(entries) = std::fs::read_dir(workshop(&root.path)) else { continue };
-            for entry in entries.flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if name.starts_with("fs_") {
-                    let kind = if entry.path().join("probe").is_file() { BACK } else { COPY };
-                    found.push(Artifact { kind: kind.into(), name, partition: root.partition.clone() });
-                }
-            }
-        }
-        found.sort();
-        Ok(found)
+        Ok(self.left())
     }
 
-    async fn reap(&self, artifact: &Artifact, _permit: &Permit) -> Result<Answer, DriverError> {
-        let path = workshop(self.root(&artifact.partition)?).join(&artifact.name);
-        let refuse = |why: String| {
-            let system = format!("files {}", path.display());
-            Err(DriverError::new(Retry::Permanent, system, "removing it by name alone", why))
-        };
-        if !artifact.is_ours() {
-            return refuse("its name is none that we give".into());
-        }
-        // A mark comes into the workshop right before the exchange, or with what stood there before it.
-        if path.join(tree::MARK).is_file() {
-            let mark = owner::read(&path).map_err(|e| failed("reading its mark", &path, &e))?;
-            if mark.mode != Mode::Standby {
-                return refuse(format!(
-                    "it may be the newest state of a workload ({}): compare it with the roots, then move it away \
-                     by hand",
-                    mark.generation
-                ));
-            }
-        }
-        steps::cleanup(&path)
+    async fn reap(&self, artifact: &Artifact, permit: &Permit) -> Result<Answer, DriverError> {
+        self.reap_one(artifact, permit)
     }
 }
 

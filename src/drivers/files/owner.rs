@@ -18,7 +18,12 @@ pub(super) enum Mode {
     /// The owner: written to.
     Writable,
     /// Held for the cut; lets go by itself after `until`.
-    Fenced { until: Timestamp },
+    Fenced {
+        until: Timestamp,
+        /// The digits of its artifacts' name; 0 where an earlier version held it.
+        #[serde(default)]
+        fence: u64,
+    },
     /// A copy.
     Standby,
 }
@@ -36,7 +41,7 @@ impl Owner {
     pub(super) fn writable(&self, now: Timestamp) -> bool {
         match self.mode {
             Mode::Writable => true,
-            Mode::Fenced { until } => now > until,
+            Mode::Fenced { until, .. } => now > until,
             Mode::Standby => false,
         }
     }

@@ -108,7 +108,11 @@ pub(super) fn fence(job: &Job, p: &Places, epoch: Epoch, until: Timestamp) -> Re
     check(mark, epoch, "fence", &p.source)?;
     let start = Instant::now();
     owner::alone(&p.source_root, &name(p), |folder| {
-        owner::write(folder, &Owner { generation: mark.generation, epoch, mode: Mode::Fenced { until } })
+        let fence = u64::from_str_radix(&job.key("prepare"), 16).unwrap_or(0);
+        owner::write(
+            folder,
+            &Owner { generation: mark.generation, epoch, mode: Mode::Fenced { until, fence } },
+        )
     })
     .map_err(|e| failed("fence", &p.source, &e))?;
     Ok(done(format!(
@@ -302,7 +306,7 @@ pub(super) fn probe(
         // A fence that lets go by itself is no seal.
         Action::Fence { deadline } => {
             let now = SystemClock.now();
-            let fenced = matches!(mode, Mode::Fenced { until }
+            let fenced = matches!(mode, Mode::Fenced { until, .. }
                 if now <= until && (!is_seal(*deadline, now) || is_seal(until, now)));
             is(open || fenced, "the source is fenced")
         }

@@ -32,6 +32,12 @@ CREATE TABLE IF NOT EXISTS foreshift.shape (
   objects text NOT NULL
 );
 
+-- Which move holds writes here until its destination is opened: what frees them where nobody knows of it any more.
+CREATE TABLE IF NOT EXISTS foreshift.held (
+  workload text PRIMARY KEY REFERENCES foreshift.owner ON DELETE CASCADE,
+  fence text NOT NULL
+);
+
 -- Who writes asks as who it is.
 GRANT SELECT (open) ON foreshift.owner TO PUBLIC;
 
@@ -114,6 +120,7 @@ BEGIN
   PERFORM foreshift.check_owner(m, w, g, e);
   UPDATE foreshift.owner o SET mode = 'fenced', until = u, epoch = e WHERE o.workload = w;
   IF sealed THEN
+    INSERT INTO foreshift.held VALUES (w, stream) ON CONFLICT (workload) DO UPDATE SET fence = EXCLUDED.fence;
     EXECUTE format('ALTER PUBLICATION %I SET (publish = '''')', stream);
     EXECUTE format('UPDATE foreshift.%I SET token = token + 1, sealed = $1, sequences = $2 RETURNING token', stream)
       INTO STRICT t USING g, foreshift.sequences(m.schema_name);

@@ -5,7 +5,7 @@ use super::scope::Scope;
 use super::session::{Session, literal};
 use super::stage::{Mark, refuse};
 use super::sweep::{COPY, DIGEST, PAUSED, gone, no_such_kind, remove_of_stream};
-use super::{PostgresMover, digest};
+use super::{PostgresMover, digest, done};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{Answer, Artifact, Permit};
 use crate::fleet::WorkloadId;
@@ -30,6 +30,15 @@ impl PostgresMover {
         match artifact.kind.as_str() {
             DIGEST => self.reap_digest(&session, name).await?,
             COPY => self.reap_copy(&session, name).await?,
+            Artifact::FENCE => {
+                let Some(held) = held_by(&session, name).await? else { return Ok(gone(&session, artifact)) };
+                let mut elsewhere = Vec::new();
+                for address in self.options.clusters.iter().filter(|a| **a != session.address) {
+                    let mark = self.mark(&self.session(address).await?, &held.workload).await?;
+                    elsewhere.extend(mark.map(|mark| (address.clone(), mark)));
+                }
+                return held.end(&session, &elsewhere, permit).await;
+            }
             kind => return no_such_kind(&address, DOING, kind),
         }
         Ok(gone(&session, artifact))
@@ -73,6 +82,75 @@ impl PostgresMover {
             }
         }
         copy.orphaned(&session.address)
+    }
+}
+
+/// A workload that nobody may write to at an owner whose move no journal knows.
+pub(super) struct Held {
+    pub(super) workload: WorkloadId,
+    generation: u64,
+    fence: String,
+}
+
+/// What a fence of that name holds on a cluster; `None` where it holds nothing.
+pub(super) async fn held_by(session: &Session, name: &str) -> Result<Option<Held>, DriverError> {
+    let sql = format!(
+        "SELECT o.workload, o.generation FROM foreshift.owner o JOIN foreshift.held h USING (workload) \
+         WHERE o.mode = 'fenced' AND h.fence = {}",
+        literal(name)
+    );
+    let lines = session.ask_if_there(DOING, &sql).await?.unwrap_or_default();
+    Ok(lines.first().map(|line| Held {
+        workload: WorkloadId::from(line.text(0)),
+        generation: line.text(1).parse().unwrap_or(u64::MAX),
+        fence: name.to_string(),
+    }))
+}
+
+impl Held {
+    /// Ends the hold: where another cluster was opened, what is here is a copy from now on; otherwise the last that
+    /// was written to is this one, and writes go on here. `elsewhere` is what every other cluster says of the
+    /// workload.
+    pub(super) async fn end(
+        &self,
+        session: &Session,
+        elsewhere: &[(String, Mark)],
+        permit: &Permit,
+    ) -> Result<Answer, DriverError> {
+        let owners = elsewhere.iter().filter(|(_, mark)| mark.mode != "standby");
+        let workload = &self.workload;
+        match owners.max_by_key(|(_, mark)| mark.generation).filter(|(_, m)| m.generation >= self.generation)
+        {
+            Some((other, mark)) if mark.generation == self.generation => {
+                let why = format!(
+                    "{other} says that it owns {workload}, too, at g{}: compare what was written to both, then set \
+                     the mode of one of them to standby in foreshift.owner; nothing was changed",
+                    mark.generation
+                );
+                refuse(&session.address, DOING, why)
+            }
+            Some((other, _)) => {
+                let sql = format!(
+                    "UPDATE foreshift.owner SET mode = 'standby', until = NULL, owner_is = {} \
+                     WHERE workload = {} AND mode = 'fenced' AND generation = {}",
+                    literal(other),
+                    literal(workload.as_str()),
+                    self.generation
+                );
+                session.ask(DOING, &sql).await?;
+                Ok(done(format!("{other} owns {workload}; what {} has is a copy now", session.address)))
+            }
+            None => {
+                let sql = format!(
+                    "SELECT foreshift.let_go({}, {}, {})",
+                    literal(workload.as_str()),
+                    permit.epoch().0,
+                    literal(&self.fence)
+                );
+                session.ask(DOING, &sql).await?;
+                Ok(done(format!("writes to {workload} go on at {}", session.address)))
+            }
+        }
     }
 }
 

@@ -92,7 +92,7 @@ pub(super) fn gone(session: &Session, artifact: &Artifact) -> Answer {
 
 /// Refuses a kind of artifact that is not made here.
 pub(super) fn no_such_kind<T>(address: &str, doing: &str, kind: &str) -> Result<T, DriverError> {
-    let kinds = [SUBSCRIPTION, PUBLICATION, SLOT, DIGEST, COPY, PAUSED].join(", ");
+    let kinds = [Artifact::FENCE, SUBSCRIPTION, PUBLICATION, SLOT, DIGEST, COPY, PAUSED].join(", ");
     refuse(address, doing, format!("expected one of {kinds}, got {kind}"))
 }
 
@@ -276,6 +276,12 @@ impl PostgresMover {
             let copies = format!("SELECT '{COPY}', made_by FROM foreshift.owner WHERE made_by ~ {ours}");
             lines.extend(session.ask(doing, &copies).await?);
         }
+        let fences = format!(
+            "SELECT '{}', h.fence FROM foreshift.held h JOIN foreshift.owner o USING (workload) \
+             WHERE o.mode = 'fenced' AND o.until > clock_timestamp() + interval '24 hours'",
+            Artifact::FENCE
+        );
+        lines.extend(session.ask_if_there(doing, &fences).await?.unwrap_or_default());
         Ok(lines.iter().map(|line| at(line.text(0), line.text(1), partition)).collect())
     }
 

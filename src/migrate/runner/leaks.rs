@@ -18,6 +18,12 @@ pub struct Found {
     pub leaks: Result<Vec<Artifact>, DriverError>,
 }
 
+/// Whether a running migration made it, or holds it.
+fn belongs(artifact: &Artifact, known: &BTreeSet<Artifact>) -> bool {
+    known.contains(artifact)
+        || artifact.kind == Artifact::FENCE && known.iter().any(|made| made.name == artifact.name)
+}
+
 impl Runner {
     /// Everything of ours that no running migration of this journal knows. The record of an artifact is
     /// durable before it exists, so what is in no ledger belongs to nothing that runs here.
@@ -44,7 +50,7 @@ impl Runner {
     /// As [`Runner::leaks`].
     pub async fn unknown(&self, mut found: Vec<Artifact>) -> Result<Vec<Artifact>, StoreError> {
         let known = self.known().await?;
-        found.retain(|artifact| artifact.is_ours() && !known.contains(artifact));
+        found.retain(|artifact| artifact.is_ours() && !belongs(artifact, &known));
         Ok(found)
     }
 
@@ -58,7 +64,7 @@ impl Runner {
             DriverError::new(crate::drivers::Retry::Permanent, class, doing, why)
         };
         let known = self.known().await.map_err(|e| refuse(e.to_string()))?;
-        if known.contains(artifact) || !artifact.is_ours() {
+        if belongs(artifact, &known) || !artifact.is_ours() {
             return Err(refuse("it belongs to a migration that runs, or is none of ours".to_string()));
         }
         self.context

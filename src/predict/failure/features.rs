@@ -6,8 +6,8 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::predict::baseline::Shape;
 use crate::predict::models::matrix::FeatureMatrix;
+use crate::predict::shape::Shape;
 use crate::telemetry::schema;
 
 /// Slots that are looked at; of an average over 40 slots, less than a thousandth lies before them.

@@ -7,10 +7,10 @@ use futures::future::join_all;
 
 use super::super::PostgresMover;
 use super::super::discover::Seen;
-use super::super::reap::{DOING, copy_named};
+use super::super::reap::{DOING, copy_named, held_by};
 use super::super::session::literal;
 use super::super::stage::refuse;
-use super::super::sweep::{COPY, OURS, PAUSED, all_found, at};
+use super::super::sweep::{COPY, OURS, PAUSED, all_found, at, gone};
 use super::{DatabasesMover, done};
 use crate::drivers::error::DriverError;
 use crate::drivers::mover::{Answer, Artifact, Permit};
@@ -107,12 +107,39 @@ impl DatabasesMover {
             if !self.found_inside(&inside, &address, &artifact.partition).await?.contains(artifact) {
                 continue;
             }
+            if artifact.kind == Artifact::FENCE {
+                return self.reap_fence(&address, &database, &inside, artifact, permit).await;
+            }
             if artifact.kind != COPY {
                 return inside.reap_one(artifact, permit).await;
             }
             self.reap_copy(&address, &database, &inside, &artifact.name).await?;
         }
         Ok(done(format!("{} {} is gone from {address}", artifact.kind, artifact.name)))
+    }
+
+    /// A hold on a database whose move no journal knows.
+    async fn reap_fence(
+        &self,
+        address: &str,
+        database: &str,
+        inside: &PostgresMover,
+        artifact: &Artifact,
+        permit: &Permit,
+    ) -> Result<Answer, DriverError> {
+        let session = inside.session(address).await?;
+        session.throw_away();
+        let Some(held) = held_by(&session, &artifact.name).await? else {
+            return Ok(gone(&session, artifact));
+        };
+        let mut elsewhere = Vec::new();
+        for other in self.options().clusters.iter().filter(|other| *other != address) {
+            if self.is_there(other, database).await? {
+                let mark = self.mark(inside, other, &held.workload).await?;
+                elsewhere.extend(mark.map(|mark| (other.clone(), mark)));
+            }
+        }
+        held.end(&session, &elsewhere, permit).await
     }
 
     /// A copy, only where it is certain that another cluster owns the workload.
