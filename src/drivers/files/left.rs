@@ -103,7 +103,7 @@ impl FilesMover {
             return Ok(done("nothing is held"));
         };
         let (root, workload) = (self.root(&held.partition)?, held.workload.as_str());
-        for other in self.options.roots.iter().filter(|other| !other.path.is_dir()) {
+        if let Some(other) = self.options.roots.iter().find(|other| !other.path.is_dir()) {
             return refuse(other.path.clone(), format!("it cannot be read, and may have {workload}"));
         }
         let newer = self.marks().into_iter().find(|(name, partition, mark)| {
