@@ -3,6 +3,7 @@
 //! to date in constant memory (about 300 bytes a metric). Statistics run on a scale where the metric is
 //! roughly symmetric ([`Shape`]).
 
+use super::reach::{Reach, Sides};
 use super::season::{Pace, Season};
 use super::shape::Shape;
 use crate::fleet::Span;
@@ -17,9 +18,6 @@ const STEP: f32 = 4.0;
 
 /// Of what an hour of the week was off, its place in the weekly profile moves so much each week.
 const WEEKLY_GAIN: f32 = 1.0 / 3.0;
-
-/// How far hours of the day reach, under and over.
-pub(super) type Reach = [(u8, u8); 24];
 
 /// The baseline of one metric of one partition.
 #[derive(Clone, Debug)]
@@ -38,8 +36,7 @@ pub struct Baseline {
     daily: [f32; 24],
     /// What a unit of the weekly profile and of the reach is worth: the scale when they were made.
     unit: f32,
-    /// How far each hour of the day usually reaches under and over its middle, in units; 0 = noise alone.
-    /// Few metrics have any, so it has a place of its own.
+    /// How far each hour of the day usually reaches. Few metrics have any, so it has a place of its own.
     reach: Option<Box<Reach>>,
     /// Deviation of each hour of the week from the daily profile, in quarters of the unit.
     weekly: [i8; 168],
@@ -105,12 +102,17 @@ impl Baseline {
         (self.daily, self.unit) = (daily, unit);
     }
 
-    pub(super) fn set_reach(&mut self, reach: Reach) {
-        self.reach = reach.iter().any(|r| *r != (0, 0)).then(|| Box::new(reach));
+    pub(super) fn set_reach(&mut self, reach: Option<Box<Reach>>) {
+        self.reach = reach;
     }
 
-    fn reach(&self, hour: usize) -> (u8, u8) {
-        self.reach.as_ref().map_or((0, 0), |reach| reach[hour])
+    fn reach(&self, hour: usize) -> Sides {
+        self.reach.as_ref().map_or((0, 0), |reach| reach.usual(hour))
+    }
+
+    /// How far `y` is from the middle of its hour, in units.
+    fn off(&self, y: f32, season: Season, pace: Pace) -> f32 {
+        (y - self.location - self.of_week(season, pace) - self.daily[season.week_hour % 24]) / self.unit
     }
 
     /// Bytes that it takes.
@@ -217,12 +219,20 @@ impl Baseline {
         }
         if self.count >= pace.own_scale && z.abs() > 6.0 {
             self.frozen = self.frozen.saturating_add(1);
+            if self.count >= pace.daily() && self.unit > 0.0 {
+                let off = self.off(y, season, pace);
+                self.reach.get_or_insert_default().note_unusual(season.since_1970, off);
+            }
             if self.frozen >= pace.freeze {
                 *self = Baseline { location: y, noise, count: 1, scale: self.scale, ..Baseline::default() };
             }
             return;
         }
         self.frozen = 0;
+        let off = self.off(y, season, pace);
+        if self.reach.as_mut().is_some_and(|reach| !reach.note_usual(season.since_1970, off)) {
+            self.reach = None;
+        }
         self.count = self.count.saturating_add(1);
         let n = f32::from(self.count);
         let residual = y - self.normal(y, season, pace);
@@ -372,6 +382,30 @@ mod tests {
             println!("every {step} min: off by {off:.2?} in each week");
             assert!(off[8] < 0.6 * off[1], "every {step} min: {off:?}");
         }
+    }
+
+    #[test]
+    fn a_nightly_job_that_begins_while_the_engine_runs_is_no_failure_for_long() {
+        let mut random = Random::new(4);
+        let mut baseline = Baseline::default();
+        let mut unusual = [0u32; 40];
+        for i in 0..40 * 288i64 {
+            let (day, minute) = (i / 288, i % 288 * 5);
+            let job = (8..30).contains(&day) && (130..165).contains(&minute);
+            // One real incident by day, and one beside the job.
+            let incident = day == 25 && (840..900).contains(&minute) || day == 26 && minute == 140;
+            let mut y = 50.0 + 2.0 * random.normal() as f32;
+            y += if job { 45.0 } else { 0.0 } + if incident { 70.0 } else { 0.0 };
+            let season = Season::at(Timestamp(i * 300_000) + Span::minutes(2));
+            let z = (y - baseline.normal(y, season, PACE)) / baseline.scale().max(1.0);
+            unusual[day as usize] += u32::from(baseline.count() >= PACE.own_scale && z.abs() > 6.0);
+            baseline.learn(y, 1.0, z, season, SHAPE, PACE);
+        }
+        println!("{unusual:?}");
+        assert!(unusual[8..11].iter().all(|n| *n == 7), "three nights are told: {unusual:?}");
+        assert_eq!(unusual[11..25].iter().sum::<u32>(), 0, "{unusual:?}");
+        assert_eq!((unusual[25], unusual[26]), (12, 1), "an incident is one: {unusual:?}");
+        assert_eq!(unusual[30..].iter().sum::<u32>(), 0, "{unusual:?}");
     }
 
     #[test]

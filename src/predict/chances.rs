@@ -27,6 +27,9 @@ const LEAST_METRICS: f64 = 0.5;
 /// Reasons are worked out from this probability or this instability on; below, nothing stands out.
 const WORTH_EXPLAINING: (f64, f64) = (0.05, 5.0);
 
+/// Rows that are given to a runtime at once. More are no quicker, and it keeps the room that the most of them took.
+const AT_ONCE: usize = 1024;
+
 /// What runs the heads of the failure model, a session a head; none = the model's own kernels.
 #[derive(Default)]
 pub(super) struct Heads(Vec<Mutex<Box<dyn Session>>>);
@@ -50,12 +53,17 @@ impl Heads {
         if self.0.is_empty() {
             return Ok(Vec::new());
         }
-        let input = [Tensor::new([rows.rows(), rows.width()], rows.values().to_vec())];
+        let width = rows.width();
         self.0
             .par_iter()
             .map(|session| {
                 let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(session.run(&input)?.swap_remove(0).values)
+                let mut margins = Vec::with_capacity(rows.rows());
+                for part in rows.values().chunks((AT_ONCE * width).max(1)) {
+                    let input = [Tensor::new([part.len() / width, width], part.to_vec())];
+                    margins.append(&mut session.run(&input)?.swap_remove(0).values);
+                }
+                Ok(margins)
             })
             .collect()
     }

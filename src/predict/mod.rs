@@ -30,6 +30,7 @@ mod own;
 mod past;
 mod peers;
 pub mod project;
+mod reach;
 pub mod rebuilt;
 mod resume;
 mod scene;

@@ -7,6 +7,7 @@
 //! for as long as a running engine takes for the new normal ([`Pace::freeze`]) is the new normal here, too.
 
 use super::baseline::{Baseline, MAD_TO_SIGMA, WEEKLY_UNIT, median};
+use super::reach::Reach;
 use super::season::{Pace, Season};
 use super::shape::Shape;
 use crate::fleet::{Span, Timestamp};
@@ -258,12 +259,13 @@ impl Fit {
         for (s, level) in seen.iter().zip(levels) {
             of_day[s.of_day()].push((*s, level));
         }
-        baseline.set_reach(std::array::from_fn(|hour| {
+        let usual = std::array::from_fn(|hour| {
             let here = || of_day[hour].iter();
             let low = here().map(|(s, level)| self.of_hour(s) + level - s.low);
             let high = here().map(|(s, level)| s.high - self.of_hour(s) - level);
             (reach(low, unit), reach(high, unit))
-        }));
+        });
+        baseline.set_reach(Reach::of(usual, seen.last().map_or(0, |s| s.hour)));
         if self.count >= pace.weekly() {
             let mut scratch = Vec::new();
             for week_hour in 0..168usize {

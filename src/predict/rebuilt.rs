@@ -23,6 +23,9 @@ use crate::telemetry::{PartitionIx, Windows};
 pub const EVERY: u64 = 30;
 /// Most partitions in one cycle.
 pub const BUDGET: usize = 512;
+/// Windows that are given to the model at once. More are no quicker, and a runtime keeps the room that the most of them
+/// took.
+const AT_ONCE: usize = 64;
 /// Partitions this far from their normal are looked at in every cycle.
 const UNUSUAL: f32 = 5.0;
 /// An error counts from so many times the mean error of healthy partitions on.
@@ -109,7 +112,13 @@ impl Rebuilder {
     }
 
     /// Errors of the windows (`[window][step][metric]`), in units of that of healthy partitions.
-    fn errors(&self, windows: Vec<f32>) -> Result<Vec<f32>, ModelError> {
+    fn errors(&self, windows: &[f32]) -> Result<Vec<f32>, ModelError> {
+        let parts = windows.chunks((AT_ONCE * self.steps * self.spec.metrics.len()).max(1));
+        let parts: Result<Vec<Vec<f32>>, ModelError> = parts.map(|part| self.errors_of(part)).collect();
+        Ok(parts?.concat())
+    }
+
+    fn errors_of(&self, windows: &[f32]) -> Result<Vec<f32>, ModelError> {
         let metrics = self.spec.metrics.len();
         let count = windows.len() / (self.steps * metrics).max(1);
         let input = if self.time_first {
@@ -117,7 +126,7 @@ impl Rebuilder {
             by_time(windows.chunks_exact(self.steps * metrics), self.steps, metrics, &mut turned);
             Tensor::new([self.steps, count, metrics], turned)
         } else {
-            Tensor::new([count, self.steps, metrics], windows)
+            Tensor::new([count, self.steps, metrics], windows.to_vec())
         };
         let input = [input];
         let mut session = self.session.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -192,7 +201,7 @@ impl Assessor {
         if whose.is_empty() {
             return;
         }
-        match rebuilder.errors(batch) {
+        match rebuilder.errors(&batch) {
             Ok(errors) => {
                 for (p, error) in whose.into_iter().zip(errors) {
                     // Squares of sound numbers may be too large to add up: as unlike as can be.
@@ -274,9 +283,14 @@ mod tests {
         card.features.metrics.truncate(3);
         card.measures.insert("mean_error_of_healthy".into(), 0.5);
         let windows: Vec<f32> = (0..4 * 5 * 3).map(|n| n as f32).collect();
+        // More than are given at once, and a part of as many.
+        let many = windows.repeat(AT_ONCE / 2 + 1);
         for shape in [[Some(5), None, Some(3)], [None, Some(5), Some(3)]] {
             let rebuilder = Rebuilder::open(&shape, "mine.onnx", &[], &card).unwrap();
-            assert_eq!(rebuilder.errors(windows.clone()).unwrap(), [0.0, 2.0, 8.0, 18.0], "{shape:?}");
+            assert_eq!(rebuilder.errors(&windows).unwrap(), [0.0, 2.0, 8.0, 18.0], "{shape:?}");
+            let begins_anew = |i: usize| (i % AT_ONCE * (i % AT_ONCE) * 2) as f32;
+            let expected: Vec<f32> = (0..AT_ONCE * 2 + 4).map(begins_anew).collect();
+            assert_eq!(rebuilder.errors(&many).unwrap(), expected, "{shape:?}");
         }
         let odd =
             Rebuilder::open(&[None, Some(5), Some(4)], "mine.onnx", &[], &card).unwrap_err().to_string();

@@ -10,6 +10,8 @@ pub struct Season {
     pub(super) next: usize,
     pub(super) share: f32,
     pub(super) week_hour: usize,
+    /// The hour that it is in.
+    pub(super) since_1970: i64,
 }
 
 impl Season {
@@ -25,6 +27,7 @@ impl Season {
             next: (first + 1) % 24,
             share,
             week_hour: at.0.div_euclid(HOUR_MS).rem_euclid(168) as usize,
+            since_1970: at.0.div_euclid(HOUR_MS),
         }
     }
 }
