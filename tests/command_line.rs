@@ -113,6 +113,21 @@ fn check_finds_what_the_console_would_refuse() {
     }
 }
 
+#[test]
+fn check_warns_of_a_driver_that_finds_nothing_to_move() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let roots = ["a", "b"].map(|root| folder.path().join(root));
+    roots.iter().for_each(|root| std::fs::create_dir(root).expect("a root"));
+    let section = format!("[drivers.archive]\nclass = \"files\"\nroots = {roots:?}");
+    let program = Program::new("", &format!("{EMBEDDED}\n{section}"));
+    let line = |said: &str| said.lines().find(|l| l.contains("archive")).unwrap_or_default().to_string();
+    let said = line(&out(&program.run(&["check"])));
+    assert!(said.contains("warning") && said.contains("0 workloads: nothing there can be moved"), "{said}");
+    std::fs::create_dir(roots[0].join("cart")).expect("a workload");
+    let said = line(&out(&program.run(&["check"])));
+    assert!(!said.contains("warning") && said.contains("1 workloads"), "{said}");
+}
+
 #[tokio::test]
 async fn check_finds_a_running_installation_well() {
     let program = Program::new("", EMBEDDED);

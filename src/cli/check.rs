@@ -217,7 +217,14 @@ async fn drivers(config: &Config) -> Vec<Finding> {
                 if let Some(router) = systems.routers.get(class) {
                     findings.push(route(class, &**router, &found).await);
                 }
-                finding(what, Verdict::Well, said)
+                match found.workloads.is_empty() {
+                    false => finding(what, Verdict::Well, said),
+                    true => {
+                        let said =
+                            format!("{said}: nothing there can be moved; is what it names spelt right?");
+                        finding(what, Verdict::Warning, said)
+                    }
+                }
             }
             Ok(Err(error)) => finding(what, Verdict::Broken, error.to_string()),
             Err(_) => finding(what, Verdict::Broken, "no answer within 15 s"),
