@@ -160,6 +160,20 @@ async fn scores_are_written_to_a_database_that_is_made_for_them() {
 }
 
 #[tokio::test]
+async fn a_database_that_the_server_will_not_make_is_refused_in_its_own_words() {
+    let Some(server) = Influx1::start().await else { return };
+    let sink = InfluxSink::new(&options(&server, "a/b"), Some(Span::days(30))).unwrap();
+    let reading = Reading {
+        at: SystemClock.now(),
+        measurement: "foreshift_score".into(),
+        tags: vec![("partition".into(), "x".into())],
+        fields: vec![("health".into(), 1.0)],
+    };
+    let error = sink.write(&[reading]).await.unwrap_err();
+    assert!(error.detail.contains("making a/b failed: invalid name"), "{error}");
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_is_unreachable_and_the_gap_is_filled_when_it_is_back() {
     let Some(mut server) = Influx1::start().await else { return };
     server.query("", "CREATE DATABASE telegraf").await;

@@ -11,7 +11,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::gather::{Among, Gather, Range};
 use super::mapping::{Kind, Rule};
-use super::transport::{Server, network};
+use super::transport::{Failure, Server, network};
 use crate::fleet::Timestamp;
 use crate::telemetry::source::{PullReport, SourceError};
 
@@ -156,6 +156,24 @@ struct ResultOf<P> {
     error: Option<String>,
 }
 
+impl<P> Answer<P> {
+    /// Why a statement failed, which the status of the answer does not say: the server sends that before it
+    /// begins.
+    fn refusal(&self) -> Option<&str> {
+        self.results.iter().filter_map(|r| r.error.as_deref()).chain(self.error.as_deref()).next()
+    }
+}
+
+/// Runs a statement that gives no rows. It is done when the answer has ended, not when it begins, and the
+/// server gives it up where nobody listens to the end.
+pub(super) async fn execute(server: &Server, request: RequestBuilder) -> Result<(), Failure> {
+    let answer: Answer<serde::de::IgnoredAny> = server.json(request).await?;
+    match answer.refusal() {
+        Some(detail) => Err(Failure::Refused(detail.into())),
+        None => Ok(()),
+    }
+}
+
 fn chunk(
     source_name: &str,
     bytes: &[u8],
@@ -167,9 +185,8 @@ fn chunk(
     }
     let answer: Answer<Part> =
         serde_json::from_slice(bytes).map_err(|e| nonsense(source_name, offset, &e.to_string()))?;
-    let errors = answer.results.iter().filter_map(|r| r.error.as_ref()).chain(&answer.error);
-    if let Some(detail) = errors.into_iter().next() {
-        return Err(SourceError::Refused { source_name: source_name.into(), detail: detail.clone() });
+    if let Some(detail) = answer.refusal() {
+        return Err(SourceError::Refused { source_name: source_name.into(), detail: detail.into() });
     }
     answer.results.iter().flat_map(|result| &result.series).for_each(take);
     Ok(())
@@ -197,9 +214,8 @@ pub(super) async fn rows(
         values: Vec<Vec<serde_json::Value>>,
     }
     let answer: Answer<Texts> = server.json(request).await.map_err(|f| f.into_source(source_name))?;
-    let errors = answer.results.iter().filter_map(|r| r.error.as_ref()).chain(&answer.error);
-    if let Some(detail) = errors.into_iter().next() {
-        return Err(SourceError::Refused { source_name: source_name.into(), detail: detail.clone() });
+    if let Some(detail) = answer.refusal() {
+        return Err(SourceError::Refused { source_name: source_name.into(), detail: detail.into() });
     }
     let plain = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone(),

@@ -141,7 +141,7 @@ impl InfluxSink {
         };
         let statement = format!("CREATE DATABASE {} WITH DURATION {duration}", influxql::name(database));
         let request = influxql::request(&self.server, Method::POST, "", "", &statement);
-        self.server.send(request).await.map(drop)
+        influxql::execute(&self.server, request).await
     }
 }
 
