@@ -22,6 +22,7 @@ pub mod check;
 pub mod check_model;
 pub mod coming;
 pub mod console;
+pub mod decommission;
 pub mod demo;
 pub mod engine;
 pub mod evacuate;
@@ -94,6 +95,8 @@ pub enum Command {
     Bench(bench::Bench),
     /// Validate the configuration and try every connection.
     Check(check::CheckArgs),
+    /// Say that an empty host or partition is out of service for good, or take that back.
+    Decommission(decommission::DecommissionArgs),
     /// The simulated fleet under the real engine.
     Demo(demo::DemoArgs),
     /// Measure predictions on public data.
@@ -148,6 +151,7 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::SUCCESS
         }),
         Some(Command::Check(args)) => check::run(&args, config),
+        Some(Command::Decommission(args)) => decommission::run(args, config, hands),
         Some(Command::Demo(args)) => demo::run(args, &cli.run),
         Some(Command::Evacuate(args)) => evacuate::run(args, config, hands),
         Some(Command::Failures(args)) => failures::run(args, config),

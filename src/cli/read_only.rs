@@ -37,6 +37,7 @@ pub(super) fn effect(command: Option<&Command>) -> Effect {
         | Command::Why(_) => Looks,
         Command::Agent(args) if args.once => Looks,
         Command::Agent(_) => Changes("the agent writes its spool and sends; `agent --once` only looks"),
+        Command::Decommission(_) => Changes("`decommission` says for good what is watched"),
         Command::Evacuate(args) if args.dry_run => Looks,
         Command::Evacuate(_) => Changes("`evacuate` moves workloads; with --dry-run it only plans"),
         Command::Failures(args) => match args.act {

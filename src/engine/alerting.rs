@@ -13,7 +13,7 @@ use crate::state::StoreError;
 
 const EXPECTED: &str = "is expected to fail";
 const WATCHED: &str = "is watched closely";
-const SILENT: &str = "sends no data young enough to say anything";
+pub(super) const SILENT: &str = "sends no data young enough to say anything";
 
 /// The two largest reasons, in words.
 fn reasons(of: &Assessment) -> String {
@@ -37,6 +37,9 @@ impl Core {
         for t in transitions {
             let because = self.because(&t.partition);
             self.event(&t.partition, now, format!("{} → {}", t.from.word(), t.to.word()));
+            if self.is_retired(&t.partition) {
+                continue;
+            }
             let subject = t.partition.as_str();
             match t.to {
                 PredictionState::PredictiveFailure => {
@@ -71,6 +74,9 @@ impl Core {
     pub(super) fn note_never_known(&mut self, now: Timestamp) {
         let patience = self.brain.assessor().options().max_age;
         for (partition, seen) in self.brain.never_known(patience, now) {
+            if self.is_retired(&partition) {
+                continue;
+            }
             let text = match seen {
                 Some(seen) => format!("{SILENT}: the newest is {} old", seen.age(now)),
                 None => format!("{SILENT}: none was ever seen"),
@@ -132,7 +138,10 @@ impl Core {
         for (host, beat) in beats {
             let stopping = beat.state == crate::protocol::AgentState::Stopping;
             let lost = beat.arrived.age(now) > self.options.heartbeat_lost;
-            if lost && !stopping && self.silent.insert(host.clone()) {
+            if lost && self.is_host_retired(host) {
+                // Switched off on purpose: no failure to learn from, also when it is taken back.
+                self.silent.insert(host.clone());
+            } else if lost && !stopping && self.silent.insert(host.clone()) {
                 let cause = format!("heartbeat lost: silent for {}", beat.arrived.age(now));
                 self.alerts.raise(now, Severity::Critical, host.as_str(), "heartbeat", cause.clone());
                 let (label, origin) = (Label::Failed, Origin::Heartbeat);

@@ -155,6 +155,16 @@ impl Book {
         Self { entries: entries.into_iter().map(|e| (e.proposal.id, e)).collect() }
     }
 
+    /// Partitions whose proposal a person rejected since then, with who and when.
+    pub fn rejected_since(&self, since: Timestamp) -> impl Iterator<Item = (&PartitionId, &str, Timestamp)> {
+        self.entries.values().filter_map(move |e| match (&e.proposal.trigger, &e.status) {
+            (Trigger::PredictiveFailure { partition, .. }, Status::Denied { by, at, .. }) if *at > since => {
+                Some((partition, by.as_str(), *at))
+            }
+            _ => None,
+        })
+    }
+
     /// The entry of that number.
     pub fn get(&self, id: ProposalId) -> Option<&Entry> {
         self.entries.get(&id)
@@ -350,6 +360,27 @@ mod tests {
         move || {
             n += 1;
             ProposalId(n)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_person_has_rejected_is_not_proposed_again_after_a_restart_either() {
+        use crate::engine::core::{Core, PROPOSALS};
+        use crate::engine::{Parts, test_parts};
+        use crate::state::{MemoryStore, Op, Store, Txn};
+
+        let store: std::sync::Arc<dyn Store> = std::sync::Arc::new(MemoryStore::new());
+        let at = Timestamp(Span::days(20_000).0);
+        let status = Status::Denied { by: "eve".into(), reason: "release day".into(), at };
+        let proposal = proposal("h2/p1", at.0);
+        let trigger = proposal.trigger.clone();
+        let entry = Entry { proposal, status, difference: Vec::new() };
+        let op = Op::Put(format!("{PROPOSALS}000000000001"), serde_json::to_vec(&entry).unwrap());
+        store.txn(Txn { compares: Vec::new(), ops: vec![op] }).await.unwrap();
+        for (since, held) in [(Span::minutes(1), true), (Span::days(1), false)] {
+            let parts = Parts { store: store.clone(), ..test_parts::parts(at + since) };
+            let core = Core::start(parts, at + since).await.unwrap();
+            assert_eq!(core.is_denied(&trigger), held, "{since} after it");
         }
     }
 

@@ -98,14 +98,12 @@ impl Core {
                 self.alerts.clear(now, "engine", "stopped");
                 done("released")
             }
-            Command::Veto { subject, until } => {
-                self.vetoes.insert(subject.clone(), (actor.name.clone(), until));
-                done(format!("no automatic act on {subject} until it is released"))
+            Command::Veto { subject, until } => done(self.veto(actor, subject, until, now).await?),
+            Command::ReleaseVeto { subject } => done(self.release_veto(subject, now).await?),
+            Command::Decommission { subject, reason } => {
+                done(self.decommission(actor, subject, reason, now).await?)
             }
-            Command::ReleaseVeto { subject } => match self.vetoes.remove(&subject) {
-                Some(_) => done(format!("the veto on {subject} is released")),
-                None => Err(Refusal::NotFound { what: format!("veto on {subject}") }),
-            },
+            Command::Recommission { subject } => done(self.recommission(subject, now).await?),
             Command::SetMode { mode: Mode::ReadOnly } => {
                 Err(Refusal::NotNow { reason: "read-only is chosen at the start: --read-only".into() })
             }
@@ -220,7 +218,7 @@ fn done(said: impl Into<String>) -> Result<Reply, Refusal> {
     Ok(Reply::Done { said: said.into() })
 }
 
-fn unwritten(error: StoreError) -> Refusal {
+pub(super) fn unwritten(error: StoreError) -> Refusal {
     Refusal::NotNow { reason: error.to_string() }
 }
 
@@ -245,6 +243,9 @@ fn words(command: &Command) -> String {
         Command::ReleaseStop => "release the stop".into(),
         Command::Veto { subject, .. } => format!("veto {subject}"),
         Command::ReleaseVeto { subject } => format!("release the veto on {subject}"),
+        Command::Decommission { subject, reason } if reason.is_empty() => format!("decommission {subject}"),
+        Command::Decommission { subject, reason } => format!("decommission {subject}: {reason}"),
+        Command::Recommission { subject } => format!("recommission {subject}"),
         Command::SetMode { mode } => format!("mode {}", mode.word()),
         Command::RevertModels => "go back to the models before".into(),
         Command::RecordFailure { subject, cause, .. } => format!("record failure of {subject}: {cause}"),

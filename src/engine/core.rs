@@ -21,6 +21,7 @@ use super::failures::{self, Failures, Label};
 use super::inventory::Inventory;
 use super::observe::Pulled;
 use super::options::EngineOptions;
+use super::orders::Orders;
 use super::ownership::Ownership;
 
 /// What a core is made of.
@@ -65,8 +66,8 @@ pub struct Core {
     pub(super) mode: Mode,
     pub(super) stopped: Option<(String, Timestamp)>,
     pub(super) frozen: Option<String>,
-    /// Vetoes by subject: who and until when.
-    pub(super) vetoes: BTreeMap<String, (String, Option<Timestamp>)>,
+    /// What people have said that stands.
+    pub(super) orders: Orders,
     /// Migrations as they were last seen.
     pub(super) migrations: Arc<Vec<MigrationView>>,
     pub(super) host_risks: HashMap<HostId, HostRisk>,
@@ -109,6 +110,7 @@ impl Core {
         let store = parts.store;
         let audit = Audit::load(&*store).await?;
         let failures = Failures::load(&*store).await?;
+        let orders = Orders::load(&*store).await?;
         let mut entries = Vec::new();
         for entry in store.list(PROPOSALS).await? {
             let corrupt = |e: serde_json::Error| StoreError::Corrupt {
@@ -118,7 +120,11 @@ impl Core {
             };
             entries.push(serde_json::from_slice::<super::book::Entry>(&entry.value).map_err(corrupt)?);
         }
+        let rejected_for = parts.options.rejected_for;
         let next_proposal = entries.iter().map(|e| e.proposal.id.0).max().unwrap_or(0) + 1;
+        let book = Book::restore(entries);
+        let denied = book.rejected_since(now - rejected_for);
+        let denied = denied.map(|(p, by, at)| (p.to_string(), (by.to_string(), at + rejected_for))).collect();
         let snapshot = Snapshot {
             at: now,
             fleet_name: parts.options.fleet_name.clone(),
@@ -142,7 +148,7 @@ impl Core {
             runner: parts.runner,
             movers: parts.movers,
             inventory: parts.inventory,
-            book: Book::restore(entries),
+            book,
             audit,
             failures,
             alerts: Board::default(),
@@ -150,14 +156,14 @@ impl Core {
             own_contests: Vec::new(),
             stopped: None,
             frozen: None,
-            vetoes: BTreeMap::new(),
+            orders,
             migrations: Arc::default(),
             host_risks: HashMap::new(),
             projections: HashMap::new(),
             disruptions: HashMap::new(),
             holds: Vec::new(),
             ranking: Vec::new(),
-            denied: BTreeMap::new(),
+            denied,
             calm_since: None,
             snapshot,
             next_proposal,
@@ -171,7 +177,9 @@ impl Core {
             core.inventory.owners = runner.owners().await?;
             core.ownership = Ownership::new(&core.inventory.owners);
         }
+        core.obey();
         core.see_migrations(now);
+        core.keep_orders_told(now);
         core.publish(now);
         Ok(core)
     }
@@ -240,6 +248,7 @@ impl Core {
         self.note_transitions(&transitions, now);
         self.note_never_known(now);
         self.keep_alerts_true(now);
+        self.keep_orders_told(now);
         self.project(&topology, &past, now);
         let dependents = Dependents::of(&topology);
         self.disruptions =
@@ -327,13 +336,5 @@ impl Core {
     /// The assessments of the last cycle.
     pub fn assessments(&self) -> &[Assessment] {
         self.brain.assessor().assessments()
-    }
-
-    /// Whether a subject has a veto now.
-    pub(super) fn vetoed(&self, subjects: &[&str], now: Timestamp) -> Option<String> {
-        subjects.iter().find_map(|s| {
-            let (who, until) = self.vetoes.get(*s)?;
-            until.is_none_or(|u| u > now).then(|| format!("{who} vetoed {s}"))
-        })
     }
 }

@@ -10,7 +10,7 @@ use super::failures::{Failure, Label, Origin};
 use crate::fleet::{
     HostId, PartitionId, Phase, PredictionState, ProposalId, ServingState, Span, Timestamp, Topology,
 };
-use crate::plan::{self, Ended, PlanInput, PlanOutput, Proposal, Request, Running, Trigger};
+use crate::plan::{self, Ended, Move, PlanInput, PlanOutput, Proposal, Request, Running, Trigger};
 use crate::protocol::{Actor, Command, Mode, Refusal, Severity};
 use crate::state::{Op, StoreError, Txn};
 
@@ -54,12 +54,7 @@ impl Core {
                 }),
             }
         }
-        let vetoes: Vec<String> = self
-            .vetoes
-            .iter()
-            .filter(|(_, (_, until))| until.is_none_or(|u| u > now))
-            .map(|(subject, _)| subject.clone())
-            .collect();
+        let vetoes = self.orders.vetoes(now);
         let disputed = self.inventory.disputed();
         of(&PlanInput {
             now,
@@ -145,7 +140,7 @@ impl Core {
         })
     }
 
-    fn is_denied(&self, trigger: &Trigger) -> bool {
+    pub(super) fn is_denied(&self, trigger: &Trigger) -> bool {
         matches!(trigger, Trigger::PredictiveFailure { partition, .. } if self.denied.contains_key(partition.as_str()))
     }
 
@@ -192,15 +187,7 @@ impl Core {
             .waiting()
             .filter(|e| matches!(e.proposal.trigger, Trigger::PredictiveFailure { .. }))
             .filter(|e| e.proposal.blocked.is_none() && !e.proposal.moves.is_empty())
-            .filter(|e| {
-                let subjects: Vec<&str> = e
-                    .proposal
-                    .moves
-                    .iter()
-                    .flat_map(|m| [m.workload.as_str(), m.source.as_str(), m.destination.as_str()])
-                    .collect();
-                self.vetoed(&subjects, now).is_none()
-            })
+            .filter(|e| !e.proposal.moves.iter().any(|m| self.is_vetoed(m, now)))
             .map(|e| (e.proposal.id, e.proposal.hash().hex()))
             .collect();
         for (id, plan) in ready {
@@ -209,6 +196,15 @@ impl Core {
                 tracing::warn!(proposal = %id, %refusal, "automatic mode could not approve");
             }
         }
+    }
+
+    fn is_vetoed(&self, of: &Move, now: Timestamp) -> bool {
+        let vetoes = self.orders.vetoes(now);
+        let topology = self.topology();
+        let places = [topology.partition(&of.source), topology.partition(&of.destination)];
+        let workload = topology.workload(&of.workload);
+        workload.is_some_and(|w| vetoes.on(w, topology).is_some())
+            || places.iter().flatten().any(|p| vetoes.at(p).is_some())
     }
 
     /// What would empty a host, without touching anything.

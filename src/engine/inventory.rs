@@ -2,7 +2,7 @@
 //! report. The revision grows when a placement changes, not when a size does, so that a plan does
 //! not go stale because a shard grew by a row.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::fleet::topology::{Capacity, UNKNOWN_PLACE};
 use crate::fleet::{
@@ -50,6 +50,9 @@ pub struct Inventory {
     /// The owner records, which say how often each workload has moved; they win over what a driver
     /// counts.
     pub owners: BTreeMap<WorkloadId, Owner>,
+    /// Hosts and partitions that a person has taken out of service for good. What a driver still sees work on is
+    /// in service all the same.
+    pub retired: BTreeSet<String>,
     current: Topology,
     structure: Option<blake3::Hash>,
 }
@@ -90,9 +93,8 @@ impl Inventory {
             topology.partitions.extend(found.partitions.iter().cloned());
             topology.workloads.extend(found.workloads.iter().cloned());
         }
-        let known: std::collections::HashSet<&PartitionId> =
-            topology.partitions.iter().map(|p| &p.id).collect();
-        let hosts_with_partitions: std::collections::HashSet<HostId> =
+        let known: HashSet<&PartitionId> = topology.partitions.iter().map(|p| &p.id).collect();
+        let hosts_with_partitions: HashSet<HostId> =
             topology.partitions.iter().map(|p| p.host.clone()).collect();
         let extra: Vec<Partition> = seen
             .iter()
@@ -155,6 +157,7 @@ impl Inventory {
         topology.hosts = hosts.into_values().collect();
         topology.normalise();
         overlay(&mut topology, &self.owners);
+        self.retire(&mut topology);
         self.give_capacity(&mut topology);
         let structure = structure_of(&topology);
         let changed = self.structure != Some(structure);
@@ -164,6 +167,16 @@ impl Inventory {
         }
         self.current = topology;
         changed
+    }
+
+    fn retire(&self, topology: &mut Topology) {
+        let retired = &self.retired;
+        let busy: HashSet<&PartitionId> = topology.workloads.iter().map(|w| &w.partition).collect();
+        for partition in topology.partitions.iter_mut().filter(|p| !busy.contains(&p.id)) {
+            if retired.contains(partition.id.as_str()) || retired.contains(partition.host.as_str()) {
+                partition.serving = ServingState::Decommissioned;
+            }
+        }
     }
 
     /// Workloads of which our record names another owner than their system does, with both in words. While a

@@ -23,6 +23,9 @@ mod moves;
 pub mod networks;
 pub mod observe;
 pub mod options;
+pub mod orders;
+#[cfg(test)]
+mod orders_tests;
 mod ownership;
 pub mod picture;
 mod publish;

@@ -10,7 +10,7 @@ use crate::drivers::Artifact;
 use crate::fleet::{
     MetricName, MigrationId, PartitionId, Phase, PredictionState, Timestamp, Topology, WorkloadId,
 };
-use crate::migrate::runner::{Keeping, Kept, World};
+use crate::migrate::runner::{Forbidden, Keeping, Kept, World};
 use crate::migrate::{Alert, Approval, Authority, OperatorCommand, Runner};
 use crate::plan::Proposal;
 use crate::predict::Assessment;
@@ -100,8 +100,16 @@ impl Core {
                 standings.iter().filter(|(_, s)| s.prediction == wanted).map(|(p, _)| p.clone()).collect(),
             )
         };
+        let vetoes = self.orders.vetoes(now);
+        let workloads = topology.workloads.iter();
+        let partitions = topology.partitions.iter();
+        let forbidden = Forbidden {
+            workloads: workloads.filter_map(|w| Some((w.id.clone(), vetoes.on(w, topology)?))).collect(),
+            partitions: partitions.filter_map(|p| Some((p.id.clone(), vetoes.at(p)?))).collect(),
+        };
         runner.observe(World {
             at: now,
+            forbidden: Arc::new(forbidden),
             topology: Arc::new(topology.clone()),
             failing: of(PredictionState::PredictiveFailure),
             unknown: of(PredictionState::Unknown),

@@ -74,7 +74,8 @@ impl Core {
         {
             sentences.push(words);
         }
-        sentences.extend(self.vetoed(&[workload.id.as_str(), workload.partition.as_str()], now));
+        let veto = self.orders.vetoes(now).on(workload, self.topology());
+        sentences.extend(veto.filter(|words| !sentences.iter().any(|s| s.contains(words))));
         sentences
     }
 }

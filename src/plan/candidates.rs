@@ -32,8 +32,8 @@ pub(super) enum Asker {
 /// The one reason why not.
 pub(super) fn eligible(workload: &Workload, world: &World, asker: Asker) -> Result<(), Denied> {
     let options = world.input.options;
-    if let Some(name) = world.vetoed(workload) {
-        return Err(denied(format!("a person has forbidden to touch {name}"), "release the veto"));
+    if let Some(reason) = world.vetoed(workload) {
+        return Err(denied(reason, "release the veto"));
     }
     if let Some(words) = world.input.disputed.get(&workload.id) {
         let relax =

@@ -233,8 +233,8 @@ fn check<'a>(
     let has_copy = workload.replicas.contains(&partition.id);
     place(candidate, partition, has_copy, world)?;
     labelled(partition, world)?;
-    if world.vetoed_place(partition) {
-        return Err(Reject::Veto);
+    if let Some(reason) = world.vetoed_place(partition) {
+        return Err(Reject::Veto(reason));
     }
     let (known, unknown) = match (health(partition, world), &world.input.request) {
         (Ok(known), _) => (known, false),

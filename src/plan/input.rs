@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::options::PlanOptions;
 use super::proposal::Proposal;
+use super::vetoes::Vetoes;
 use crate::fleet::{
     Bytes, HostId, MigrationId, PartitionId, PredictionState, Probability, ProposalId, Share, Span,
     Timestamp, Topology, WorkloadId,
@@ -83,7 +84,7 @@ pub struct PlanInput<'a> {
     /// in them is not proposed again.
     pub open: &'a [Proposal],
     /// Partitions, hosts, workloads and applications that a person has forbidden to touch.
-    pub vetoes: &'a [String],
+    pub vetoes: &'a Vetoes,
     /// Workloads of which our record names another owner than their system, with both in words: nothing of them
     /// is moved, because every plan for them would be stale.
     pub disputed: &'a BTreeMap<WorkloadId, String>,

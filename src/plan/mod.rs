@@ -14,6 +14,7 @@ pub mod propose;
 mod storm;
 pub mod survival;
 pub mod threshold;
+mod vetoes;
 pub mod why;
 mod world;
 
@@ -25,6 +26,7 @@ pub use options::{
 pub use outlook::look_again;
 pub use proposal::{CanaryPlan, CanaryStep, Move, Outlook, PlanHash, Proposal, Rejected, Trigger};
 pub use propose::propose;
+pub use vetoes::Vetoes;
 pub use why::why;
 
 #[cfg(test)]

@@ -228,9 +228,9 @@ fn what_has_moved_stays_for_its_cool_down_and_why_says_so() {
 fn vetoes_freezes_and_open_proposals_are_respected() {
     let mut scene = Scene::new(1, 3);
     scene.fail(0);
-    scene.vetoes = vec!["shop".into()];
-    assert!(scene.propose().holds[0].reason.contains("forbidden"));
-    scene.vetoes.clear();
+    scene.vetoes.0.insert("shop".into(), "eve".into());
+    assert_eq!(scene.propose().holds[0].reason, "eve has forbidden to touch shop");
+    scene.vetoes.0.clear();
     let end = NOW + Span::hours(1);
     scene.options.limits.freezes = vec![(NOW - Span::hours(1), end, "release day".into())];
     assert_eq!(scene.propose().proposals[0].blocked.as_deref(), Some("frozen: release day"));

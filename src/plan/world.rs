@@ -20,7 +20,6 @@ pub(super) struct World<'a> {
     /// Partitions that hold copies, and of whose workloads.
     copies: HashMap<&'a PartitionId, Vec<&'a Workload>>,
     projections: HashMap<&'a WorkloadId, &'a WorkloadProjection>,
-    vetoes: HashSet<&'a str>,
     proposed: HashSet<&'a WorkloadId>,
     /// Requests per second of all workloads on a host, and how many they are.
     traffic: HashMap<&'a HostId, (f64, u32)>,
@@ -63,7 +62,6 @@ impl<'a> World<'a> {
             hosted,
             copies,
             projections: input.projections.iter().map(|p| (&p.workload, p)).collect(),
-            vetoes: input.vetoes.iter().map(String::as_str).collect(),
             proposed: HashSet::new(),
             traffic,
             draining: HashSet::new(),
@@ -152,17 +150,14 @@ impl<'a> World<'a> {
         self.projections.get(workload).and_then(|p| p.hps).map_or(50.0, |h| h.get())
     }
 
-    /// Whether a person has forbidden to touch it, by its own name, its application's, partition's
-    /// or host's.
-    pub(super) fn vetoed(&self, workload: &Workload) -> Option<&'a str> {
-        let host = self.host_of(&workload.partition).map_or("", |h| h.id.as_str());
-        let names = [workload.id.as_str(), workload.application.as_str(), workload.partition.as_str(), host];
-        self.input.vetoes.iter().map(String::as_str).find(|v| names.contains(v))
+    /// Why a person has forbidden to touch it.
+    pub(super) fn vetoed(&self, workload: &Workload) -> Option<String> {
+        self.input.vetoes.on(workload, self.input.topology)
     }
 
-    /// Whether a person has forbidden to touch a partition, by its or its host's name.
-    pub(super) fn vetoed_place(&self, partition: &Partition) -> bool {
-        self.vetoes.contains(partition.id.as_str()) || self.vetoes.contains(partition.host.as_str())
+    /// Why a person has forbidden to touch a partition.
+    pub(super) fn vetoed_place(&self, partition: &Partition) -> Option<String> {
+        self.input.vetoes.at(partition)
     }
 
     /// It is in an open proposal.

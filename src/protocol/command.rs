@@ -110,6 +110,20 @@ pub enum Command {
         /// Partition or workload.
         subject: String,
     },
+    /// Take an empty host or partition out of service for good: it is not watched any more, nothing is moved
+    /// there, and that it falls silent is neither an alert nor a failure.
+    Decommission {
+        /// Host or partition.
+        subject: String,
+        /// Why, for the audit log; empty where nothing was said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// Take a host or partition into service again.
+    Recommission {
+        /// Host or partition.
+        subject: String,
+    },
     /// Change between advise and automatic.
     SetMode {
         /// The new mode.

@@ -202,9 +202,13 @@ actions! {
     /// What emptying would do.
     WhatIf "what-if" "what if" ["E"] PLACES, View, "show what emptying the host would do; touches nothing";
     /// A person's veto.
-    Veto "veto" "" ["v"] On::these(&[K::Partitions, K::Partition, K::Workloads]), Change, "forbid automatic acts here until released";
+    Veto "veto" "" ["v"] On::these(&[K::Hosts, K::Partitions, K::Partition, K::Workloads]), Change, "forbid automatic acts here until released";
     /// Releases it.
-    ReleaseVeto "release-veto" "" ["V"] On::these(&[K::Partitions, K::Partition, K::Workloads]), Change, "release a veto";
+    ReleaseVeto "release-veto" "" ["V"] On::these(&[K::Hosts, K::Partitions, K::Partition, K::Workloads]), Change, "release a veto";
+    /// Out of service for good.
+    Decommission "decommission" "" [] On::these(&[K::Hosts, K::Partitions, K::Partition]), Change, "take it out of service for good; its silence is no alert then";
+    /// In service again.
+    Recommission "recommission" "" [] On::these(&[K::Hosts, K::Partitions, K::Partition]), Change, "take it into service again";
     /// Records a failure.
     RecordFailure "record-failure" "" [] On::these(&[K::Partitions, K::Partition]), Change, "record that this partition failed, with the cause";
     /// The models before.

@@ -22,7 +22,11 @@ pub(super) fn confirmation(model: &Model, action: Action) -> Option<Confirm> {
         Action::Stop => stop(model),
         Action::ChangeMode => mode(model),
         Action::RevertModels => models(model)?,
-        Action::Veto | Action::ReleaseVeto | Action::RecordFailure => about_subject(model, action)?,
+        Action::Veto
+        | Action::ReleaseVeto
+        | Action::Decommission
+        | Action::Recommission
+        | Action::RecordFailure => about_subject(model, action)?,
         _ => return None,
     };
     Some(confirm)
@@ -198,6 +202,20 @@ fn about_subject(model: &Model, action: Action) -> Option<Confirm> {
             Command::ReleaseVeto { subject },
         )
         .say("Automatic acts may touch it again, where there was a veto."),
+        Action::Decommission => {
+            let command = Command::Decommission { subject, reason: String::new() };
+            ask(model, format!("decommission {s}"), "decommission", Tier::Weighed, command)
+                .say("It is out of service for good: nothing is moved there, and its silence is no alert.")
+                .say(format!(
+                    "`:recommission` on it, or `foreshift decommission {s} --undo`, takes that back."
+                ))
+                .with_reason()
+        }
+        Action::Recommission => {
+            let command = Command::Recommission { subject };
+            ask(model, format!("recommission {s}"), "take back", Tier::Light, command)
+                .say("It is watched again, and work may be moved there.")
+        }
         _ => {
             let command = Command::RecordFailure {
                 subject,

@@ -4,6 +4,7 @@
 use super::action::{Action, Kind, Reach};
 use super::model::{Model, Screen};
 use super::text::coarse;
+use crate::fleet::ShownState;
 use crate::protocol::{Mode, ProposalView, Role};
 
 /// Whether an action is possible.
@@ -92,8 +93,10 @@ fn target(model: &Model, action: Action) -> Can {
         Action::Evacuate | Action::WhatIf => some(model.chosen_host()),
         Action::Veto | Action::ReleaseVeto | Action::RecordFailure => match model.screen() {
             Screen::Top(Kind::Workloads) => some(model.chosen_workload()),
+            Screen::Top(Kind::Hosts) => some(model.chosen_host()),
             _ => some(model.chosen_partition()),
         },
+        Action::Decommission | Action::Recommission => retire(model, action),
         Action::Why => match model.screen() {
             Screen::Top(Kind::Workloads) => some(model.chosen_workload()),
             _ if model.chosen_partition().is_some()
@@ -116,6 +119,30 @@ fn target(model: &Model, action: Action) -> Can {
             },
         },
         Action::Filter | Action::ClearFilter if model.list_kind().is_none() => Can::NotHere,
+        _ => Can::Yes,
+    }
+}
+
+/// Only what is empty goes out of service, and only what is out of it comes back.
+fn retire(model: &Model, action: Action) -> Can {
+    let on_hosts = *model.screen() == Screen::Top(Kind::Hosts);
+    let (host, one) = (model.chosen_host(), model.chosen_partition().map(|p| p.id.clone()));
+    let here: Vec<_> = model
+        .snapshot
+        .partitions
+        .iter()
+        .filter(|p| if on_hosts { Some(&p.host) == host.as_ref() } else { Some(&p.id) == one.as_ref() })
+        .collect();
+    let Some(first) = here.first() else { return Can::NotHere };
+    let name = if on_hosts { first.host.to_string() } else { first.id.to_string() };
+    let out = here.iter().all(|p| p.shown == ShownState::Decommissioned);
+    let workloads: u32 = here.iter().map(|p| p.workloads).sum();
+    match (action, out) {
+        (Action::Decommission, true) => Can::No(format!("{name} is decommissioned")),
+        (Action::Decommission, false) if workloads > 0 => {
+            Can::No(format!("{name} holds work: evacuate it first"))
+        }
+        (Action::Recommission, false) => Can::No(format!("{name} is not decommissioned")),
         _ => Can::Yes,
     }
 }

@@ -238,6 +238,7 @@ impl Confirm {
                 let why = match &mut command {
                     Command::Approve { reason, .. } | Command::Reject { reason, .. } => Some(reason),
                     Command::RecordFailure { cause, .. } => Some(cause),
+                    Command::Decommission { reason, .. } => Some(reason),
                     _ => None,
                 };
                 if let (Some(why), Some(typed)) = (why, &self.reason) {

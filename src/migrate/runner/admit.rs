@@ -88,6 +88,10 @@ pub(super) fn blocked(context: &Context, plan: &Plan, now: Timestamp) -> Option<
     if age > context.options.world_age {
         return Some((format!("the fleet was last seen {age} ago"), again));
     }
+    let forbidden = world.forbidden.workloads.get(&plan.workload);
+    if let Some(veto) = forbidden.or_else(|| world.forbidden.partitions.get(&plan.destination)) {
+        return Some((format!("{veto}; release the veto, or undo this"), again));
+    }
     let planted = context.options.planted;
     if plan.predicted && world.unknown.contains(&plan.source) && planted != Planted::BlindToUnknown {
         let reason = format!("nothing is known of {} now: its data is too old", plan.source);

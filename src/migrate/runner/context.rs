@@ -1,17 +1,18 @@
 //! What all migrations of one engine share: store, drivers, limits, the fleet as it was last seen,
 //! and the time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::moments::{self, Call, Edge, Moment, Observer, Verb, What};
 use super::under_way::UnderWay;
+use super::world::World;
 use crate::drivers::{
     Action, Answer, Artifact, CanarySample, Capabilities, CleanupPolicy, DriverError, Job, JobStatus, Mover,
     Permit, Probe, Router, Weight,
 };
-use crate::fleet::{Clock, Epoch, PartitionId, ServingState, Span, SystemClock, Timestamp, Topology};
+use crate::fleet::{Clock, Epoch, PartitionId, ServingState, Span, SystemClock, Timestamp};
 use crate::migrate::act::Act;
 use crate::migrate::journal::Note;
 use crate::migrate::limits::{Limits, Tokens};
@@ -125,23 +126,6 @@ impl Default for Options {
             planted: Planted::None,
         }
     }
-}
-
-/// The fleet as the engine last saw it.
-#[derive(Clone, Debug, Default)]
-pub struct World {
-    /// When.
-    pub at: Timestamp,
-    /// What stands where.
-    pub topology: Arc<Topology>,
-    /// Partitions that are expected to fail.
-    pub failing: Arc<BTreeSet<PartitionId>>,
-    /// Partitions about which nothing is known now.
-    pub unknown: Arc<BTreeSet<PartitionId>>,
-    /// Why automatic mode is frozen (storm brake); nothing predicted is begun.
-    pub frozen: Option<String>,
-    /// Partitions whose latencies or queues are out of the ordinary, in words.
-    pub strained: Arc<BTreeMap<PartitionId, String>>,
 }
 
 /// What all migrations of one engine share.

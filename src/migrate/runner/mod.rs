@@ -19,6 +19,7 @@ mod source;
 mod submit;
 mod turns;
 mod under_way;
+mod world;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,9 +28,10 @@ use std::task::Poll;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-pub use context::{Driven, Options, Planted, World};
+pub use context::{Driven, Options, Planted};
 pub use leaks::Found;
 pub use routes::{Keeping, Kept};
+pub use world::{Forbidden, World};
 
 use self::context::Context;
 use self::drive::Drive;
