@@ -287,6 +287,25 @@ fn what_was_stopped_is_released_by_that_name_from_the_palette() {
 }
 
 #[test]
+fn an_empty_host_is_taken_out_of_service_by_name_with_a_reason_and_one_that_holds_work_is_not() {
+    let mut fleet = fleet();
+    let rows = Arc::make_mut(&mut fleet.partitions);
+    let (busy, empty) = (rows[0].host.clone(), rows.last().unwrap().host.clone());
+    for row in rows.iter_mut() {
+        row.workloads = u32::from(row.host == busy);
+    }
+    let mut c = Console::new(fleet, (110, 32));
+    c.run(&format!("2/{busy}<enter>:decommission<enter>"));
+    assert!(c.text().contains("holds work: evacuate it first"), "{}", c.text());
+    c.run(&format!("\\\\/{empty}<enter>:decommission<enter>"));
+    let text = c.text();
+    assert!(text.contains(&format!("decommission {empty}?")) && text.contains("--undo"), "{text}");
+    c.run("sold<enter>");
+    let subject = empty.to_string();
+    assert_eq!(c.performed(), [Command::Decommission { subject, reason: "sold".into() }]);
+}
+
+#[test]
 fn pasted_text_never_triggers_an_action() {
     let mut c = console();
     c.run("<enter>");

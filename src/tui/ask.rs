@@ -204,7 +204,7 @@ fn about_subject(model: &Model, action: Action) -> Option<Confirm> {
         .say("Automatic acts may touch it again, where there was a veto."),
         Action::Decommission => {
             let command = Command::Decommission { subject, reason: String::new() };
-            ask(model, format!("decommission {s}"), "decommission", Tier::Weighed, command)
+            ask(model, format!("decommission {s}"), "decommission", Tier::Light, command)
                 .say("It is out of service for good: nothing is moved there, and its silence is no alert.")
                 .say(format!(
                     "`:recommission` on it, or `foreshift decommission {s} --undo`, takes that back."
