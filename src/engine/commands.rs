@@ -107,10 +107,7 @@ impl Core {
             Command::SetMode { mode: Mode::ReadOnly } => {
                 Err(Refusal::NotNow { reason: "read-only is chosen at the start: --read-only".into() })
             }
-            Command::SetMode { mode } => {
-                self.mode = mode;
-                done(format!("mode is {} now", mode.word()))
-            }
+            Command::SetMode { mode } => done(self.set_mode(actor, mode, now).await?),
             Command::RevertModels => self.revert_models(&actor.name, now).await,
             Command::RecordFailure { subject, at, cause, label, imported } => {
                 let origin = if imported { Origin::Import } else { Origin::Operator };

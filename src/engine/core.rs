@@ -178,6 +178,7 @@ impl Core {
             core.ownership = Ownership::new(&core.inventory.owners);
         }
         core.obey();
+        core.keep_mode(now);
         core.see_migrations(now);
         core.keep_orders_told(now);
         core.publish(now);

@@ -10,7 +10,7 @@ use super::commands::unwritten;
 use super::core::Core;
 use crate::fleet::{HostId, Partition, PartitionId, PredictionState, ServingState, Timestamp, Workload};
 use crate::plan::Vetoes;
-use crate::protocol::{Actor, MigrationView, Refusal, Severity};
+use crate::protocol::{Actor, MigrationView, Mode, Refusal, Severity};
 use crate::state::{Op, Store, StoreError, Txn};
 
 /// What was said of a subject.
@@ -20,15 +20,21 @@ pub enum Kind {
     Veto,
     /// Out of service for good: it is not watched, and nothing is moved there.
     Decommissioned,
+    /// Automatic mode was left; the subject is [`ENGINE`].
+    Advise,
 }
 
+/// The subject of what is said of the engine itself.
+const ENGINE: &str = "engine";
+
 impl Kind {
-    const ALL: [Kind; 2] = [Kind::Veto, Kind::Decommissioned];
+    const ALL: [Kind; 3] = [Kind::Veto, Kind::Decommissioned, Kind::Advise];
 
     fn prefix(self) -> &'static str {
         match self {
             Kind::Veto => "/orders/veto/",
             Kind::Decommissioned => "/orders/decommissioned/",
+            Kind::Advise => "/orders/advise/",
         }
     }
 }
@@ -236,6 +242,44 @@ impl Core {
             self.event(&place, now, "in service again".into());
         }
         Ok(format!("{subject} is in service again"))
+    }
+
+    /// Changes the mode. That somebody left automatic mode stands over a restart, whatever the engine is started
+    /// with, until somebody goes back to it.
+    ///
+    /// # Errors
+    /// Where the store does not answer; automatic mode is left all the same.
+    pub(super) async fn set_mode(
+        &mut self,
+        actor: &Actor,
+        mode: Mode,
+        now: Timestamp,
+    ) -> Result<String, Refusal> {
+        let store = self.store.clone();
+        if mode == Mode::Auto {
+            self.orders.take_back(&*store, Kind::Advise, ENGINE).await.map_err(unwritten)?;
+            self.mode = mode;
+        } else {
+            self.mode = mode;
+            let order = Order { by: actor.name.clone(), at: now, until: None, why: String::new() };
+            self.orders.put(&*store, Kind::Advise, ENGINE, order).await.map_err(unwritten)?;
+        }
+        self.alerts.clear(now, ENGINE, "mode");
+        Ok(format!("mode is {} now", mode.word()))
+    }
+
+    /// An engine that is started in automatic mode does not begin with it where a person has left it.
+    pub(super) fn keep_mode(&mut self, now: Timestamp) {
+        let left = self.orders.all(Kind::Advise).next().filter(|_| self.mode == Mode::Auto);
+        if let Some((_, order)) = left {
+            let ago = order.at.age(now);
+            let text = format!(
+                "{} left automatic mode {ago} ago, so it is not automatic: change the mode to go on",
+                order.by
+            );
+            self.mode = Mode::Advise;
+            self.alerts.raise(now, Severity::Warning, ENGINE, "mode", text);
+        }
     }
 
     /// Puts what people have said of hosts and partitions into the picture of the fleet.

@@ -6,7 +6,7 @@ use super::test_parts::parts;
 use super::{Core, Parts};
 use crate::fleet::{Bytes, Generation, Partition, PartitionId, ServingState, ShownState};
 use crate::fleet::{Span, Timestamp, Topology, Workload};
-use crate::protocol::{Actor, AgentState, Command, Refusal, Reply, Role};
+use crate::protocol::{Actor, AgentState, Command, Mode, Refusal, Reply, Role};
 use crate::state::{MemoryStore, Store};
 
 const NOW: Timestamp = Timestamp(1_767_571_200_000);
@@ -95,6 +95,28 @@ async fn a_veto_stands_over_a_restart_until_it_is_released_or_its_time_is_over()
     assert!(ask(&mut core, release, later).await.is_err(), "nothing is left to release");
     let core = engine(&store, NOW + Span::hours(3)).await;
     assert!(open(&core, "veto").is_empty());
+}
+
+#[tokio::test]
+async fn who_leaves_automatic_mode_has_left_it_over_a_restart_too() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let started = async |at: Timestamp| {
+        let mut parts = Parts { store: store.clone(), ..parts(at) };
+        parts.options.mode = Mode::Auto;
+        Core::start(parts, at).await.unwrap()
+    };
+    let admin = Actor { name: "eve".into(), role: Role::Admin };
+    let mut core = started(NOW).await;
+    assert_eq!(core.snapshot().mode, Mode::Auto);
+    core.command(&admin, Command::SetMode { mode: Mode::Advise }, NOW).await.unwrap();
+    let later = NOW + Span::hours(1);
+    let mut core = started(later).await;
+    assert_eq!(core.snapshot().mode, Mode::Advise);
+    let said = core.alerts.text("engine", "mode").unwrap().to_string();
+    assert!(said.contains("eve left automatic mode 1 h 00 ago"), "{said}");
+    core.command(&admin, Command::SetMode { mode: Mode::Auto }, later).await.unwrap();
+    assert_eq!(core.alerts.text("engine", "mode"), None);
+    assert_eq!(started(later).await.snapshot().mode, Mode::Auto);
 }
 
 #[tokio::test]
