@@ -359,3 +359,31 @@ fn everybody_is_forecast_in_turn_within_the_budget() {
     let made = (0..60).filter(|&p| !assessor.forecasts(PartitionIx(p)).is_empty()).count();
     assert_eq!(made, 60);
 }
+
+#[test]
+fn arima_with_its_order_is_among_what_is_said_of_suspects_and_of_them_alone() {
+    for (arimas, said) in [(12, true), (0, false)] {
+        let (mut fleet, mut assessor) = warmed(6);
+        assessor.options.forecast.arimas = arimas;
+        let disk = metric("disk.write_latency");
+        let (mut a, mut b, mut random) = (0.0f32, 0.0f32, crate::fleet::rng::Random::new(3));
+        fleet.run(Span::hours(2), |p, m, v| {
+            if p == 2 && m == disk {
+                let next = 1.6 * a - 0.8 * b + random.normal() as f32;
+                (a, b) = (next, a);
+                60.0 + 3.0 * next
+            } else {
+                v
+            }
+        });
+        for _ in 0..3 {
+            fleet.assess(&mut assessor);
+            fleet.run(Span::seconds(30), |p, m, v| if p == 2 && m == disk { 60.0 + 3.0 * a } else { v });
+        }
+        let by_arima =
+            |p: u32| assessor.forecasts(PartitionIx(p)).iter().any(|f| f.method.contains("ARIMA("));
+        let methods: Vec<_> = assessor.forecasts(PartitionIx(2)).iter().map(|f| f.method.clone()).collect();
+        assert_eq!(by_arima(2), said, "{methods:?}");
+        assert!((0..6).filter(|p| *p != 2).all(|p| !by_arima(p)), "nobody else is unusual");
+    }
+}

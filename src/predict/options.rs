@@ -69,11 +69,13 @@ pub struct ForecastOptions {
     pub budget: usize,
     /// Of these at most so many with a network among the candidates, suspects first.
     pub networks: usize,
+    /// Series of suspects, at most, for which ARIMA with automatic order is among the candidates too.
+    pub arimas: usize,
 }
 
 impl Default for ForecastOptions {
     /// Steps of 2 minutes for an hour; each partition every 40 cycles, suspects every 2; 3 metrics;
-    /// at most 4,000 series a cycle, 300 of them with a network.
+    /// at most 4,000 series a cycle, 300 of them with a network and 12 with ARIMA.
     fn default() -> Self {
         Self {
             step: Span::minutes(2),
@@ -83,6 +85,7 @@ impl Default for ForecastOptions {
             metrics: 3,
             budget: 4_000,
             networks: 300,
+            arimas: 12,
         }
     }
 }

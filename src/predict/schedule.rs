@@ -4,7 +4,7 @@
 //! cycle `c` where `(c + p) mod every_cycles = 0`), partitions without any as long as the cycle's
 //! budget of series lasts. Of a partition the most unusual metrics are forecast, then those that have
 //! a bound, nearest to it first. The network of an application, where one was trained, is tried on so many
-//! series a cycle, the most urgent first.
+//! series a cycle, the most urgent first; ARIMA, which costs the most, on a few series of suspects.
 
 use rayon::prelude::*;
 
@@ -33,6 +33,7 @@ impl Assessor {
         let due = self.due(&options, windows.partitions().len());
         let width = self.columns.len();
         let with_network = options.networks / options.metrics.max(1);
+        let with_arima = options.arimas / options.metrics.max(1);
         let made: Vec<(u32, Vec<Forecast>)> = due
             .into_par_iter()
             .enumerate()
@@ -46,9 +47,11 @@ impl Assessor {
                     options.metrics,
                 );
                 let network = (turn < with_network).then(|| self.network_of(windows, p)).flatten();
+                let thorough = turn < with_arima && self.rows[p as usize].instability >= SUSPECT;
+                let effort = if thorough { Effort::Thorough } else { Effort::Quick };
                 let forecasts = metrics
                     .into_iter()
-                    .filter_map(|m| self.forecast(windows, PartitionIx(p), m, network, now))
+                    .filter_map(|m| self.forecast(windows, PartitionIx(p), m, (effort, network), now))
                     .collect();
                 (p, forecasts)
             })
@@ -113,7 +116,7 @@ impl Assessor {
         windows: &Windows,
         partition: PartitionIx,
         metric: usize,
-        network: Option<&Network>,
+        (effort, network): (Effort, Option<&Network>),
         now: Timestamp,
     ) -> Option<Forecast> {
         let options = &self.options.forecast;
@@ -122,7 +125,7 @@ impl Assessor {
         let slots = (options.step.0 / step.0).max(1) as usize;
         let step = Span(step.0 * slots as i64);
         let history = coarse(windows.row(partition, MetricIx(metric as u16)), slots);
-        let seen = short(&history, options.horizon, Seasons::default(), Effort::Quick, network)?;
+        let seen = short(&history, options.horizon, Seasons::default(), effort, network)?;
         // Predictions are made for the time after the newest slot, which may be behind now.
         let start = windows.head().max(now - step) + step;
         let level = self.levels[partition.0 as usize * self.columns.len() + metric];
