@@ -73,6 +73,8 @@ async fn a_model_of_own_history_is_made_compared_used_and_taken_back() {
     // Trained, it runs in shadow and says nothing.
     let shadowed = object(&program, &[&["train", "--json"], &span[..]].concat());
     assert_eq!((&shadowed["in_use"], &shadowed["in_shadow"]), (&Value::Bool(false), &Value::Bool(true)));
+    let course = shadowed["autoencoder"].as_str().unwrap();
+    assert!(course.contains("area under the ROC curve") && course.contains("held-back windows"), "{course}");
     let listed = object(&program, &["models", "list", "--json"]);
     assert_eq!((&listed["shadow"]["version"], &listed["shadow"]["seat"]), (&1.into(), &"challenger".into()));
     assert_eq!(models(&program), before, "what is in shadow does not speak");

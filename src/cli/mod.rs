@@ -42,6 +42,7 @@ pub mod systems;
 mod teaching;
 pub mod train;
 pub mod train_background;
+mod train_course;
 mod train_own;
 mod train_rows;
 pub mod train_run;

@@ -63,7 +63,7 @@ const SLOTS: usize = 1440;
 /// Slots until an assessor has learnt each partition's own scale, and a bit.
 const LEARN: usize = 500;
 /// Steps of the autoencoder's windows.
-const STEPS: usize = 32;
+pub(super) const STEPS: usize = 32;
 
 /// The windows that shipped models speak of.
 pub fn windows() -> [Span; 3] {
@@ -155,7 +155,7 @@ pub fn train_shipped(
             Some(_) => None,
         }
     };
-    files.push(autoencoder::train(&replayed, &spec, &data, &training, &healthy, progress));
+    files.push(autoencoder::train(&replayed, &spec, &data, &training, &healthy, progress).0);
     Ok(files)
 }
 
@@ -187,19 +187,10 @@ pub(super) fn train_history(
     rows: &Rows,
     truth: &Truth,
     spec: &FeatureSpec,
-    (source, from, until): (&str, Timestamp, Timestamp),
+    data: &Data,
     seed: u64,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Trained, ModelError> {
-    let failed = |p: &&PartitionId| truth.events(p).iter().any(|e| e.outcome == Outcome::Failed);
-    let data = Data {
-        source: source.into(),
-        from,
-        until,
-        partitions: rows.partitions.len(),
-        failures: rows.partitions.iter().filter(failed).count(),
-        rows: rows.times.len(),
-    };
     let labels: Vec<(Span, Vec<Option<bool>>)> =
         windows().into_iter().map(|within| (within, labels(rows, truth, within))).collect();
     let label = |row: usize, within: Span| labels.iter().find(|l| l.0 == within).and_then(|l| l.1[row]);
@@ -209,7 +200,24 @@ pub(super) fn train_history(
         calibration: Calibration::Calibrated,
         seed,
     };
-    train_failure(&rows.replayed, spec, &data, &options, (&label, &|_| 1.0), progress)
+    train_failure(&rows.replayed, spec, data, &options, (&label, &|_| 1.0), progress)
+}
+
+/// What a model of these rows has learnt from.
+pub(super) fn data_of(
+    rows: &Rows,
+    truth: &Truth,
+    (source, from, until): (&str, Timestamp, Timestamp),
+) -> Data {
+    let failed = |p: &&PartitionId| truth.events(p).iter().any(|e| e.outcome == Outcome::Failed);
+    Data {
+        source: source.into(),
+        from,
+        until,
+        partitions: rows.partitions.len(),
+        failures: rows.partitions.iter().filter(failed).count(),
+        rows: rows.times.len(),
+    }
 }
 
 /// What became of each row within a window; `None` = cannot be known.

@@ -11,12 +11,14 @@ use crate::predict::failure::{FeatureSpec, live};
 use crate::predict::models::FeatureMatrix;
 use crate::predict::train::{Progress, Replayed};
 use crate::predict::{AssessOptions, Assessor, Context};
-use crate::telemetry::{Source, Windows, WindowsConfig};
+use crate::telemetry::{PartitionIx, Source, Windows, WindowsConfig};
 
 /// The assessor looks this often, and rows are a multiple of it apart.
 const LOOK: Span = Span::minutes(5);
 /// Rows that are kept at most; a fleet with more gets them further apart.
 pub(super) const MOST_ROWS: i64 = 1_500_000;
+/// Windows that are kept beside rows at most: 2 KB each.
+const MOST_WINDOWS: usize = 20_000;
 /// Rows begin when an assessor has learnt what is normal: after a sixth of the span, at most a day.
 const LEARN_AT_MOST: Span = Span::days(1);
 
@@ -38,6 +40,8 @@ pub(super) struct Past {
     pub(super) spec: FeatureSpec,
     /// Most rows; a fleet with more gets them further apart.
     pub(super) most_rows: i64,
+    /// Steps of the windows that are kept beside some of the rows; 0 = none.
+    pub(super) window: usize,
 }
 
 /// Rows with whom and when each is of. Units are hosts: partitions of one host fail together, and must
@@ -62,7 +66,7 @@ pub(super) struct Rows {
 /// # Errors
 /// The source fails.
 pub(super) async fn gather(past: Past, progress: &mut dyn FnMut(Progress)) -> Result<Rows, BacktestError> {
-    let Past { source, mut assess, windows, mut inventory, from, until, spec, most_rows } = past;
+    let Past { source, mut assess, windows, mut inventory, from, until, spec, most_rows, window } = past;
     // Forecasts and combinations are no feature; making them would be most of the time.
     assess.forecast.budget = 0;
     assess.combined.fits = 0;
@@ -104,6 +108,10 @@ pub(super) async fn gather(past: Past, progress: &mut dyn FnMut(Progress)) -> Re
                 rows.every = spacing(until - now, seen, most_rows);
             }
             take(&mut rows, &spec, &assessor, &windows, &units, now);
+            if window > 0 {
+                let all = (until - first).0 / rows.every.0.max(1) * seen as i64;
+                keep_windows(&mut rows, (&spec, window), &assessor, &windows, now, all as usize);
+            }
             next = now + rows.every;
         }
         let share = (now - from).0 as f64 / (until - from).0.max(1) as f64;
@@ -140,6 +148,27 @@ fn take(
         rows.replayed.slots.push(0);
         rows.of.push(index as u32);
         rows.times.push(now);
+    }
+}
+
+/// Keeps the windows beside some of the rows of this moment, of partitions in turn, so that of `all` rows that are
+/// to be expected no more than the most have one.
+fn keep_windows(
+    rows: &mut Rows,
+    (spec, steps): (&FeatureSpec, usize),
+    assessor: &Assessor,
+    windows: &Windows,
+    now: Timestamp,
+    all: usize,
+) {
+    let every = all.div_ceil(MOST_WINDOWS).max(1);
+    let turn = (now.0 / LOOK.0) as usize;
+    let of_now = rows.times.partition_point(|at| *at < now)..rows.times.len();
+    for row in of_now.filter(|row| (row + turn).is_multiple_of(every)) {
+        if let Some(window) = live::window_of(spec, assessor, windows, PartitionIx(rows.of[row]), steps) {
+            rows.replayed.windows.extend(window);
+            rows.replayed.window_rows.push(row);
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use serde_json::json;
 
 use super::backtest::inputs::{self, Labels};
 use super::backtest::{self, Sources};
-use super::train::{Train, train_history, train_shipped, write_shipped};
+use super::train::{STEPS, Train, data_of, train_history, train_shipped, write_shipped};
+use super::train_course::{self, Course};
 use super::train_rows::{MOST_ROWS, Past, Rows, gather};
 use super::{place, settings, train_own};
 use crate::config::Config;
@@ -77,6 +78,8 @@ pub(super) struct Learnt {
     champion: Opened,
     trained: Trained,
     judged: Vec<Judged>,
+    /// What came of the courses; `None` for an application.
+    course: Option<Course>,
     notes: Vec<String>,
 }
 
@@ -88,15 +91,19 @@ impl Learnt {
 
     /// One line a window.
     pub(super) fn words(&self) -> String {
-        self.judged.iter().map(Judged::words).collect::<Vec<_>>().join("; ")
+        let course = self.course.as_ref().map(|course| course.words.clone());
+        self.judged.iter().map(Judged::words).chain(course).collect::<Vec<_>>().join("; ")
     }
 
     /// Writes a version: where a window's new model is better, with the old ones of the others; else the
     /// new ones as they are.
     pub(super) fn keep(&self, registry: &Registry) -> Result<u32> {
         let better: Vec<Span> = self.judged.iter().filter(|j| j.promoted()).map(|j| j.within).collect();
+        let course = self.course.as_ref().and_then(|course| course.file.clone());
+        let course = course.or_else(|| train_course::kept(&self.champion).filter(|_| self.course.is_some()));
         if better.is_empty() {
-            return Ok(registry.add(&self.trained.files)?);
+            let files: Vec<HeadFile> = self.trained.files.iter().cloned().chain(course).collect();
+            return Ok(registry.add(&files)?);
         }
         let is_better = |f: &&HeadFile| f.card.within().is_some_and(|w| better.contains(&w));
         let mut files: Vec<HeadFile> = self.trained.files.iter().filter(is_better).cloned().collect();
@@ -106,6 +113,7 @@ impl Learnt {
             }
         }
         files.sort_by_key(|f| f.card.within_seconds);
+        files.extend(course);
         Ok(registry.add(&files)?)
     }
 }
@@ -143,6 +151,8 @@ pub(super) async fn learn(lesson: Lesson<'_>, progress: &mut dyn FnMut(Progress)
         until: to,
         spec: champion.model.spec.clone(),
         most_rows,
+        // Of an application's partitions alone the fleet's autoencoder speaks.
+        window: if application.is_none() { STEPS } else { 0 },
     };
     let rows = gather(past, progress).await?;
     if rows.times.is_empty() {
@@ -160,12 +170,17 @@ pub(super) async fn learn(lesson: Lesson<'_>, progress: &mut dyn FnMut(Progress)
         }
         None => (rows, failures),
     };
-    let mut trained = train_history(&rows, &truth, &champion.model.spec, (&name, from, to), seed, progress)?;
-    if let Some(application) = &application {
-        train_own::sign(&mut trained, application, &fleet.model, (&rows, &truth), seed);
-    }
+    let data = data_of(&rows, &truth, (&name, from, to));
+    let mut trained = train_history(&rows, &truth, &champion.model.spec, &data, seed, progress)?;
+    let course = match &application {
+        Some(application) => {
+            train_own::sign(&mut trained, application, &fleet.model, (&rows, &truth), seed);
+            None
+        }
+        None => Some(train_course::learn(&rows, &truth, &champion, &data, seed, progress)),
+    };
     let judged = judge(&rows, &truth, &champion, &trained, seed);
-    Ok(Learnt { name, rows, failures, champion, trained, judged, notes })
+    Ok(Learnt { name, rows, failures, champion, trained, judged, course, notes })
 }
 
 async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
@@ -202,7 +217,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         registry.challenge(version, now)?;
     }
     shown.end();
-    let Learnt { name, rows, failures, judged, .. } = &learnt;
+    let Learnt { name, rows, failures, judged, course, .. } = &learnt;
     let summary = json!({
         "task": "train",
         "application": application,
@@ -218,6 +233,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         "in_use": in_use,
         "in_shadow": in_shadow,
         "windows": judged.iter().map(Judged::json).collect::<Vec<_>>(),
+        "autoencoder": course.as_ref().map(|course| &course.words),
         "notes": notes,
     });
     if args.json {
@@ -237,6 +253,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         written(to)
     );
     judged.iter().for_each(|j| say!("  {}", j.words()));
+    course.iter().for_each(|course| say!("  {}", course.words));
     notes.iter().for_each(|n| say!("  {n}"));
     if in_use {
         say!(
