@@ -1,17 +1,62 @@
-//! A second attempt: what a person is shown of its steps was seen in it, not in the first.
+//! A second attempt: what a person is shown of its steps was seen in it, not in the first; and what a first one
+//! leaves behind for the next.
 
 #[path = "support/ready.rs"]
 mod ready;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use foreshift::drivers::{Action, DriverError, Retry};
-use foreshift::fleet::Phase;
-use foreshift::migrate::Runner;
-use foreshift::protocol::{StepState, StepView};
+use foreshift::fleet::{Clock, MigrationId, Phase, ProposalId};
+use foreshift::migrate::{Approval, Authority, Runner};
+use foreshift::plan::Proposal;
+use foreshift::protocol::{Actor, Mode, Role, StepState, StepView};
 use ready::{Drive, ID, engine};
 
 fn step(runner: &Runner, phase: Phase) -> StepView {
     let view = &runner.views()[0];
     view.steps.iter().find(|step| step.name == phase.word()).expect("a step of that name").clone()
+}
+
+/// Submits one more proposal, as approved by an operator.
+async fn submit(drive: &mut Drive, proposal: &Proposal) -> Vec<MigrationId> {
+    let actor = Actor { name: "operator".into(), role: Role::Operator };
+    let authority = Authority::of(Mode::Advise).unwrap();
+    let now = drive.clock.now();
+    let hash = proposal.hash().hex();
+    let approval = Approval::confirm(&authority, proposal, &hash, &actor, now).unwrap();
+    drive.runner.submit(proposal, &approval, now).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_move_that_failed_cools_nothing_down() {
+    let mut drive = Drive::begin().await;
+    let broken = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&broken);
+    *drive.mover.says.lock().unwrap() = Some(Box::new(move |_, action| {
+        let fails = *action == Action::Prepare && still.load(Ordering::SeqCst);
+        fails.then(|| Err(DriverError::new(Retry::Permanent, "ready", "preparing", "no room")))
+    }));
+    drive.until_in(Phase::Aborted).await;
+    broken.store(false, Ordering::SeqCst);
+    submit(&mut drive, &Proposal { id: ProposalId(2), ..ready::proposal() }).await;
+    let second = |runner: &Runner| runner.state(MigrationId(2)).unwrap().phase;
+    drive.until("moved", |runner| second(runner) == Phase::Done).await;
+}
+
+#[tokio::test]
+async fn a_move_that_waits_for_its_turn_behind_another_of_its_proposal_does_not_expire_with_it() {
+    let mut drive = Drive::begin().await;
+    let mut proposal = ready::proposal();
+    proposal.id = ProposalId(2);
+    let mut second = proposal.moves[0].clone();
+    second.workload = "other".into();
+    proposal.moves.push(second);
+    let ids = submit(&mut drive, &proposal).await;
+    let expires: Vec<_> = ids.iter().map(|id| drive.runner.state(*id).unwrap().plan.expires).collect();
+    let one = proposal.moves[0].duration + proposal.soak;
+    assert!(expires[0] == proposal.expires && expires[1] > proposal.expires + one, "{expires:?}");
 }
 
 /// Nothing is said of a comparison that is still ahead.

@@ -167,6 +167,35 @@ async fn a_directory_moves_and_comes_back_while_it_is_written_to_and_no_line_is_
     assert_eq!(mover.leaks().await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn a_folder_of_that_name_that_is_no_copy_is_never_taken_for_one_nor_exchanged() {
+    let roots = Roots::new();
+    let (mover, job) = (roots.mover(), job());
+    let theirs = roots.path("b").join("cart");
+    fs::create_dir(&theirs).unwrap();
+    run(&mover, &job, vec![Action::Announce, Action::Prepare]).await;
+    // It is filled by somebody else while the copy is made.
+    fs::write(theirs.join("only-here"), "not ours").unwrap();
+    assert!(mover.discover().await.unwrap().workloads.is_empty(), "nobody can say which of two is meant");
+    let refused = mover.perform(&job, &Action::Prepare, &permit(5)).await.unwrap_err();
+    assert!(
+        refused.retry == Retry::Permanent && refused.detail.contains("no copy that was made here"),
+        "{refused}"
+    );
+    run(
+        &mover,
+        &job,
+        vec![Action::Replicate, Action::Verify, Action::ArmReverse, fence(), Action::VerifyAtCut],
+    )
+    .await;
+    let refused = mover.perform(&job, &Action::Open, &permit(5)).await.unwrap_err();
+    assert_eq!(refused.retry, Retry::Permanent, "{refused}");
+    complete(&mover, &job, Action::Unfence).await;
+    cleanup(&mover, &job).await;
+    assert_eq!(fs::read_to_string(theirs.join("only-here")).unwrap(), "not ours");
+    assert!(roots.path("a").join("cart/d1/f1").exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_a_lost_file_and_a_stray_one_are_named() {
     let roots = Roots::new();

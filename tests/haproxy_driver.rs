@@ -54,6 +54,19 @@ async fn traffic_follows_the_shares_on_every_instance() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_not_named_gets_nothing_of_the_workloads_traffic() {
+    let Some(haproxies) = Haproxies::start("roundrobin") else { return };
+    let router = HaproxyRouter::new(HaproxyOptions::new(haproxies.sockets()));
+    assert_ne!(haproxies.instances[0].ask(20).0, 0, "both servers have their share at first");
+    router.set(&cart(), &[weight("h2/p", 1.0, ServerState::Ready)], &permit(1)).await.unwrap();
+    let read = router.weights(&cart()).await.unwrap();
+    assert_eq!((read[0].share.get(), read[0].state), (0.0, ServerState::Drain), "{read:?}");
+    for instance in &haproxies.instances {
+        assert_eq!(instance.ask(40), (0, 40));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_forgot_at_a_reload_is_noticed_and_brought_back() {
     let Some(mut haproxies) = Haproxies::start("roundrobin") else { return };
     let router = HaproxyRouter::new(HaproxyOptions::new(haproxies.sockets()));

@@ -75,11 +75,10 @@ async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> 
             return Ok(ExitCode::from(2));
         }
     };
-    if !json {
-        say_part!("{}", plan_text(&view));
-    }
     if args.dry_run {
-        if json {
+        if !json {
+            say_part!("{}", plan_text(&view));
+        } else {
             say!("{}", json!({ "host": args.host, "planned": true, "dry_run": true, "plan": view }));
         }
         return Ok(ExitCode::SUCCESS);
@@ -92,15 +91,24 @@ async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> 
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if !args.yes && !confirmed(&view)? {
-        say!("nothing was done");
-        return Ok(ExitCode::from(2));
+    if !args.yes && !std::io::stdin().is_terminal() {
+        bail!("not a terminal: pass --yes to go on, or --dry-run to look");
     }
+    // What is shown is what is approved: this very proposal, by its hash.
     let Reply::Proposed { proposal: Some(id), view } =
         link.send(person(), Command::Evacuate { host }).await?
     else {
         bail!("the engine made no proposal");
     };
+    if !json {
+        say_part!("{}", plan_text(&view));
+    }
+    if !args.yes && !confirmed(&view)? {
+        let reason = "not confirmed on the command line".to_string();
+        link.send(person(), Command::Reject { proposal: id, reason }).await?;
+        say!("nothing was done");
+        return Ok(ExitCode::from(2));
+    }
     let approve = Command::Approve { proposal: id, plan: view.plan.clone(), reason: String::new() };
     link.send(person(), approve).await?;
     let ended = watch(&*link, id, view.moves.len(), args, json).await?;
@@ -120,9 +128,6 @@ async fn evacuate(args: &EvacuateArgs, link: Arc<dyn Link>) -> Result<ExitCode> 
 }
 
 fn confirmed(view: &ProposalView) -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        bail!("not a terminal: pass --yes to go on, or --dry-run to look");
-    }
     say_part!("type the plan's first four letters ({}) to approve: ", &view.plan[..4]);
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;

@@ -80,6 +80,8 @@ pub struct Core {
     pub(super) ranking: Vec<Ranked>,
     /// Partitions whose proposal a person rejected: who, and until when it is not proposed again.
     pub(super) denied: BTreeMap<String, (String, Timestamp)>,
+    /// Destinations to which a workload could not be moved: until when it goes elsewhere, and why.
+    pub(super) avoided: BTreeMap<WorkloadId, BTreeMap<PartitionId, (Timestamp, String)>>,
     /// Since when the storm is over, while automatic mode is still frozen.
     pub(super) calm_since: Option<Timestamp>,
     pub(super) snapshot: Snapshot,
@@ -164,6 +166,7 @@ impl Core {
             holds: Vec::new(),
             ranking: Vec::new(),
             denied,
+            avoided: BTreeMap::new(),
             calm_since: None,
             snapshot,
             next_proposal,

@@ -56,6 +56,11 @@ impl Core {
         }
         let vetoes = self.orders.vetoes(now);
         let disputed = self.inventory.disputed();
+        let standing = |places: &BTreeMap<PartitionId, (Timestamp, String)>| {
+            let left = places.iter().filter(|(_, (until, _))| *until > now);
+            left.map(|(place, (_, why))| (place.clone(), why.clone())).collect()
+        };
+        let avoided = self.avoided.iter().map(|(w, places)| (w.clone(), standing(places))).collect();
         of(&PlanInput {
             now,
             request,
@@ -70,6 +75,7 @@ impl Core {
             open: &[],
             vetoes: &vetoes,
             disputed: &disputed,
+            avoided: &avoided,
             next: ProposalId(self.next_proposal),
             options: &self.plan_options,
         })

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::why::held_by;
 use crate::drivers::Artifact;
 use crate::fleet::{
-    MetricName, MigrationId, PartitionId, Phase, PredictionState, Timestamp, Topology, WorkloadId,
+    MetricName, MigrationId, PartitionId, Phase, PredictionState, Span, Timestamp, Topology, WorkloadId,
 };
 use crate::migrate::runner::{Forbidden, Keeping, Kept, World};
 use crate::migrate::{Alert, Approval, Authority, OperatorCommand, Runner};
@@ -18,6 +18,8 @@ use crate::protocol::{Actor, MigrationView, Refusal, Severity};
 
 /// Ended migrations that are shown.
 const SHOWN: usize = 200;
+/// Where a workload could not be moved to, it is not moved to again for so long.
+const AVOIDED: Span = Span::hours(1);
 
 /// Points off the health score from which on a latency or queue counts as out of the ordinary.
 const STRAINED: f64 = 10.0;
@@ -224,6 +226,7 @@ impl Core {
         for ask in asks {
             let text = format!("{} still has to go, but not to {}: {}", ask.workload, ask.avoid, ask.because);
             self.alerts.tell(now, Severity::Warning, ask.workload.as_str(), "destination", text);
+            self.avoided.entry(ask.workload).or_default().insert(ask.avoid, (now + AVOIDED, ask.because));
         }
         changed
     }

@@ -87,6 +87,9 @@ pub struct Token {
     pub taken: Timestamp,
     /// Given back.
     pub given_back: Option<Timestamp>,
+    /// The workload was at the destination then; what did not move cools nothing down.
+    #[serde(default)]
+    pub moved: bool,
     /// Its data claims the rate of copying until then.
     #[serde(default)]
     pub copies_until: Option<Timestamp>,
@@ -103,6 +106,7 @@ impl Token {
             destination: plan.destination_place.clone(),
             taken: now,
             given_back: None,
+            moved: false,
             copies_until: None,
         }
     }
@@ -117,9 +121,9 @@ impl Token {
     }
 
     /// The same, given back. What was never copied whole claims nothing any more.
-    pub fn back(self, now: Timestamp, copied: bool) -> Self {
+    pub fn back(self, now: Timestamp, copied: bool, moved: bool) -> Self {
         let copies = self.copies_until.map(|until| if copied { until } else { until.min(now) });
-        Self { given_back: Some(now), copies_until: copies, ..self }
+        Self { given_back: Some(now), moved, copies_until: copies, ..self }
     }
 
     /// The key while it is held.
@@ -232,13 +236,14 @@ pub fn refuse(
     let moved = tokens
         .recent
         .values()
-        .filter(|t| t.workload == plan.workload && t.proposal != plan.proposal)
+        .filter(|t| t.moved && t.workload == plan.workload && t.proposal != plan.proposal)
         .filter_map(|t| t.given_back)
         .max();
     match moved {
         Some(moved) if !plan.predicted && now < moved + limits.cool_down => Some(NotNow {
             reason: format!("{} was moved {} ago and cools down", plan.workload, now - moved),
-            again: moved + limits.cool_down,
+            // Soon, so that the words stay true.
+            again: (now + Span::seconds(10)).min(moved + limits.cool_down),
         }),
         _ => None,
     }
@@ -315,6 +320,7 @@ mod tests {
             destination: place,
             taken: Timestamp(taken),
             given_back: None,
+            moved: false,
             copies_until: copies_until.map(Timestamp),
         }
     }
@@ -332,9 +338,9 @@ mod tests {
         assert_eq!(token(6_000, None).paced(Some(&pace), &tokens, Bytes(0)).copies_until, None);
         assert_eq!(token(6_000, None).paced(None, &tokens, Bytes(9)).copies_until, None);
         // What was copied claims its time to the end, what was given up does not.
-        assert_eq!(first.clone().back(Timestamp(5_500), true).copies_until, Some(Timestamp(7_000)));
-        assert_eq!(first.clone().back(Timestamp(5_500), false).copies_until, Some(Timestamp(5_500)));
-        let back = first.back(Timestamp(5_500), true);
+        assert_eq!(first.clone().back(Timestamp(5_500), true, true).copies_until, Some(Timestamp(7_000)));
+        assert_eq!(first.clone().back(Timestamp(5_500), false, false).copies_until, Some(Timestamp(5_500)));
+        let back = first.back(Timestamp(5_500), true, true);
         tokens.held.clear();
         tokens.recent.insert(back.migration, back);
         assert_eq!(tokens.copies_until(), Some(Timestamp(7_000)));

@@ -230,6 +230,9 @@ fn check<'a>(
     if !matches!(partition.serving, ServingState::Active | ServingState::Passive | ServingState::Standby) {
         return Err(Reject::Serving(partition.serving));
     }
+    if let Some(why) = world.input.avoided.get(&workload.id).and_then(|places| places.get(&partition.id)) {
+        return Err(Reject::Failed(why.clone()));
+    }
     let has_copy = workload.replicas.contains(&partition.id);
     place(candidate, partition, has_copy, world)?;
     labelled(partition, world)?;

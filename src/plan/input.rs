@@ -88,6 +88,8 @@ pub struct PlanInput<'a> {
     /// Workloads of which our record names another owner than their system, with both in words: nothing of them
     /// is moved, because every plan for them would be stale.
     pub disputed: &'a BTreeMap<WorkloadId, String>,
+    /// Destinations to which a workload could not be moved of late, with why: it goes elsewhere.
+    pub avoided: &'a BTreeMap<WorkloadId, BTreeMap<PartitionId, String>>,
     /// The number of the first proposal that is made; further ones count on.
     pub next: ProposalId,
     /// How.

@@ -161,6 +161,14 @@ impl FilesMover {
             copies
                 .sort_by_key(|(_, mark, _)| (mark.mode == Mode::Standby, std::cmp::Reverse(mark.generation)));
             let (partition, mark, path) = &copies[0];
+            if let Some((other, ..)) = copies[1..].iter().find(|(_, mark, _)| mark.mode != Mode::Standby) {
+                tracing::warn!(
+                    workload = name,
+                    "left out: folders of that name are at {partition} and {other}, and neither is marked as a \
+                     copy of the other; rename one"
+                );
+                continue;
+            }
             topology.workloads.push(Workload {
                 id: WorkloadId::from(name),
                 application: self.options.application.clone(),

@@ -59,6 +59,11 @@ impl HaproxyRouter {
         let mut left = Vec::new();
         for _ in 0..TRIES {
             let now = self.servers(instance, backend).await?;
+            // The weights say where all of the workload's traffic goes: nobody else gets any.
+            let others = now.keys().filter(|name| !wanted.contains_key(*name)).cloned();
+            let idle = Server { weight: 0, state: ServerState::Drain };
+            let wanted: &Wanted =
+                &wanted.clone().into_iter().chain(others.map(|name| (name, idle))).collect();
             left = table::commands(backend, &now, wanted)
                 .map_err(|why| instance.error(Retry::Permanent, "set server", why))?;
             if left.is_empty() {

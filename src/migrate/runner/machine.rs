@@ -237,7 +237,8 @@ impl Machine {
             if unsaved.gives
                 && let Some(token) = tokens.held.remove(&self.state.plan.id)
             {
-                let token = token.back(context.now(), unsaved.state.switched);
+                let token =
+                    token.back(context.now(), unsaved.state.switched, unsaved.state.phase == Phase::Done);
                 tokens.recent.insert(token.migration, token);
             }
         }
@@ -276,7 +277,7 @@ async fn give_back(context: &Context, state: &State, txn: &mut Txn) -> Result<()
     }
     let held = context.tokens.lock().await.held.get(&plan.id).cloned();
     if let Some(token) = held {
-        let token = token.back(context.now(), state.switched);
+        let token = token.back(context.now(), state.switched, state.phase == Phase::Done);
         txn.ops.push(Op::Delete(Token::key(plan.id)));
         txn.ops.push(Op::Put(Token::recent_key(plan.id), json(&token)));
     }

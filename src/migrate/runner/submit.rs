@@ -9,7 +9,7 @@ use super::log::Log;
 use super::machine::{Machine, plan_key, running_key, state_key};
 use super::{Runner, Slot};
 use crate::fleet::topology::UNKNOWN_PLACE;
-use crate::fleet::{MigrationId, PartitionId, Phase, Timestamp, Topology};
+use crate::fleet::{MigrationId, PartitionId, Phase, Span, Timestamp, Topology};
 use crate::migrate::approval::Approval;
 use crate::migrate::journal::{self, Note, Stamp};
 use crate::migrate::plan::{Place, Plan};
@@ -19,6 +19,8 @@ use crate::plan::proposal::Trigger;
 use crate::protocol::Refusal;
 use crate::state::{Compare, Entry, Op, StoreError, Txn, TxnOutcome, leadership};
 
+/// What a move takes beside its copying, its canary and its soak, generously.
+const PER_MOVE: Span = Span::minutes(2);
 /// The key of the counter that numbers migrations.
 const COUNTER_KEY: &str = "/counters/migration";
 
@@ -164,7 +166,7 @@ impl Runner {
             topology: proposal.topology,
             approved_by: approval.actor().to_string(),
             approved_at: approval.at(),
-            expires: proposal.expires,
+            expires: proposal.expires + turns_before(proposal, order),
             policy,
         }
     }
@@ -192,6 +194,13 @@ impl Runner {
         ops.push(Op::Put(running_key(plan.id), Vec::new()));
         Machine { fresh, ..Machine::new(state, crate::fleet::Revision(0)) }
     }
+}
+
+/// How long a move may have to wait for those before it in its proposal, one after the other: an approval stands
+/// for all of them, also where the limits let few begin at once.
+fn turns_before(proposal: &Proposal, order: usize) -> Span {
+    let watched = proposal.canary.steps.iter().fold(proposal.soak, |all, step| all + step.duration);
+    proposal.moves[..order].iter().fold(Span::ZERO, |all, m| all + m.duration + watched + PER_MOVE)
 }
 
 /// The first records of every migration.
