@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::features::FeatureSpec;
 use super::ranges::Ranges;
 use super::signature::SignatureMemory;
-use crate::fleet::Span;
+use crate::fleet::{Span, Timestamp};
 use crate::predict::assessment::Calibration;
 use crate::predict::calibrate::Calibrator;
 use crate::predict::models::linear::Linear;
@@ -89,6 +89,8 @@ pub struct FailureModel {
     pub spec: FeatureSpec,
     /// Shortest window first.
     pub heads: Vec<Head>,
+    /// Until when it has learnt the failures of this fleet; none = it learnt on others.
+    pub trained_until: Option<Timestamp>,
     /// Failures since it was trained.
     pub signatures: SignatureMemory,
 }
@@ -171,7 +173,7 @@ impl FailureModel {
                 }
             })
             .collect();
-        Self { spec, heads, signatures: SignatureMemory::default() }
+        Self { spec, heads, trained_until: None, signatures: SignatureMemory::default() }
     }
 
     /// The probabilities of all rows, on all cores.
@@ -382,7 +384,8 @@ mod tests {
             ranges: None,
         };
         let heads = vec![head(Span::minutes(15), -1.0), head(Span::hours(1), 0.0)];
-        (FailureModel { spec, heads, signatures: SignatureMemory::default() }, rows)
+        let signatures = SignatureMemory::default();
+        (FailureModel { spec, heads, trained_until: None, signatures }, rows)
     }
 
     #[test]
@@ -420,7 +423,7 @@ mod tests {
         row[11] = 1.0;
         let rows = FeatureMatrix::from_values(model.spec.width(), row.clone());
         let before = model.predict(&rows).row(0)[1];
-        model.signatures.remember("h7", &model.spec, &row);
+        model.signatures.remember("h7", &model.spec, [row.as_slice()]);
         let after = model.predict(&rows).row(0)[1];
         assert!(after > 2.0 * before, "{before} then {after}");
         let why = &model.explain(&rows, &[0], 1)[0];

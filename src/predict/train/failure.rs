@@ -4,7 +4,7 @@
 use super::card::{Card, Data, hash};
 use super::replay::Replayed;
 use super::{OnProgress, Progress};
-use crate::fleet::Span;
+use crate::fleet::{Span, Timestamp};
 use crate::predict::assessment::Calibration;
 use crate::predict::failure::features::FeatureSpec;
 use crate::predict::failure::fit::{Candidates, Sample, fit};
@@ -188,6 +188,7 @@ pub fn file_name(within: Span) -> String {
 /// A card without a window, a graph that is no model of failure, heads that read different features.
 pub fn assemble<'a>(heads: impl IntoIterator<Item = (&'a [u8], Card)>) -> Result<FailureModel, ModelError> {
     let mut spec: Option<FeatureSpec> = None;
+    let mut trained_until = None;
     let mut out = Vec::new();
     for (bytes, card) in heads {
         let file = card.title.clone();
@@ -219,6 +220,10 @@ pub fn assemble<'a>(heads: impl IntoIterator<Item = (&'a [u8], Card)>) -> Result
             return Err(wrong("it reads other features than the other windows' models".into()));
         }
         spec = Some(card.features);
+        if card.calibration == Some(Calibration::Calibrated) {
+            let until: Option<Timestamp> = trained_until;
+            trained_until = Some(until.map_or(card.data.until, |until| until.min(card.data.until)));
+        }
         out.push(Head {
             within,
             scorer,
@@ -232,7 +237,7 @@ pub fn assemble<'a>(heads: impl IntoIterator<Item = (&'a [u8], Card)>) -> Result
         let detail = "no head was given".to_string();
         return Err(ModelError::Card { file: "failure model".into(), detail });
     };
-    Ok(FailureModel { spec, heads: out, signatures: SignatureMemory::default() })
+    Ok(FailureModel { spec, heads: out, trained_until, signatures: SignatureMemory::default() })
 }
 
 /// What became of a comparison.
