@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::OnProgress;
 use super::Progress;
-use super::card::{Card, Data, hash};
+use super::card::{Card, Data, ERROR_OF_HEALTHY, hash};
 use super::failure::{HeadFile, Part, part_of};
 use super::replay::Replayed;
 use crate::predict::failure::features::FeatureSpec;
@@ -58,7 +58,7 @@ pub fn train(
     let mean = calm.iter().sum::<f64>() / calm.len().max(1) as f64;
     let measures = BTreeMap::from([
         ("held_back_windows".to_string(), errors.len() as f64),
-        ("mean_error_of_healthy".to_string(), mean),
+        (ERROR_OF_HEALTHY.to_string(), mean),
         ("auroc_of_the_error".to_string(), quality.auroc),
         ("auprc_of_the_error".to_string(), quality.auprc),
     ]);
