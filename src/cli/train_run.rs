@@ -20,7 +20,7 @@ use crate::eval::backtest::Truth;
 use crate::eval::backtest::error::written;
 use crate::fleet::{ApplicationId, Clock, Span, SystemClock, Timestamp};
 use crate::predict::failure::{Incident, Opened};
-use crate::predict::train::failure::{HeadFile, file_name};
+use crate::predict::train::failure::{HeadFile, Untrained, file_name};
 use crate::predict::train::{Progress, Registry, Trained, Verdict, compare};
 use crate::telemetry::Source;
 
@@ -77,6 +77,8 @@ pub(super) struct Learnt {
     champion: Opened,
     trained: Trained,
     judged: Vec<Judged>,
+    /// The windows that are wanted.
+    windows: Vec<Span>,
     notes: Vec<String>,
 }
 
@@ -86,9 +88,10 @@ impl Learnt {
         self.judged.iter().any(Judged::promoted)
     }
 
-    /// One line a window.
+    /// One line a window, also of those that could not be learnt.
     pub(super) fn words(&self) -> String {
-        self.judged.iter().map(Judged::words).collect::<Vec<_>>().join("; ")
+        let untrained = self.trained.untrained.iter().map(Untrained::words);
+        self.judged.iter().map(Judged::words).chain(untrained).collect::<Vec<_>>().join("; ")
     }
 
     /// Writes a version: where a window's new model is better, with the old ones of the others; else the
@@ -101,7 +104,8 @@ impl Learnt {
         let is_better = |f: &&HeadFile| f.card.within().is_some_and(|w| better.contains(&w));
         let mut files: Vec<HeadFile> = self.trained.files.iter().filter(is_better).cloned().collect();
         for (onnx, card) in self.champion.files.iter().zip(&self.champion.cards) {
-            if let Some(within) = card.within().filter(|w| !better.contains(w)) {
+            let goes_on = |w: &Span| self.windows.contains(w) && !better.contains(w);
+            if let Some(within) = card.within().filter(goes_on) {
                 files.push(HeadFile { name: file_name(within), onnx: onnx.clone(), card: card.clone() });
             }
         }
@@ -160,12 +164,14 @@ pub(super) async fn learn(lesson: Lesson<'_>, progress: &mut dyn FnMut(Progress)
         }
         None => (rows, failures),
     };
-    let mut trained = train_history(&rows, &truth, &champion.model.spec, (&name, from, to), seed, progress)?;
+    let windows = config.predict.windows.clone();
+    let (spec, span) = (&champion.model.spec, (name.as_str(), from, to));
+    let mut trained = train_history(&rows, &truth, spec, span, (&windows, seed), progress)?;
     if let Some(application) = &application {
         train_own::sign(&mut trained, application, &fleet.model, (&rows, &truth), seed);
     }
     let judged = judge(&rows, &truth, &champion, &trained, seed);
-    Ok(Learnt { name, rows, failures, champion, trained, judged, notes })
+    Ok(Learnt { name, rows, failures, champion, trained, judged, windows, notes })
 }
 
 async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
@@ -202,7 +208,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         registry.challenge(version, now)?;
     }
     shown.end();
-    let Learnt { name, rows, failures, judged, .. } = &learnt;
+    let Learnt { name, rows, failures, judged, trained: Trained { untrained, .. }, .. } = &learnt;
     let summary = json!({
         "task": "train",
         "application": application,
@@ -218,6 +224,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         "in_use": in_use,
         "in_shadow": in_shadow,
         "windows": judged.iter().map(Judged::json).collect::<Vec<_>>(),
+        "untrained": untrained.iter().map(untrained_json).collect::<Vec<_>>(),
         "notes": notes,
     });
     if args.json {
@@ -237,6 +244,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         written(to)
     );
     judged.iter().for_each(|j| say!("  {}", j.words()));
+    untrained.iter().for_each(|u| say!("  {}", u.words()));
     notes.iter().for_each(|n| say!("  {n}"));
     if in_use {
         say!(
@@ -252,6 +260,10 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         say!("version {version}{whose} is kept in {} and not in use", folder.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn untrained_json(window: &Untrained) -> serde_json::Value {
+    json!({ "within_s": window.within.as_seconds(), "why": window.why })
 }
 
 /// One window's new model against what speaks now.
