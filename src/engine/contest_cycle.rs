@@ -70,7 +70,6 @@ impl Core {
         // What is being emptied, or is empty, can no longer say what would have been.
         let moved = |p: &u32| evacuations.get(&names[*p as usize]).copied().unwrap_or_default();
         which.retain(|p| matches!(moved(p), Evacuation::None | Evacuation::Abandoned));
-        assessor.remind(&mut beside.model);
         let said = match &contest.of {
             None => assessor.beside(&beside.model, windows, &which),
             Some(of) => assessor.beside_of(&of.application, &beside.model, windows, &which),

@@ -75,7 +75,7 @@ impl Assessor {
     }
 
     /// Lets a model know of the failures that it was not trained on, and of no others.
-    pub fn remind(&self, model: &mut FailureModel) {
+    pub(super) fn remind(&self, model: &mut FailureModel) {
         model.signatures.clear();
         for struck in &self.recall.struck {
             if model.trained_until.is_none_or(|until| struck.failure.at > until) {
