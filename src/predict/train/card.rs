@@ -127,10 +127,6 @@ impl Card {
             let detail = format!("it speaks of a file with the hash {}, the file has {found}", card.hash);
             return Err(wrong(detail));
         }
-        let Sealed { seal } = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
-        if seal.is_some_and(|seal| seal != card.seal()) {
-            return Err(wrong("what it says was changed after it was written: its seal is broken".into()));
-        }
         if let Some(calibrator) = &card.calibrator {
             calibrator.check().map_err(wrong)?;
         }
@@ -159,6 +155,10 @@ impl Card {
                 card.features.width()
             )));
         }
+        let Sealed { seal } = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        if seal.is_some_and(|seal| seal != card.seal()) {
+            return Err(wrong("what it says was changed after it was written: its seal is broken".into()));
+        }
         Ok(card)
     }
 
@@ -182,7 +182,7 @@ impl Card {
             format!("; average precision {own:.3} on held-back hosts, the fleet's model {fleets:.3} on the same rows")
         });
         format!(
-            "{} [{hash}, {}], trained on {}, {} failures among {} partitions, data until {}; {calibration}{fleets}",
+            "{} [{hash}, {}], trained on {}, {} of {} partitions failed, data until {}; {calibration}{fleets}",
             self.title,
             self.trained_by,
             self.data.source,
