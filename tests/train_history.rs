@@ -66,7 +66,7 @@ async fn a_model_of_own_history_is_made_compared_used_and_taken_back() {
     let span = ["--from", "12h", "--to", &to, "--failures", &labels];
 
     let (well, nothing) = said(&program, &["train", "--from", "12h", "--to", &to]);
-    assert!(!well && nothing.contains("0 failures among 66 partitions are too few to train on"), "{nothing}");
+    assert!(!well && nothing.contains("0 of 66 partitions failed, too few to train on"), "{nothing}");
 
     let before = models(&program);
     assert!(before.contains("calibrated on other fleets (shipped)"), "{before}");

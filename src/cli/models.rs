@@ -6,7 +6,7 @@ use super::{place, settings};
 use crate::config::{Config, RuntimeSetting};
 use crate::engine::brain::Brain;
 use crate::engine::{Contest, Core};
-use crate::fleet::Timestamp;
+use crate::fleet::{Span, Timestamp};
 use crate::predict::failure::open::{Opened, open_whole};
 use crate::predict::models::runtime::Runtime;
 use crate::predict::models::runtime::check::Trial;
@@ -109,6 +109,7 @@ pub fn check(config: &Config) -> Vec<(String, bool, String)> {
     match opened(config) {
         Ok(opened) => {
             said.extend(all_cards(&opened).map(|card| ("model".into(), true, card.line())));
+            said.extend(unspoken(config, &opened).map(|words| ("model".into(), false, words)));
             said.extend(opened.troubles.into_iter().map(|trouble| ("model".into(), false, trouble)));
         }
         Err(error) => said.push(("model".into(), false, fallback(&error))),
@@ -119,6 +120,22 @@ pub fn check(config: &Config) -> Vec<(String, bool, String)> {
         said.extend(check_own(config));
     }
     said
+}
+
+/// Which of the configured windows no model speaks of.
+fn unspoken(config: &Config, opened: &Opened) -> Option<String> {
+    let words = |windows: Vec<Span>| windows.into_iter().map(Span::as_window).collect::<Vec<_>>().join(", ");
+    let spoken: Vec<Span> = opened.model.heads.iter().map(|head| head.within).collect();
+    let missing: Vec<Span> =
+        config.predict.windows.iter().copied().filter(|within| !spoken.contains(within)).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "no model speaks of failures within {}: an uncalibrated mapping of instability stands in; train one \
+             (foreshift train), or set predict.windows to what models speak of: {}",
+            words(missing),
+            words(spoken)
+        )
+    })
 }
 
 /// The models of single applications that are in use.
@@ -134,9 +151,12 @@ fn check_own(config: &Config) -> Vec<(String, bool, String)> {
         }
         let Some(version) = registry.current() else { continue };
         match registry.open(version) {
-            Ok(opened) => said.extend(
-                opened.cards.iter().map(|c| (what.clone(), true, format!("version {version}: {}", c.line()))),
-            ),
+            Ok(opened) => {
+                let line = |c: &Card| (what.clone(), true, format!("version {version}: {}", c.line()));
+                said.extend(opened.cards.iter().map(line));
+                let warning = |words| (what.clone(), false, format!("version {version}: {words}"));
+                said.extend(unspoken(config, &opened).map(warning));
+            }
             Err(error) => {
                 let words = format!("version {version} cannot speak, the fleet's model does: {error}");
                 said.push((what, false, words));
@@ -150,4 +170,28 @@ fn check_own(config: &Config) -> Vec<(String, bool, String)> {
 fn competes(config: &Config) -> bool {
     let registry = place::registry(&config.engine.data_dir);
     config.predict.model_dir.is_none() || config.predict.model_dir == registry.in_use()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_no_model_speaks_of_is_a_warning() {
+        let mut config = Config::default();
+        let dir = tempfile::tempdir().unwrap();
+        config.engine.data_dir = dir.path().to_path_buf();
+        config.predict.runtime = RuntimeSetting::Builtin;
+        let wrong = |config: &Config| -> Vec<String> {
+            check(config).into_iter().filter(|(_, well, _)| !well).map(|(_, _, words)| words).collect()
+        };
+        assert_eq!(wrong(&config), [""; 0]);
+        config.predict.windows = vec![Span::minutes(30), Span::hours(1), Span::hours(2)];
+        let said = wrong(&config);
+        assert!(
+            said.len() == 1 && said[0].contains("no model speaks of failures within 30 m, 2 h: "),
+            "{said:?}"
+        );
+        assert!(said[0].ends_with("to what models speak of: 15 m, 1 h, 24 h"), "{said:?}");
+    }
 }

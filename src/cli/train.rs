@@ -178,7 +178,7 @@ pub fn write_shipped(files: &[HeadFile], folder: &std::path::Path) -> Result<(),
     files.iter().try_for_each(|file| write_files(folder, file))
 }
 
-/// Trains on a fleet's own history: rows of it, whose and when each is, and what became of them. Rows
+/// Trains on a fleet's own history, a head a window: rows of it, whose and when each is, and what became of them. Rows
 /// from which work was moved away in time are left out, never counted as survived.
 ///
 /// # Errors
@@ -188,14 +188,14 @@ pub(super) fn train_history(
     truth: &Truth,
     spec: &FeatureSpec,
     data: &Data,
-    seed: u64,
+    (windows, seed): (&[Span], u64),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Trained, ModelError> {
     let labels: Vec<(Span, Vec<Option<bool>>)> =
-        windows().into_iter().map(|within| (within, labels(rows, truth, within))).collect();
+        windows.iter().map(|&within| (within, labels(rows, truth, within))).collect();
     let label = |row: usize, within: Span| labels.iter().find(|l| l.0 == within).and_then(|l| l.1[row]);
     let options = TrainOptions {
-        windows: windows().to_vec(),
+        windows: windows.to_vec(),
         candidates: Candidates::compact(seed),
         calibration: Calibration::Calibrated,
         seed,
@@ -233,7 +233,7 @@ pub(super) fn labels(rows: &Rows, truth: &Truth, within: Span) -> Vec<Option<boo
 mod tests {
     use super::*;
     use crate::predict::calibrate::Calibrator;
-    use crate::predict::failure::FailureModel;
+    use crate::predict::failure::{FailureModel, Incident};
     use crate::predict::models::FeatureMatrix;
     use crate::predict::train::failure::assemble;
     use crate::predict::train::{Registry, compare};
@@ -358,7 +358,32 @@ mod tests {
         let until = Timestamp(1_000_000_000);
         let truth = Truth::new(Vec::new(), until);
         let from = Timestamp(0);
-        let error = train_history(&rows, &truth, &spec, ("test", from, until), 1, &mut |_| {}).err().unwrap();
-        assert!(error.to_string().contains("too few to train on"), "{error}");
+        let train = |truth: &Truth, windows: &[Span], until: Timestamp| {
+            train_history(&rows, truth, &spec, ("test", from, until), (windows, 1), &mut |_| {})
+        };
+        let error = train(&truth, &windows(), until).err().unwrap().to_string();
+        assert!(error.contains("0 of 20 partitions failed, too few to train on"), "{error}");
+        assert!(
+            error.ends_with("train over a longer time (--from) or with more recorded failures"),
+            "{error}"
+        );
+
+        // All but two of the hosts fail an hour in; of a day nobody can know.
+        let end = Timestamp(7_200_000);
+        let incidents = (0..18).map(|p| Incident {
+            place: format!("failures.csv:{p}"),
+            subject: format!("h{p}"),
+            cause: "died".into(),
+            at: Timestamp(3_600_000),
+            outcome: Outcome::Failed,
+            partitions: vec![PartitionId::from(format!("h{p}"))],
+        });
+        let truth = Truth::new(incidents.collect(), end);
+        let trained = train(&truth, &[Span::minutes(30), Span::hours(24)], end).unwrap();
+        let titles: Vec<&str> = trained.files.iter().map(|f| f.card.title.as_str()).collect();
+        assert_eq!(titles, ["failure within 30 m"]);
+        assert_eq!(trained.untrained.len(), 1);
+        let why = trained.untrained[0].words();
+        assert!(why.starts_with("within 24 h: not trained: the history is too short"), "{why}");
     }
 }

@@ -57,7 +57,8 @@ pub(super) fn learn(
         return none(format!("{calm} healthy windows are too few to learn from ({LEAST} are needed)"));
     }
     let training = Training { hidden: 32, epochs: 6, steps: STEPS, rate: 5e-3, seed, ..Training::default() };
-    let (mut file, held) = autoencoder::train(&rows.replayed, spec, data, &training, &healthy, progress);
+    let data = Data { source: format!("{}, healthy windows", data.source), ..data.clone() };
+    let (file, held) = autoencoder::train(&rows.replayed, spec, &data, &training, &healthy, progress);
     let wrong = held.wrong.iter().filter(|w| **w).count();
     if wrong < FEWEST || held.wrong.len() - wrong < FEWEST {
         return none(format!(
@@ -73,7 +74,6 @@ pub(super) fn learn(
     let theirs = held.judge(&before).0.auroc;
     let better = own > theirs + MARGIN;
     let verdict = if better { "better" } else { "not better, and left out" };
-    file.card.data.source = format!("{}, healthy windows", file.card.data.source);
     Course {
         words: format!(
             "autoencoder: area under the ROC curve {own:.3}, in use {theirs:.3}, on {} held-back windows: {verdict}",

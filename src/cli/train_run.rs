@@ -21,7 +21,7 @@ use crate::eval::backtest::Truth;
 use crate::eval::backtest::error::written;
 use crate::fleet::{ApplicationId, Clock, Span, SystemClock, Timestamp};
 use crate::predict::failure::{Incident, Opened};
-use crate::predict::train::failure::{HeadFile, file_name};
+use crate::predict::train::failure::{HeadFile, Untrained, file_name};
 use crate::predict::train::{Progress, Registry, Trained, Verdict, compare};
 use crate::telemetry::Source;
 
@@ -80,6 +80,8 @@ pub(super) struct Learnt {
     judged: Vec<Judged>,
     /// What came of the courses; `None` for an application.
     course: Option<Course>,
+    /// The windows that are wanted.
+    windows: Vec<Span>,
     notes: Vec<String>,
 }
 
@@ -89,10 +91,11 @@ impl Learnt {
         self.judged.iter().any(Judged::promoted)
     }
 
-    /// One line a window.
+    /// One line a window, also of those that could not be learnt.
     pub(super) fn words(&self) -> String {
+        let untrained = self.trained.untrained.iter().map(Untrained::words);
         let course = self.course.as_ref().map(|course| course.words.clone());
-        self.judged.iter().map(Judged::words).chain(course).collect::<Vec<_>>().join("; ")
+        self.judged.iter().map(Judged::words).chain(untrained).chain(course).collect::<Vec<_>>().join("; ")
     }
 
     /// Writes a version: where a window's new model is better, with the old ones of the others; else the
@@ -108,7 +111,8 @@ impl Learnt {
         let is_better = |f: &&HeadFile| f.card.within().is_some_and(|w| better.contains(&w));
         let mut files: Vec<HeadFile> = self.trained.files.iter().filter(is_better).cloned().collect();
         for (onnx, card) in self.champion.files.iter().zip(&self.champion.cards) {
-            if let Some(within) = card.within().filter(|w| !better.contains(w)) {
+            let goes_on = |w: &Span| self.windows.contains(w) && !better.contains(w);
+            if let Some(within) = card.within().filter(goes_on) {
                 files.push(HeadFile { name: file_name(within), onnx: onnx.clone(), card: card.clone() });
             }
         }
@@ -170,8 +174,9 @@ pub(super) async fn learn(lesson: Lesson<'_>, progress: &mut dyn FnMut(Progress)
         }
         None => (rows, failures),
     };
-    let data = data_of(&rows, &truth, (&name, from, to));
-    let mut trained = train_history(&rows, &truth, &champion.model.spec, &data, seed, progress)?;
+    let windows = config.predict.windows.clone();
+    let (spec, data) = (&champion.model.spec, data_of(&rows, &truth, (&name, from, to)));
+    let mut trained = train_history(&rows, &truth, spec, &data, (&windows, seed), progress)?;
     let course = match &application {
         Some(application) => {
             train_own::sign(&mut trained, application, &fleet.model, (&rows, &truth), seed);
@@ -180,7 +185,7 @@ pub(super) async fn learn(lesson: Lesson<'_>, progress: &mut dyn FnMut(Progress)
         None => Some(train_course::learn(&rows, &truth, &champion, &data, seed, progress)),
     };
     let judged = judge(&rows, &truth, &champion, &trained, seed);
-    Ok(Learnt { name, rows, failures, champion, trained, judged, course, notes })
+    Ok(Learnt { name, rows, failures, champion, trained, judged, course, windows, notes })
 }
 
 async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
@@ -217,7 +222,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         registry.challenge(version, now)?;
     }
     shown.end();
-    let Learnt { name, rows, failures, judged, course, .. } = &learnt;
+    let Learnt { name, rows, failures, judged, course, trained: Trained { untrained, .. }, .. } = &learnt;
     let summary = json!({
         "task": "train",
         "application": application,
@@ -234,6 +239,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         "in_shadow": in_shadow,
         "windows": judged.iter().map(Judged::json).collect::<Vec<_>>(),
         "autoencoder": course.as_ref().map(|course| &course.words),
+        "untrained": untrained.iter().map(untrained_json).collect::<Vec<_>>(),
         "notes": notes,
     });
     if args.json {
@@ -254,6 +260,7 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
     );
     judged.iter().for_each(|j| say!("  {}", j.words()));
     course.iter().for_each(|course| say!("  {}", course.words));
+    untrained.iter().for_each(|u| say!("  {}", u.words()));
     notes.iter().for_each(|n| say!("  {n}"));
     if in_use {
         say!(
@@ -269,6 +276,10 @@ async fn of_history(args: &Train, config: &Config) -> Result<ExitCode> {
         say!("version {version}{whose} is kept in {} and not in use", folder.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn untrained_json(window: &Untrained) -> serde_json::Value {
+    json!({ "within_s": window.within.as_seconds(), "why": window.why })
 }
 
 /// One window's new model against what speaks now.

@@ -40,7 +40,8 @@ pub enum Act {
         #[arg(long)]
         json: bool,
     },
-    /// Put a version into use, whatever its figures; a running engine follows within a cycle.
+    /// Put a version into use without a trial in shadow; one that is no better than the base rate is refused.
+    /// A running engine follows within a cycle.
     Promote {
         /// Its number.
         number: u32,
@@ -193,7 +194,7 @@ fn line(card: &Card) -> String {
     });
     let data = &card.data;
     format!(
-        "{} [{}], {} failures among {} partitions of {} until {}{quality}{fleets}",
+        "{} [{}], {} of {} partitions failed, of {} until {}{quality}{fleets}",
         card.title,
         card.hash.get(..8).unwrap_or(&card.hash),
         data.failures,

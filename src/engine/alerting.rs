@@ -117,7 +117,7 @@ impl Core {
         assessments.iter().find(|a| &a.partition == partition).map(reasons).unwrap_or_default()
     }
 
-    /// Records a failure and lets the predictions learn of it at once.
+    /// Records a failure; the predictions learn of it in the next cycle.
     ///
     /// # Errors
     /// As every call of the store.

@@ -26,6 +26,7 @@ use super::options::AssessOptions;
 use super::own::Own;
 use super::past::Past;
 use super::rebuilt::Rebuilder;
+use super::recall::Recall;
 use super::scene::Scene;
 use super::season::Pace;
 use super::train::ForecastModel;
@@ -127,6 +128,7 @@ pub struct Assessor {
     pub(super) own: Vec<Own>,
     /// Which of them spoke of a partition in the last cycle.
     pub(super) spoken: Vec<Option<u32>>,
+    pub(super) recall: Recall,
     pub(super) rebuilder: Option<Rebuilder>,
     /// What is wrong with models, until it is told.
     pub(super) model_troubles: Vec<String>,
@@ -171,6 +173,7 @@ impl Assessor {
             heads: Heads::default(),
             own: Vec::new(),
             spoken: Vec::new(),
+            recall: Recall::default(),
             rebuilder: None,
             model_troubles: Vec::new(),
             forecasters: HashMap::new(),
@@ -240,6 +243,7 @@ impl Assessor {
         self.rebuild_due(windows);
         self.forecast_due(windows, now);
         self.conclude(now);
+        self.recall_failures(windows, context, now);
         self.say_chances(windows, now);
         self.weigh_combinations();
         self.weigh_rebuilt();

@@ -93,6 +93,7 @@ impl Assessor {
     /// From now on `model` says the chances of failure, where it has a say.
     pub fn set_failure_model(&mut self, model: FailureModel) {
         self.drift.clear();
+        self.recall.tell_again();
         self.failure_model = Some(Box::new(model));
     }
 

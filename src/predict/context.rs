@@ -96,7 +96,7 @@ impl Derived {
             topology.revision.0,
             partitions.len(),
             topology.partitions.len() ^ (topology.workloads.len() << 32),
-            context.failures.len(),
+            context.failures.iter().filter(|f| f.outcome == Outcome::Failed).count(),
             // Past failures fade by the hour.
             now.0.div_euclid(3_600_000),
         );

@@ -32,6 +32,7 @@ mod peers;
 pub mod project;
 mod reach;
 pub mod rebuilt;
+mod recall;
 mod resume;
 mod scene;
 mod schedule;
@@ -64,4 +65,4 @@ mod missing_tests;
 #[cfg(test)]
 mod odd_input_tests;
 #[cfg(test)]
-mod test_fleet;
+pub(crate) mod test_fleet;

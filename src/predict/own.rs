@@ -37,6 +37,7 @@ impl Assessor {
     ) -> Result<(), ModelError> {
         let heads = Heads::open(runtime, &opened.files)?;
         self.forget_model_of(&application);
+        self.recall.tell_again();
         self.own.push(Own { application, version, model: opened.model, heads });
         self.own.sort_by(|a, b| a.application.cmp(&b.application));
         Ok(())
@@ -66,6 +67,13 @@ impl Assessor {
     pub(super) fn model_of(&self, application: &ApplicationId) -> Option<&FailureModel> {
         let own = self.own.iter().find(|own| own.application == *application).map(|own| &own.model);
         own.or(self.failure_model.as_deref())
+    }
+
+    /// Lets the models of applications know of the failures that were recorded.
+    pub(super) fn remind_own(&mut self) {
+        let mut all = std::mem::take(&mut self.own);
+        all.iter_mut().for_each(|own| self.remind(&mut own.model));
+        self.own = all;
     }
 
     /// Lets each application's model speak of its partitions, before the fleet's speaks of the others.

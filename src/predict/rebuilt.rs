@@ -17,6 +17,7 @@ use super::models::lstm::forward::by_time;
 use super::models::runtime::kernels::Kernels;
 use super::models::runtime::{Runtime, Session, Slot, Tensor, words};
 use super::train::Card;
+use super::train::card::ERROR_OF_HEALTHY;
 use crate::telemetry::{PartitionIx, Windows};
 
 /// Every partition has its turn once in so many cycles.
@@ -97,7 +98,7 @@ impl Rebuilder {
                 got: words(&kept.shape),
             });
         }
-        let usual = card.measures.get("mean_error_of_healthy").copied().unwrap_or(f64::NAN) as f32;
+        let usual = card.measures.get(ERROR_OF_HEALTHY).copied().unwrap_or(f64::NAN) as f32;
         if usual.is_nan() || usual <= 0.0 {
             return Err(wrong("measures.mean_error_of_healthy must be a number over 0".into()));
         }
@@ -281,7 +282,7 @@ mod tests {
     fn an_error_is_that_of_its_window_whichever_way_round_a_file_wants_them() {
         let mut card = crate::predict::failure::open(None).unwrap().autoencoder.unwrap().1;
         card.features.metrics.truncate(3);
-        card.measures.insert("mean_error_of_healthy".into(), 0.5);
+        card.measures.insert(ERROR_OF_HEALTHY.into(), 0.5);
         let windows: Vec<f32> = (0..4 * 5 * 3).map(|n| n as f32).collect();
         // More than are given at once, and a part of as many.
         let many = windows.repeat(AT_ONCE / 2 + 1);

@@ -32,7 +32,8 @@ pub struct Event {
 
 /// The label of each of `times` for `partition`: 1 where it failed within `horizon` after, 0 where
 /// it did not, `None` where nobody can know: the horizon reaches beyond `known_until`, or work was
-/// moved away within it, or the row lies in the `recovery` after a failure.
+/// moved away within it, or the row lies in the `recovery` after a failure. That it survived something
+/// says nothing of what comes later within the horizon.
 pub fn label_rows(
     partition: &PartitionId,
     times: &[Timestamp],
@@ -49,7 +50,9 @@ pub fn label_rows(
             let within = |e: &&&Event| e.at > at && e.at <= end;
             let recovering =
                 own.iter().any(|e| e.outcome == Outcome::Failed && e.at <= at && at < e.at + recovery);
-            let first = own.iter().filter(within).min_by_key(|e| e.at).map(|e| e.outcome);
+            // Who survived something may fail of something else a minute later.
+            let ended = |e: &&&Event| e.outcome != Outcome::Survived;
+            let first = own.iter().filter(within).filter(ended).min_by_key(|e| e.at).map(|e| e.outcome);
             match first {
                 _ if recovering => None,
                 Some(Outcome::Failed) => Some(true),
@@ -63,6 +66,24 @@ pub fn label_rows(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_survived_a_minute_before_it_failed_has_failed() {
+        let minute = Span::minutes(1);
+        for n in 0..40 {
+            let at = Timestamp(Span::hours(10 + n).0);
+            let (survived, failed) =
+                (event((at - minute).0, Outcome::Survived), event(at.0, Outcome::Failed));
+            let times =
+                [at - Span::minutes(50), at - Span::minutes(10), at - Span::millis(1), at - Span::hours(2)];
+            let label = |events: &[Event]| {
+                label_rows(&"h1".into(), &times, events, Span::hours(1), Span::ZERO, at + Span::hours(1))
+            };
+            let kept = label(&[survived, failed.clone()]);
+            assert_eq!(kept, [Some(true), Some(true), Some(true), Some(false)]);
+            assert_eq!(kept, label(&[failed]));
+        }
+    }
 
     fn event(at: i64, outcome: Outcome) -> Event {
         Event { partition: "h1".into(), at: Timestamp(at), outcome }

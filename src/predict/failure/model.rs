@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::features::FeatureSpec;
 use super::ranges::Ranges;
 use super::signature::SignatureMemory;
-use crate::fleet::Span;
+use crate::fleet::{Span, Timestamp};
 use crate::predict::assessment::Calibration;
 use crate::predict::calibrate::Calibrator;
 use crate::predict::models::linear::Linear;
@@ -89,6 +89,8 @@ pub struct FailureModel {
     pub spec: FeatureSpec,
     /// Shortest window first.
     pub heads: Vec<Head>,
+    /// Until when it has learnt the failures of this fleet; none = it learnt on others.
+    pub trained_until: Option<Timestamp>,
     /// Failures since it was trained.
     pub signatures: SignatureMemory,
 }
@@ -171,7 +173,7 @@ impl FailureModel {
                 }
             })
             .collect();
-        Self { spec, heads, signatures: SignatureMemory::default() }
+        Self { spec, heads, trained_until: None, signatures: SignatureMemory::default() }
     }
 
     /// The probabilities of all rows, on all cores.
@@ -182,8 +184,26 @@ impl FailureModel {
         self.predict_from(rows, &[])
     }
 
-    /// The same from margins that a runtime gave, `[head][row]`; a head without any is run here.
+    /// The same by what it was trained on alone, without the failures that were recorded since.
+    ///
+    /// # Panics
+    /// As [`FailureModel::predict`].
+    pub fn predict_learnt(&self, rows: &FeatureMatrix) -> Predictions {
+        self.predict_with(rows, &[], &SignatureMemory::default())
+    }
+
+    /// The same as [`FailureModel::predict`] from margins that a runtime gave, `[head][row]`; a head without any is
+    /// run here.
     pub fn predict_from(&self, rows: &FeatureMatrix, margins: &[Vec<f32>]) -> Predictions {
+        self.predict_with(rows, margins, &self.signatures)
+    }
+
+    fn predict_with(
+        &self,
+        rows: &FeatureMatrix,
+        margins: &[Vec<f32>],
+        memory: &SignatureMemory,
+    ) -> Predictions {
         assert_eq!(rows.width(), self.spec.width(), "features of the rows and of the model");
         let width = rows.width().max(1);
         let heads = self.heads.len();
@@ -196,17 +216,21 @@ impl FailureModel {
                 let range = chunk * CHUNK..chunk * CHUNK + part.rows();
                 let given: Vec<Option<&[f32]>> =
                     (0..heads).map(|h| margins.get(h).and_then(|m| m.get(range.clone()))).collect();
-                self.predict_chunk(&part, &given)
+                self.predict_chunk(&part, &given, memory)
             })
             .collect();
         Predictions { heads, probabilities: parts.concat() }
     }
 
-    fn predict_chunk(&self, rows: &FeatureMatrix, given: &[Option<&[f32]>]) -> Vec<f64> {
+    fn predict_chunk(
+        &self,
+        rows: &FeatureMatrix,
+        given: &[Option<&[f32]>],
+        memory: &SignatureMemory,
+    ) -> Vec<f64> {
         let heads = self.heads.len();
         let mut out = vec![f64::NAN; rows.rows() * heads];
-        let raises: Vec<f64> =
-            (0..rows.rows()).map(|r| self.signatures.raise(&self.spec, rows.row(r)).0).collect();
+        let raises: Vec<f64> = (0..rows.rows()).map(|r| memory.raise(&self.spec, rows.row(r)).0).collect();
         for (h, head) in self.heads.iter().enumerate() {
             let margins = match given[h] {
                 Some(margins) => margins.iter().map(|m| f64::from(*m)).collect(),
@@ -238,7 +262,7 @@ impl FailureModel {
             .map(|&row| {
                 let one = rows.select(&[row]);
                 let probability = self
-                    .predict_chunk(&one, &vec![None; self.heads.len()])
+                    .predict_chunk(&one, &vec![None; self.heads.len()], &self.signatures)
                     .get(head)
                     .copied()
                     .unwrap_or(f64::NAN);
@@ -382,7 +406,8 @@ mod tests {
             ranges: None,
         };
         let heads = vec![head(Span::minutes(15), -1.0), head(Span::hours(1), 0.0)];
-        (FailureModel { spec, heads, signatures: SignatureMemory::default() }, rows)
+        let signatures = SignatureMemory::default();
+        (FailureModel { spec, heads, trained_until: None, signatures }, rows)
     }
 
     #[test]
@@ -420,7 +445,7 @@ mod tests {
         row[11] = 1.0;
         let rows = FeatureMatrix::from_values(model.spec.width(), row.clone());
         let before = model.predict(&rows).row(0)[1];
-        model.signatures.remember("h7", &model.spec, &row);
+        model.signatures.remember("h7", &model.spec, [row.as_slice()]);
         let after = model.predict(&rows).row(0)[1];
         assert!(after > 2.0 * before, "{before} then {after}");
         let why = &model.explain(&rows, &[0], 1)[0];

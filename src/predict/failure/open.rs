@@ -1,5 +1,6 @@
 //! Opens the model of failure that is to speak: the files of a folder, or the shipped ones.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::model::FailureModel;
@@ -67,6 +68,7 @@ pub fn open_whole(folder: Option<&Path>) -> Result<Opened, ModelError> {
             Err(error) => damaged.push(error),
         }
     }
+    damaged.extend(leave_out(&mut heads));
     if damaged.is_empty() {
         return open(Some(folder));
     }
@@ -92,6 +94,29 @@ pub fn open_whole(folder: Option<&Path>) -> Result<Opened, ModelError> {
     let model = assemble(parts.iter().map(|(onnx, card)| (onnx.as_slice(), card.clone())))?;
     let (files, cards) = parts.into_iter().unzip();
     Ok(Opened { model, cards, files, autoencoder: Some(autoencoder), foreign, troubles: vec![trouble] })
+}
+
+/// Heads that go together stay: those of the features that most of them read, one a window. Says why the
+/// others are left out.
+fn leave_out(heads: &mut Vec<HeadFile>) -> Vec<ModelError> {
+    heads.sort_by_key(|f| f.card.within_seconds);
+    let readers = |file: &HeadFile| heads.iter().filter(|f| f.card.features == file.card.features).count();
+    // Of as many, those of the shortest window.
+    let most = heads.iter().rev().max_by_key(|file| readers(file)).map(|file| file.card.features.clone());
+    let mut out = Vec::new();
+    let mut spoken = HashSet::new();
+    heads.retain(|file| {
+        let why = if most.as_ref() != Some(&file.card.features) {
+            "it reads other features than the other windows' models"
+        } else if !spoken.insert(file.card.within_seconds) {
+            "another model beside it speaks of the same window"
+        } else {
+            return true;
+        };
+        out.push(ModelError::Card { file: format!("{}.toml", file.name), detail: why.into() });
+        false
+    });
+    out
 }
 
 impl Opened {
@@ -191,6 +216,37 @@ mod tests {
         );
         let end = "; the shipped models stand in: failure within 1 h, failure within 24 h";
         assert!(trouble.ends_with(end), "{trouble}");
+    }
+
+    #[test]
+    fn a_head_of_other_features_is_left_out_and_the_others_and_the_autoencoder_stay() {
+        let folder = own_folder();
+        let (onnx, _, card) = shipped::autoencoder().unwrap();
+        let autoencoder = Card { title: "own autoencoder".into(), ..card };
+        let file = |name: &str, onnx: &[u8], card: &Card| HeadFile {
+            name: name.into(),
+            onnx: onnx.to_vec(),
+            card: card.clone(),
+        };
+        write_files(folder.path(), &file("autoencoder", onnx, &autoencoder)).unwrap();
+        let shipped = open(None).unwrap();
+        let mut odd = shipped.cards[1].clone();
+        odd.features.extras[1] = "mood".into();
+        write_files(folder.path(), &file("failure-1h", &shipped.files[1], &odd)).unwrap();
+        let twice = Card { title: "second of 24 h".into(), ..shipped.cards[2].clone() };
+        write_files(folder.path(), &file("z-failure-24h", &shipped.files[2], &twice)).unwrap();
+        assert!(open(Some(folder.path())).is_err(), "nobody trains against what does not go together");
+        let opened = open_whole(Some(folder.path())).unwrap();
+        assert_eq!(
+            titles(&opened),
+            ["own failure within 15 m", "failure within 1 h", "own failure within 24 h"]
+        );
+        assert_eq!(opened.autoencoder.unwrap().1.title, "own autoencoder");
+        let trouble = &opened.troubles[0];
+        let said = "failure-1h.toml: the card does not match its model: it reads other features";
+        assert!(trouble.contains(said), "{trouble}");
+        assert!(trouble.contains("z-failure-24h.toml") && trouble.contains("the same window"), "{trouble}");
+        assert!(trouble.ends_with("the shipped models stand in: failure within 1 h"), "{trouble}");
     }
 
     #[test]

@@ -34,34 +34,43 @@ const MOST: usize = 256;
 const ALIKE: f64 = 0.95;
 
 impl SignatureMemory {
-    /// Remembers a failure by the row of features that was seen before it. A row with nothing
-    /// unusual in it is not remembered: everybody looks like that.
-    pub fn remember(&mut self, name: &str, spec: &FeatureSpec, row: &[f32]) {
-        let look = look(spec, row);
-        if length(&look) < LEAST_LENGTH {
-            return;
-        }
-        let kind = hosted_kind(spec, row);
-        let alike = |s: &&mut Signature| s.kind == kind && cosine(&s.look, &look) > ALIKE;
-        if let Some(known) = self.signatures.iter_mut().find(alike) {
+    /// Remembers a failure by the rows of features that were seen before it, one a partition that it
+    /// struck. A row with nothing unusual in it is not remembered: everybody looks like that. Partitions
+    /// that looked alike count as one failure.
+    pub fn remember<'r>(
+        &mut self,
+        name: &str,
+        spec: &FeatureSpec,
+        rows: impl IntoIterator<Item = &'r [f32]>,
+    ) {
+        let mut counted = Vec::new();
+        for row in rows {
+            let look = look(spec, row);
+            if length(&look) < LEAST_LENGTH {
+                continue;
+            }
+            let kind = hosted_kind(spec, row);
+            let alike = |s: &Signature| s.kind == kind && cosine(&s.look, &look) > ALIKE;
+            let Some(at) = self.signatures.iter().position(alike) else {
+                counted.push(self.signatures.len());
+                self.signatures.push(Signature { name: name.into(), look, kind, count: 1.0 });
+                continue;
+            };
+            if counted.contains(&at) {
+                continue;
+            }
+            counted.push(at);
+            let known = &mut self.signatures[at];
             known.count += 1.0;
             for (k, l) in known.look.iter_mut().zip(&look) {
                 *k += (l - *k) / known.count;
             }
-            return;
         }
-        if self.signatures.len() >= MOST {
-            self.signatures.remove(0);
-        }
-        self.signatures.push(Signature { name: name.into(), look, kind, count: 1.0 });
+        let beyond = self.signatures.len().saturating_sub(MOST);
+        self.signatures.drain(..beyond);
     }
 
-    /// Forgets all failures of that name: the operator corrected the record.
-    pub fn forget(&mut self, name: &str) {
-        self.signatures.retain(|s| s.name != name);
-    }
-
-    /// Forgets everything: a model was trained that has seen these failures.
+    /// Forgets everything.
     pub fn clear(&mut self) {
         self.signatures.clear();
     }
@@ -145,17 +154,16 @@ mod tests {
     fn whoever_looks_like_a_failure_is_raised_and_nobody_else() {
         let spec = FeatureSpec { metrics: vec!["a".into(), "b".into(), "c".into()], ..Default::default() };
         let mut memory = SignatureMemory::default();
-        memory.remember("calm", &spec, &row(&spec, &[0.4, 0.1, -0.3]));
+        memory.remember("calm", &spec, [row(&spec, &[0.4, 0.1, -0.3]).as_slice()]);
         assert!(memory.is_empty(), "nothing unusual is nobody's signature");
-        memory.remember("h1", &spec, &row(&spec, &[6.0, 3.0, 0.0]));
+        let (one, alike) = (row(&spec, &[6.0, 3.0, 0.0]), row(&spec, &[6.1, 3.2, 0.1]));
+        memory.remember("h1", &spec, [one.as_slice(), &alike]);
+        assert_eq!((memory.len(), memory.signatures[0].count), (1, 1.0), "one failure, whatever it struck");
         let raise = |looks: &[f32]| memory.raise(&spec, &row(&spec, looks)).0;
         assert!(raise(&[5.5, 3.1, 0.2]) > 2.0);
         assert!(raise(&[2.0, 1.0, 0.0]) < raise(&[4.0, 2.0, 0.0]));
         assert_eq!(raise(&[0.0, 0.0, 6.0]), 0.0);
         assert_eq!(raise(&[-6.0, -3.0, 0.0]), 0.0);
         assert_eq!(raise(&[f32::NAN, 0.1, 0.1]), 0.0);
-        let mut corrected = memory.clone();
-        corrected.forget("h1");
-        assert_eq!(corrected.raise(&spec, &row(&spec, &[6.0, 3.0, 0.0])), (0.0, None));
     }
 }

@@ -88,6 +88,14 @@ pub enum ModelError {
         /// What differs.
         detail: String,
     },
+    /// Too little happened in a history to learn from it.
+    #[error("{of}: {detail}; train over a longer time (--from) or with more recorded failures")]
+    TooFew {
+        /// The history.
+        of: String,
+        /// What there is, and what is needed.
+        detail: String,
+    },
     /// A version that says no more than the base rate is not put into use.
     #[error(
         "version {version} is not put into use: {detail}; train over a longer time (--from) or with more recorded \

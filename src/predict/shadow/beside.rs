@@ -1,4 +1,5 @@
-//! What two models say of the same partitions, from the assessor's last cycle. Reads alone.
+//! What two models say of the same partitions, from the assessor's last cycle: by what they were trained on. What is
+//! remembered of failures since is no merit of either. Reads alone.
 
 use crate::fleet::ApplicationId;
 use crate::predict::Assessor;
@@ -53,7 +54,7 @@ impl Assessor {
         let other_rows =
             if same { None } else { Some(live::features_of(&other.spec, self, windows, &which)) };
         let other_rows = other_rows.as_ref().unwrap_or(&own_rows);
-        let (a, b) = (own.predict(&own_rows), other.predict(other_rows));
+        let (a, b) = (own.predict_learnt(&own_rows), other.predict_learnt(other_rows));
         let windows = &self.options().windows;
         let (own_heads, other_heads) = (heads_of(own, windows), heads_of(other, windows));
         let mut said = Said::default();

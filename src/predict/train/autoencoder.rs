@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::OnProgress;
 use super::Progress;
-use super::card::{Card, Data, hash};
+use super::card::{Card, Data, ERROR_OF_HEALTHY, hash};
 use super::failure::{HeadFile, Part, part_of};
 use super::replay::Replayed;
 use crate::predict::failure::features::FeatureSpec;
@@ -106,7 +106,7 @@ pub fn train(
     let (quality, mean) = held.judge(&model);
     let measures = BTreeMap::from([
         ("held_back_windows".to_string(), held.wrong.len() as f64),
-        ("mean_error_of_healthy".to_string(), mean),
+        (ERROR_OF_HEALTHY.to_string(), mean),
         (AUROC.to_string(), quality.auroc),
         ("auprc_of_the_error".to_string(), quality.auprc),
     ]);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::fleet::{ApplicationId, Span, Timestamp};
 use crate::predict::assessment::Calibration;
 use crate::predict::calibrate::Calibrator;
-use crate::predict::failure::features::FeatureSpec;
+use crate::predict::failure::features::{CLIP, FeatureSpec};
 use crate::predict::failure::quality::Quality;
 use crate::predict::failure::ranges::Ranges;
 use crate::predict::models::ModelError;
@@ -17,6 +17,19 @@ pub const FLEETS_AUPRC: &str = "fleets_average_precision";
 pub const FLEETS_BRIER: &str = "fleets_brier";
 /// As [`FLEETS_AUPRC`].
 pub const FLEETS_ECE: &str = "fleets_calibration_error";
+
+/// The measure of an autoencoder by which it tells an error that is unusual.
+pub const ERROR_OF_HEALTHY: &str = "mean_error_of_healthy";
+/// Squared, what it reads and what it should say are never further apart than the two ends of the scale.
+const MOST_ERROR: f64 = 4.0 * (CLIP as f64) * (CLIP as f64);
+/// Longest window of a model of failure: ten years.
+const LONGEST_WINDOW: i64 = 10 * 366 * 86_400;
+
+/// The seal beside what a card says.
+#[derive(Deserialize)]
+struct Sealed {
+    seal: Option<String>,
+}
 
 /// A card, as it stands in a TOML file.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -86,19 +99,26 @@ pub fn hash(bytes: &[u8]) -> String {
 }
 
 impl Card {
-    /// As TOML.
+    /// As TOML, under a seal.
     ///
     /// # Errors
     /// Never for a card whose numbers are finite.
     pub fn to_toml(&self) -> Result<String, ModelError> {
-        toml::to_string(self)
-            .map_err(|e| ModelError::Card { file: self.title.clone(), detail: e.to_string() })
+        let card = toml::to_string(self)
+            .map_err(|e| ModelError::Card { file: self.title.clone(), detail: e.to_string() })?;
+        Ok(format!("seal = \"{}\"\n{card}", self.seal()))
     }
 
-    /// Reads a card and holds it to its model's bytes.
+    /// The hash of all that it says, that of the ONNX file among it.
+    fn seal(&self) -> String {
+        hash(&serde_json::to_vec(self).expect("plain data serialises"))
+    }
+
+    /// Reads a card and holds it to its model's bytes and to its seal. Cards of before there were seals, and
+    /// those that people write, have none.
     ///
     /// # Errors
-    /// Not a card, or a card of another file.
+    /// Not a card, a card of another file, a broken seal, numbers that cannot be.
     pub fn read(text: &str, model: &[u8], file: &str) -> Result<Self, ModelError> {
         let wrong = |detail: String| ModelError::Card { file: file.into(), detail };
         let card: Self = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
@@ -110,6 +130,20 @@ impl Card {
         if let Some(calibrator) = &card.calibrator {
             calibrator.check().map_err(wrong)?;
         }
+        if let Some(seconds) = card.within_seconds.filter(|s| !(1..=LONGEST_WINDOW).contains(s)) {
+            return Err(wrong(format!("within_seconds: expected 1 to {LONGEST_WINDOW}, got {seconds}")));
+        }
+        if let Some(error) = card.measures.get(ERROR_OF_HEALTHY).filter(|e| !(**e > 0.0 && **e <= MOST_ERROR))
+        {
+            let expected = format!("expected a number over 0 and up to {MOST_ERROR}");
+            return Err(wrong(format!("measures.{ERROR_OF_HEALTHY}: {expected}, got {error}")));
+        }
+        let metrics = &card.features.metrics;
+        if let Some(twice) =
+            metrics.iter().enumerate().find_map(|(m, name)| metrics[..m].contains(name).then_some(name))
+        {
+            return Err(wrong(format!("features.metrics names {twice} twice")));
+        }
         let width = card.features.metrics.len();
         if card.features.counted.iter().any(|&c| c >= width) {
             return Err(wrong("a counted metric is not among its metrics".into()));
@@ -120,6 +154,10 @@ impl Card {
                 ranges.width(),
                 card.features.width()
             )));
+        }
+        let Sealed { seal } = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        if seal.is_some_and(|seal| seal != card.seal()) {
+            return Err(wrong("what it says was changed after it was written: its seal is broken".into()));
         }
         Ok(card)
     }
@@ -144,7 +182,7 @@ impl Card {
             format!("; average precision {own:.3} on held-back hosts, the fleet's model {fleets:.3} on the same rows")
         });
         format!(
-            "{} [{hash}, {}], trained on {}, {} failures among {} partitions, data until {}; {calibration}{fleets}",
+            "{} [{hash}, {}], trained on {}, {} of {} partitions failed, data until {}; {calibration}{fleets}",
             self.title,
             self.trained_by,
             self.data.source,
@@ -175,4 +213,60 @@ impl Card {
 pub fn day(at: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(at.millis())
         .map_or_else(|_| "an unknown day".into(), |t| t.strftime("%F").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::failure::shipped;
+
+    /// What is said of the shipped model of an hour with its card changed so, sealed by us or not.
+    fn said(sealed: bool, from: &str, to: &str) -> Result<Card, String> {
+        let (card, onnx) = (shipped::cards().unwrap().swap_remove(1), shipped::files()[1]);
+        let text = card.to_toml().unwrap();
+        let text = if sealed { text } else { text.lines().skip(1).map(|l| format!("{l}\n")).collect() };
+        assert_eq!((text.starts_with("seal = "), text.matches(from).count() > 0), (sealed, true), "{text}");
+        Card::read(&text.replacen(from, to, 1), onnx, "failure-1h.toml").map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn whatever_is_changed_in_a_sealed_card_breaks_its_seal() {
+        let card = shipped::cards().unwrap().swap_remove(1);
+        let as_it_is = "title = ";
+        assert_eq!(said(true, as_it_is, as_it_is).unwrap(), card);
+        assert_eq!(said(false, as_it_is, as_it_is).unwrap(), card, "old cards have no seal");
+        for (from, to) in [
+            ("\"cpu.busy\", \"cpu.iowait\"", "\"cpu.iowait\", \"cpu.busy\""),
+            ("within_seconds = 3600", "within_seconds = 900"),
+            ("counted = [11]", "counted = [10]"),
+            ("offset = -0.14", "offset = 0.14"),
+            ("calibration = \"shipped\"", "calibration = \"calibrated\""),
+            ("failures = 543", "failures = 544"),
+        ] {
+            let error = said(true, from, to).unwrap_err();
+            assert!(
+                error.contains("failure-1h.toml") && error.contains("its seal is broken"),
+                "{to}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_refused_without_a_seal_too() {
+        for seconds in ["0", "-3600", "9223372036854775807"] {
+            let error =
+                said(false, "within_seconds = 3600", &format!("within_seconds = {seconds}")).unwrap_err();
+            assert!(error.contains("within_seconds: expected 1 to") && error.contains(seconds), "{error}");
+        }
+        let error = said(false, "\"cpu.iowait\"", "\"cpu.busy\"").unwrap_err();
+        assert!(error.contains("names cpu.busy twice"), "{error}");
+        let (onnx, _, card) = shipped::autoencoder().unwrap();
+        for error in [1e30, -1.0, 0.0, f64::NAN] {
+            let mut card = card.clone();
+            card.measures.insert(ERROR_OF_HEALTHY.into(), error);
+            let said =
+                Card::read(&card.to_toml().unwrap(), onnx, "autoencoder.toml").unwrap_err().to_string();
+            assert!(said.contains("measures.mean_error_of_healthy: expected a number over 0"), "{said}");
+        }
+    }
 }

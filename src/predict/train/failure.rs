@@ -1,10 +1,12 @@
 //! Trains a model of failure from replayed history, judges it on partitions that were held back, and
 //! compares it with the one that runs.
 
+use std::collections::BTreeSet;
+
 use super::card::{Card, Data, hash};
 use super::replay::Replayed;
 use super::{OnProgress, Progress};
-use crate::fleet::Span;
+use crate::fleet::{Span, Timestamp};
 use crate::predict::assessment::Calibration;
 use crate::predict::failure::features::FeatureSpec;
 use crate::predict::failure::fit::{Candidates, Sample, fit};
@@ -46,6 +48,24 @@ pub struct Trained {
     pub files: Vec<HeadFile>,
     /// The same, ready to run.
     pub model: FailureModel,
+    /// Windows that could not be learnt, each with the reason.
+    pub untrained: Vec<Untrained>,
+}
+
+/// A window that could not be learnt.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Untrained {
+    /// The window.
+    pub within: Span,
+    /// Why.
+    pub why: String,
+}
+
+impl Untrained {
+    /// `within 24 h: not trained: …`
+    pub fn words(&self) -> String {
+        format!("within {}: not trained: {}", self.within.as_window(), self.why)
+    }
 }
 
 /// Which part of the training a partition belongs to: three fifths train, a fifth chooses and
@@ -90,26 +110,53 @@ pub fn train_failure(
 ) -> Result<Trained, ModelError> {
     let mut windows = options.windows.clone();
     windows.sort();
-    let mut files = Vec::new();
+    let (mut files, mut untrained) = (Vec::new(), Vec::new());
     for (k, &within) in windows.iter().enumerate() {
         let what = format!("fitting the window of {within}");
         progress(Progress { what, share: k as f64 / windows.len() as f64 });
-        if let Some(file) = train_head(replayed, spec, data, options, within, (label, weight)) {
-            files.push(file?);
+        match train_head(replayed, spec, data, options, within, (label, weight)) {
+            Some(file) => files.push(file?),
+            None => untrained.push(Untrained { within, why: why_not(replayed, options.seed, within, label) }),
         }
     }
     if files.is_empty() {
-        return Err(ModelError::Inconsistent {
-            file: data.source.clone(),
+        let why: Vec<String> = untrained.iter().map(Untrained::words).collect();
+        return Err(ModelError::TooFew {
+            of: data.source.clone(),
             detail: format!(
-                "{} failures among {} partitions are too few to train on: each part of the data needs one",
-                data.failures, data.partitions
+                "{} of {} partitions failed, too few to train on: {}",
+                data.failures,
+                data.partitions,
+                why.join("; ")
             ),
         });
     }
     let model = assemble(files.iter().map(|f| (f.onnx.as_slice(), f.card.clone())))?;
     progress(Progress { what: "done".into(), share: 1.0 });
-    Ok(Trained { files, model })
+    Ok(Trained { files, model, untrained })
+}
+
+/// Why nothing could be learnt of a window.
+fn why_not(replayed: &Replayed, seed: u64, within: Span, label: LabelOf<'_>) -> String {
+    let (mut known, mut failed) = (0usize, [BTreeSet::new(), BTreeSet::new()]);
+    for (row, &unit) in replayed.units.iter().enumerate() {
+        let Some(fails) = label(row, within) else { continue };
+        known += 1;
+        match part_of(unit, seed) {
+            Part::Train if fails => _ = failed[0].insert(unit),
+            Part::Validation if fails => _ = failed[1].insert(unit),
+            _ => {}
+        }
+    }
+    if known == 0 {
+        return "the history is too short to know what became of anybody within that time".into();
+    }
+    format!(
+        "hosts on which a partition failed within it: {} to learn from and {} to choose by; both need one, and \
+         one on which none did",
+        failed[0].len(),
+        failed[1].len()
+    )
 }
 
 fn train_head(
@@ -188,6 +235,7 @@ pub fn file_name(within: Span) -> String {
 /// A card without a window, a graph that is no model of failure, heads that read different features.
 pub fn assemble<'a>(heads: impl IntoIterator<Item = (&'a [u8], Card)>) -> Result<FailureModel, ModelError> {
     let mut spec: Option<FeatureSpec> = None;
+    let mut trained_until = None;
     let mut out = Vec::new();
     for (bytes, card) in heads {
         let file = card.title.clone();
@@ -218,7 +266,14 @@ pub fn assemble<'a>(heads: impl IntoIterator<Item = (&'a [u8], Card)>) -> Result
         if spec.as_ref().is_some_and(|s| *s != card.features) {
             return Err(wrong("it reads other features than the other windows' models".into()));
         }
+        if out.iter().any(|head: &Head| head.within == within) {
+            return Err(wrong("another model beside it speaks of the same window".into()));
+        }
         spec = Some(card.features);
+        if card.calibration == Some(Calibration::Calibrated) {
+            let until: Option<Timestamp> = trained_until;
+            trained_until = Some(until.map_or(card.data.until, |until| until.min(card.data.until)));
+        }
         out.push(Head {
             within,
             scorer,
@@ -232,7 +287,7 @@ pub fn assemble<'a>(heads: impl IntoIterator<Item = (&'a [u8], Card)>) -> Result
         let detail = "no head was given".to_string();
         return Err(ModelError::Card { file: "failure model".into(), detail });
     };
-    Ok(FailureModel { spec, heads: out, signatures: SignatureMemory::default() })
+    Ok(FailureModel { spec, heads: out, trained_until, signatures: SignatureMemory::default() })
 }
 
 /// What became of a comparison.
