@@ -301,7 +301,7 @@ impl Core {
     }
 
     /// Which partitions are being emptied or were.
-    pub(super) fn evacuations(&self) -> HashMap<PartitionId, Evacuation> {
+    fn evacuations(&self) -> HashMap<PartitionId, Evacuation> {
         let mut out = HashMap::new();
         for migration in self.migrations.iter() {
             if !migration.phase.is_end() {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::core::Core;
 use super::failures::{Failure, Label, Origin};
 use super::intake::Heartbeat;
-use crate::fleet::{HostId, PartitionId, ServingState, Span, Timestamp, Topology};
-use crate::protocol::{AgentState, Severity};
+use crate::fleet::{HostId, PartitionId, Phase, ServingState, Span, Timestamp, Topology};
+use crate::protocol::{AgentState, MigrationView, Severity};
 use crate::state::StoreError;
 
 /// The topic of alerts of partitions whose process is gone.
@@ -60,10 +60,9 @@ impl Core {
         if beat.state != AgentState::Running || beat.absent.is_empty() {
             return Ok(());
         }
-        let evacuations = self.evacuations();
         for partition in &beat.absent {
-            let on_purpose = self.is_retired(partition) || evacuations.contains_key(partition);
-            if on_purpose || !self.presence.present.contains(partition) {
+            let was_there = self.presence.present.contains(partition);
+            if !was_there || self.is_retired(partition) || self.is_ours(partition) {
                 continue;
             }
             let cause = format!("absent: the agent of {host} does not find its process");
@@ -83,8 +82,8 @@ impl Core {
         let dead: BTreeSet<&PartitionId> =
             found.partitions.iter().filter(|p| p.serving == ServingState::Fenced).map(|p| &p.id).collect();
         self.presence.fenced.retain(|(of, partition), _| of != class || dead.contains(partition));
-        let evacuations = self.evacuations();
         let before = self.inventory.discovered.get(class);
+        let mut fallen = Vec::new();
         for partition in dead {
             let key = (class.to_string(), partition.clone());
             if let Some(known) = self.presence.fenced.get_mut(&key) {
@@ -93,13 +92,21 @@ impl Core {
             }
             let served = before.and_then(|b| b.partition(partition)).map(|p| p.serving);
             let owned = before.is_some_and(|b| b.workloads.iter().any(|w| &w.partition == partition));
-            let ours = evacuations.contains_key(partition)
-                || self.migrations.iter().any(|m| m.ended.is_none() && &m.destination == partition);
-            if served == Some(ServingState::Active) && owned && !ours {
-                let fenced = Fenced { since: now, certain: false, recorded: false };
-                self.presence.fenced.insert(key, fenced);
+            if served == Some(ServingState::Active) && owned && !self.is_ours(partition) {
+                fallen.push((key, Fenced { since: now, certain: false, recorded: false }));
             }
         }
+        self.presence.fenced.extend(fallen);
+    }
+
+    /// Whether a migration of ours works on a partition or has emptied it.
+    fn is_ours(&self, partition: &PartitionId) -> bool {
+        let of = |m: &&MigrationView| &m.source == partition || &m.destination == partition;
+        let mut ours = self.migrations.iter().filter(of);
+        ours.any(|m| {
+            let left = m.phase == Phase::Done && &m.source == partition;
+            !m.phase.is_end() || (left && self.topology().on_partition(partition).next().is_none())
+        })
     }
 
     /// Records what drivers are certain of.
@@ -144,10 +151,12 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, HashMap};
+    use std::sync::Arc;
 
     use super::*;
     use crate::engine::test_parts::parts;
-    use crate::fleet::{Bytes, Generation, Partition, Workload};
+    use crate::fleet::{Bytes, Generation, MigrationId, Partition, ProposalId, Workload};
+    use crate::protocol::Abilities;
 
     const NOW: Timestamp = Timestamp(1_767_571_200_000);
 
@@ -258,6 +267,50 @@ mod tests {
         core.note_heartbeats(&beat(at(10), AgentState::Running, &[], &["h/a"]), at(10)).await.unwrap();
         assert_eq!(core.alerts.subjects(ABSENT), ["h/a"]);
         assert_eq!(records(&core), [("h/a", Origin::Driver)]);
+    }
+
+    fn migration(phase: Phase) -> MigrationView {
+        MigrationView {
+            id: MigrationId(1),
+            proposal: ProposalId(1),
+            workload: "w".into(),
+            source: "h/a".into(),
+            destination: "h/b".into(),
+            phase,
+            waiting: String::new(),
+            by: "eve".into(),
+            plan: String::new(),
+            started: NOW,
+            ended: phase.is_end().then_some(NOW),
+            deadline: None,
+            left: None,
+            progress: None,
+            steps: Vec::new(),
+            canary: None,
+            canary_carries: String::new(),
+            judge: Vec::new(),
+            can: Abilities::default(),
+            way_back: String::new(),
+            log: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_migration_of_ours_works_on_or_has_emptied_has_not_failed() {
+        for (phase, failed) in [(Phase::Copying, 0), (Phase::Done, 0), (Phase::Aborted, 1)] {
+            let mut core = engine().await;
+            core.note_heartbeats(&beat(NOW, AgentState::Running, &["h/a"], &[]), NOW).await.unwrap();
+            core.migrations = Arc::new(vec![migration(phase)]);
+            let owner = if phase == Phase::Done { "h/b" } else { "h/a" };
+            core.discovery("db".into(), Ok(fleet(ServingState::Active, owner)), NOW);
+            core.note_heartbeats(&beat(NOW, AgentState::Running, &[], &["h/a"]), NOW).await.unwrap();
+            for _ in 0..2 {
+                core.discovery("db".into(), Ok(fleet(ServingState::Fenced, owner)), NOW);
+            }
+            core.record_fallen(NOW).await.unwrap();
+            assert_eq!(records(&core).len(), failed, "{phase:?}");
+            assert_eq!(core.alerts.subjects(ABSENT).len(), failed, "{phase:?}");
+        }
     }
 
     #[tokio::test]
