@@ -14,6 +14,8 @@ use crate::state::StoreError;
 
 /// The topic of alerts of partitions whose process is gone.
 pub(super) const ABSENT: &str = "absent";
+/// What agents measure of a process: 1 where it is there.
+const PRESENT: &str = "process.present";
 /// What fails again so soon, or is told of by another one so soon, is the same failure.
 const SAME_FAILURE: Span = Span::minutes(10);
 
@@ -61,19 +63,29 @@ impl Core {
             return Ok(());
         }
         for partition in &beat.absent {
-            let was_there = self.presence.present.contains(partition);
-            if !was_there || self.is_retired(partition) || self.is_ours(partition) {
+            let found = self.presence.present.contains(partition).then(|| beat.sent.min(now));
+            let Some(at) = found.or_else(|| self.last_present(partition)) else { continue };
+            if self.is_retired(partition) || self.is_ours(partition) {
                 continue;
             }
             let cause = format!("absent: the agent of {host} does not find its process");
             self.alerts.raise(now, Severity::Critical, partition.as_str(), ABSENT, cause.clone());
             if !self.presence.absent.contains(partition) {
-                self.fail_once(partition, beat.sent.min(now), cause, Origin::Heartbeat).await?;
+                self.fail_once(partition, at, cause, Origin::Heartbeat).await?;
                 self.presence.absent.insert(partition.clone());
                 self.event(partition, now, "its process is gone".into());
             }
         }
         Ok(())
+    }
+
+    /// When an agent found a partition before this engine began, as far as the windows reach back.
+    fn last_present(&self, partition: &PartitionId) -> Option<Timestamp> {
+        let windows = self.brain.windows();
+        let (p, metric) = (windows.partition(partition)?, windows.metric(PRESENT)?);
+        let (older, newer) = windows.row(p, metric);
+        let back = newer.iter().rev().chain(older.iter().rev()).position(|x| *x > 0.0)?;
+        Some(windows.head() - Span(windows.config().step.0 * back as i64))
     }
 
     /// Compares what a driver says now with what it said before: what owned work and is dead now has failed, unless
@@ -240,6 +252,34 @@ mod tests {
         assert!(core.alerts.subjects(ABSENT).is_empty(), "it is back");
         core.note_heartbeats(&beat(at(40), Running, &[], &["h/a", "h/b"]), at(40)).await.unwrap();
         assert_eq!(records(&core).len(), 2, "and fails anew");
+    }
+
+    #[tokio::test]
+    async fn what_went_while_the_engine_was_away_is_told_and_recorded_as_of_then_and_not_twice() {
+        use crate::engine::observe::Pulled;
+        use crate::telemetry::Ingest;
+        let store: Arc<dyn crate::state::Store> = Arc::new(crate::state::MemoryStore::new());
+        let at = |minutes: i64| NOW + Span::minutes(minutes);
+        for minute in [10, 40] {
+            let parts = crate::engine::Parts { store: store.clone(), ..parts(at(minute)) };
+            let mut core = Core::start(parts, at(minute)).await.unwrap();
+            core.discovery("db".into(), Ok(fleet(ServingState::Active, "h/a")), at(minute));
+            let mut pulled = Pulled::default();
+            let (a, b) = (pulled.series(&"h/a".into(), PRESENT), pulled.series(&"h/b".into(), PRESENT));
+            for back in 0..minute {
+                let then = at(minute - back);
+                pulled.push(a, then, if then <= at(5) { 1.0 } else { 0.0 });
+                pulled.push(b, then, 0.0);
+            }
+            core.take(pulled, at(minute));
+            for _ in 0..2 {
+                let beats = beat(at(minute), AgentState::Running, &[], &["h/a", "h/b"]);
+                core.note_heartbeats(&beats, at(minute)).await.unwrap();
+            }
+            assert_eq!(core.alerts.subjects(ABSENT), ["h/a"], "{minute}");
+            assert_eq!(records(&core), [("h/a", Origin::Heartbeat)], "{minute}");
+            assert_eq!(core.failures.records()[0].at, at(5));
+        }
     }
 
     #[tokio::test]
