@@ -34,8 +34,19 @@ const CONFIG: &str = include_str!("../config.example.toml");
 const CARD: &str = include_str!("../assets/models/failure-15m.toml");
 
 const NAB: &str = "timestamp,value\n2014-04-01 00:00:00,20.0\n2014-04-01 00:05:00,21.5\n";
+const LABELS: &str = r#"{"series.csv": [["2014-04-01 00:00:00.000000", "2014-04-01 00:05:00.000000"]]}"#;
+const ENGINES: &str = "1 1 -0.0007 -0.0004 100.0 518.67 641.82 1589.70 1400.60 14.62 21.61 554.36 2388.06 9046.19 1.30 \
+                       47.47 521.66 2388.02 8138.62 8.4195 0.03 392 2388 100.00 39.06 23.4190\n";
+const DRIVES: &str = "date,serial_number,model,capacity_bytes,failure,smart_1_raw,smart_5_raw,smart_9_raw,\
+                      smart_194_raw,smart_197_raw\n2023-01-01,S1,M1,4000787030016,0,17,0,100,20,0\n";
 const COMMAND: &str = r#"{"command":"approve","proposal":7,"plan":"abc","reason":"it is late"}"#;
 const RECORD: &str = r#"{"migration":7,"seq":1,"at":1000,"epoch":3,"actor":"engine","phase":"copying","note":{"kind":"STATE","from":"preparing","to":"copying","why":""},"before":"","hash":""}"#;
+
+/// Otherwise what is thrown at a series never reaches its parser.
+#[test]
+fn public_data_that_is_good_is_read() {
+    assert_eq!(parsers::nab(NAB.as_bytes(), LABELS.as_bytes()), None);
+}
 
 /// Any bytes, or good text that was bent.
 fn odd(good: &'static str) -> impl Strategy<Value = Vec<u8>> {
@@ -94,6 +105,30 @@ proptest! {
     #[test]
     fn public_data_that_is_bent_is_refused_with_words(bytes in odd(NAB)) {
         parsers::public_data(&bytes);
+    }
+
+    #[test]
+    fn labels_of_public_data_are_read_or_refused_with_words(bytes in odd(LABELS)) {
+        let said = parsers::nab(NAB.as_bytes(), &bytes);
+        prop_assert!(said.is_none_or(|words| !words.is_empty()));
+    }
+
+    #[test]
+    fn engines_are_read_or_refused_by_their_file(bytes in odd(ENGINES), left in odd("17\n")) {
+        let good = ENGINES.as_bytes();
+        parsers::engines(&bytes, good, b"17\n");
+        parsers::engines(good, &bytes, b"17\n");
+        parsers::engines(good, good, &left);
+    }
+
+    #[test]
+    fn drives_are_read_or_refused_by_their_file(bytes in odd(DRIVES)) {
+        parsers::drives(&bytes);
+    }
+
+    #[test]
+    fn what_is_no_network_for_forecasts_is_refused_by_its_file(bytes in odd(CARD)) {
+        parsers::forecaster(&bytes);
     }
 
     #[test]

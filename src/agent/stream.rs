@@ -11,7 +11,7 @@ use super::AgentError;
 use super::spool::Spool;
 use crate::config::{AgentSink, Config, Revealed, Secret as Kept, Telemetry, TelemetrySource};
 use crate::fleet::Span;
-use crate::protocol::AgentMessage;
+use crate::protocol::{AgentMessage, Taken};
 use crate::telemetry::influx::{
     AGENT_MEASUREMENT, Credentials, InfluxOptions, InfluxSink, LinesRefused, Place, Secret, Timeouts,
     to_lines,
@@ -184,7 +184,17 @@ impl Receiver {
                 }
                 let answer = request.send().await;
                 let answer = answer.map_err(|e| Refusal::Later(e.without_url().to_string()))?;
-                judge(answer.status())
+                judge(answer.status())?;
+                // An engine that says nothing of it has refused none.
+                let taken = answer.json::<Taken>().await;
+                if let Some(refused) = taken.ok().map(|t| t.from_the_future).filter(|refused| *refused > 0) {
+                    tracing::warn!(
+                        sequence = message.sequence,
+                        refused,
+                        "the engine refused readings that are stamped later than now: set this host's clock"
+                    );
+                }
+                Ok(())
             }
         }
     }

@@ -138,12 +138,12 @@ fn of_failure(format: failure::Format, data: &Path, horizon: usize, as_json: boo
     for series in &found.series {
         out.push_str(&format!("{} ({})\n", series.name, series.model));
         for (name, measure) in &series.measures {
-            out.push_str(&format!("  {name:<34} {measure:.4}\n"));
+            out.push_str(&format!("  {name:<34} {}\n", report::shown(*measure)));
         }
     }
     out.push_str("over all\n");
     for (name, measure) in &found.mean {
-        out.push_str(&format!("  {name:<34} {measure:.4}\n"));
+        out.push_str(&format!("  {name:<34} {}\n", report::shown(*measure)));
     }
     out.push_str(&report::closing(&found.notes, &found.skipped));
     Ok(out)

@@ -245,3 +245,62 @@ fn the_order_of_its_lines_does_not_change_the_figures_of_m4() {
     };
     assert_eq!(of([1, 2, 10]), of([10, 2, 1]));
 }
+
+#[test]
+fn a_series_that_a_forecast_cannot_be_held_to_is_not_perfect() {
+    let daily = |hours: usize| (0..hours).map(|h| format!(",{}", 10 + h % 24)).collect::<String>();
+    let noisy = |hours: usize| (0..hours).map(|h| format!(",{}", 50 + h * 7919 % 31)).collect::<String>();
+    let data = folder(&[
+        ("Hourly-train.csv", format!("H1{}\nH2{}\nH3,7\n", ",5".repeat(500), noisy(300))),
+        ("Hourly-test.csv", format!("H1{}\nH2{}\nH3{}\n", ",500".repeat(48), noisy(48), daily(48))),
+    ]);
+    let value = json(Task::Forecast, Format::M4, data.path());
+    let (constant, good, short) = (&value["series"][0], &value["series"][1], &value["series"][2]);
+    for one in [constant, short] {
+        assert!(one["mase"].is_null() && one["owa"].is_null() && one["smape"].is_number(), "{one}");
+    }
+    assert_eq!(value["mean"]["mase"], good["mase"], "{value}");
+    assert!(value["mean"]["owa"].is_number());
+    assert!(value["notes"].to_string().contains("H1, H3: no MASE and no OWA"), "{}", value["notes"]);
+}
+
+#[test]
+fn what_is_missing_of_a_machine_is_told_and_nothing_at_all_has_no_figures() {
+    let some =
+        rows(BROKEN).replacen('\n', "\nnan,1e60\n", 1).lines().take(ROWS).collect::<Vec<_>>().join("\n");
+    let folder = folder(&[
+        ("m1_train.csv", rows(0..0)),
+        ("m1_test.csv", some),
+        ("m1_test_label.csv", labels(ROWS, BROKEN)),
+        ("m2_train.csv", rows(0..0)),
+        ("m2_test.csv", "nan,inf\n".repeat(ROWS)),
+        ("m2_test_label.csv", labels(ROWS, BROKEN)),
+    ]);
+    let value = json(Task::Anomaly, Format::Smd, folder.path());
+    let (m1, m2) = (&value["series"][0], &value["series"][1]);
+    for measure in ["vus_pr", "auc_pr", "best_f1", "event_recall_1fpd", "false_events_per_day"] {
+        assert!(m2[measure].is_null(), "{measure}: {m2}");
+        assert_eq!(m1[measure], value["mean"][measure], "{measure}");
+    }
+    let notes = value["notes"].to_string();
+    assert!(notes.contains("m1: 0.07 % of its test file is missing"), "{notes}");
+    assert!(notes.contains("m2: 100 % of its test file is missing"), "{notes}");
+    assert!(notes.contains("m2: nothing to judge"), "{notes}");
+}
+
+#[test]
+fn a_series_of_nab_without_a_number_is_told_and_not_in_the_score() {
+    let labels = format!(r#"{{"g/x.csv": {WINDOW}, "g/y.csv": {WINDOW}}}"#);
+    let gone: String = minutes().lines().map(|l| format!("{},nan\n", l.split(',').next().unwrap())).collect();
+    let folder = folder(&[
+        ("labels/combined_windows.json", labels),
+        ("data/g/x.csv", minutes()),
+        ("data/g/y.csv", gone),
+    ]);
+    let value = json(Task::Anomaly, Format::Nab, folder.path());
+    assert!(value["series"][1]["rows"].is_null() && value["series"][0]["rows"] == 1000.0, "{value}");
+    let notes = value["notes"].to_string();
+    assert!(notes.contains("g/y: 100 % of it is missing") && notes.contains("over the 1 series"), "{notes}");
+    std::fs::copy(folder.path().join("data/g/y.csv"), folder.path().join("data/g/x.csv")).expect("copies");
+    assert!(json(Task::Anomaly, Format::Nab, folder.path())["mean"]["nab_standard"].is_null());
+}

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::brain::Transition;
 use super::core::Core;
 use super::failures::{Failure, Label, Origin};
+use super::presence::ABSENT;
 use crate::fleet::{HostId, PartitionId, PredictionState, Timestamp};
 use crate::predict::Assessment;
 use crate::protocol::Severity;
@@ -88,7 +89,7 @@ impl Core {
     /// What is open of partitions says why it is so now; of those that are not there any more nothing is open.
     pub(super) fn keep_alerts_true(&mut self, now: Timestamp) {
         let mut open = BTreeSet::new();
-        for topic in ["predictive_failure", "suspect", "unknown"] {
+        for topic in ["predictive_failure", "suspect", "unknown", ABSENT] {
             for subject in self.alerts.subjects(topic) {
                 match self.topology().partition(&PartitionId::from(subject.as_str())) {
                     Some(_) => _ = open.insert(subject),
@@ -126,7 +127,8 @@ impl Core {
         self.failures.add(&*store, failure).await
     }
 
-    /// Notes which hosts are silent: a lost heartbeat is a failure of the host, once.
+    /// Notes which hosts are silent, and which partitions their agents do not find: a lost heartbeat is a failure of
+    /// the host, a partition that is absent one of its own, each once.
     ///
     /// # Errors
     /// As every call of the store.
@@ -150,7 +152,11 @@ impl Core {
             } else if !lost && self.silent.remove(host) {
                 self.alerts.clear(now, host.as_str(), "heartbeat");
             }
+            if !lost {
+                self.note_presence(host, beat, now).await?;
+            }
         }
+        self.presence.from_the_future = beats.values().map(|beat| beat.from_the_future).sum();
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ use super::observe::Pulled;
 use super::options::EngineOptions;
 use super::orders::Orders;
 use super::ownership::Ownership;
+use super::presence::Presence;
 
 /// What a core is made of.
 pub struct Parts {
@@ -92,6 +93,8 @@ pub struct Core {
     pub(super) ownership: Ownership,
     /// Hosts whose heartbeat is lost.
     pub(super) silent: std::collections::BTreeSet<HostId>,
+    /// Which partitions are there, as agents and drivers say.
+    pub(super) presence: Presence,
     /// Samples that the source took and lost.
     pub(super) lost: u64,
     /// Partitions that a replay takes to be emptied; none in an engine that runs.
@@ -173,6 +176,7 @@ impl Core {
             events: HashMap::new(),
             ownership: Ownership::default(),
             silent: std::collections::BTreeSet::new(),
+            presence: Presence::default(),
             lost: 0,
             assumed: std::collections::BTreeSet::new(),
         };
@@ -219,6 +223,7 @@ impl Core {
         match result {
             Ok(topology) => {
                 self.alerts.clear(now, &subject, "discovery");
+                self.note_fenced(&class, &topology, now);
                 self.inventory.discovered.insert(class, topology);
                 self.rebuild_inventory();
             }
@@ -257,6 +262,7 @@ impl Core {
         let dependents = Dependents::of(&topology);
         self.disruptions =
             topology.workloads.iter().map(|w| (w.id.clone(), disruption(w, &dependents))).collect();
+        self.record_fallen(now).await?;
         self.label_outcomes(now).await;
         self.show_world(&topology, now);
         self.decide(&topology, now).await?;

@@ -28,6 +28,7 @@ pub mod orders;
 mod orders_tests;
 mod ownership;
 pub mod picture;
+mod presence;
 mod publish;
 mod recorded;
 pub mod teach;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::alerting::SILENT;
 use super::commands::unwritten;
 use super::core::Core;
+use super::presence::ABSENT;
 use crate::fleet::{HostId, Partition, PartitionId, PredictionState, ServingState, Timestamp, Workload};
 use crate::plan::Vetoes;
 use crate::protocol::{Actor, MigrationView, Mode, Refusal, Severity};
@@ -209,7 +210,7 @@ impl Core {
         self.obey();
         let host = places.iter().map(PartitionId::host).map(|host| host.to_string());
         for name in places.iter().map(ToString::to_string).chain(host) {
-            for topic in ["predictive_failure", "suspect", "unknown", "heartbeat"] {
+            for topic in ["predictive_failure", "suspect", "unknown", "heartbeat", ABSENT] {
                 self.alerts.clear(now, &name, topic);
             }
         }

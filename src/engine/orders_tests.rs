@@ -142,8 +142,10 @@ async fn what_is_decommissioned_nags_nobody_over_restarts_until_it_is_taken_back
         arrived: NOW,
         state: AgentState::Running,
         sequence: 1,
+        present: Vec::new(),
         absent: Vec::new(),
         dropped: 0,
+        from_the_future: 0,
     };
     let beats = HashMap::from([("b".into(), beat.clone()), ("c".into(), beat)]);
     core.note_heartbeats(&beats, later).await.unwrap();

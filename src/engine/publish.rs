@@ -32,7 +32,7 @@ impl Core {
         self.snapshot.data.dropped = [
             ("not a number", counters.not_finite),
             ("too late", counters.late),
-            ("from the future", counters.future),
+            ("from the future", counters.future + self.presence.from_the_future),
             ("too many metrics", counters.metric_overflow),
             ("lost with the store", self.lost),
         ]

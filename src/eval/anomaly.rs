@@ -56,6 +56,18 @@ pub fn smd(data: &Path, protocol: Protocol) -> Result<Report, EvalError> {
         if !one.truth.contains(&true) {
             notes.push(format!("{name}: its labels are all 0: it counts in false_events_per_day alone"));
         }
+        for (file, metrics) in [("train", &one.train), ("test", &one.test)] {
+            let share = missing(metrics.iter().flatten());
+            if share > 0.0 {
+                notes.push(format!(
+                    "{name}: {} of its {file} file is missing (no finite numbers)",
+                    percent(share)
+                ));
+            }
+        }
+        if missing(one.test.iter().flatten()) >= 1.0 {
+            notes.push(format!("{name}: nothing to judge: it has no figures and is in no mean"));
+        }
         series.push(machine(&one, protocol)?);
     }
     Ok(Report {
@@ -71,6 +83,24 @@ pub fn smd(data: &Path, protocol: Protocol) -> Result<Report, EvalError> {
         notes,
         skipped: found.skipped,
     })
+}
+
+/// Share of the numbers that are none.
+fn missing<'a>(values: impl Iterator<Item = &'a f32>) -> f64 {
+    let (mut all, mut gone) = (0u64, 0u64);
+    for value in values {
+        all += 1;
+        gone += u64::from(!value.is_finite());
+    }
+    gone as f64 / all.max(1) as f64
+}
+
+/// `12 %`; a little is not none, and nearly all not all.
+fn percent(share: f64) -> String {
+    match 100.0 * share {
+        p if p >= 100.0 => "100 %".to_owned(),
+        p => format!("{:.2} %", p.clamp(0.01, 99.99)),
+    }
 }
 
 /// TSB-AD's training part of an SMD test file: a quarter of it, ending 100 rows before the first labelled
@@ -128,8 +158,10 @@ fn machine(m: &Machine, protocol: Protocol) -> Result<SeriesReport, EvalError> {
     let seconds = started.elapsed().as_secs_f64();
     let score: Vec<f64> = said.score.iter().map(|&s| f64::from(s)).collect();
     let volume = vus(&score, &m.truth, autocorrelation_length(&m.test[0]), THRESHOLDS);
-    // Without a labelled row there is nothing to rank or to find.
-    let if_labelled = |value: f64| if m.truth.contains(&true) { value } else { f64::NAN };
+    // Without a measured row nothing was judged, without a labelled one there is nothing to rank or to find.
+    let measured = missing(m.test.iter().flatten()) < 1.0;
+    let if_measured = |value: f64| if measured { value } else { f64::NAN };
+    let if_labelled = |value: f64| if m.truth.contains(&true) { if_measured(value) } else { f64::NAN };
     let events = judge_alarms(&said.alarmed, &m.truth, MERGE, ROWS_PER_DAY, f64::from(model.event_level()));
     Ok(SeriesReport {
         name: m.name.clone(),
@@ -137,8 +169,8 @@ fn machine(m: &Machine, protocol: Protocol) -> Result<SeriesReport, EvalError> {
             ("vus_pr", if_labelled(volume.pr)),
             ("auc_pr", if_labelled(auc_pr(&score, &m.truth))),
             ("best_f1", if_labelled(best_f1(&score, &m.truth))),
-            ("event_recall_1fpd", events.recall),
-            ("false_events_per_day", events.false_per_day),
+            ("event_recall_1fpd", if_measured(events.recall)),
+            ("false_events_per_day", if_measured(events.false_per_day)),
         ],
         train_s,
         score_points_per_s: (test.len() * m.truth.len()) as f64 / seconds,
@@ -152,7 +184,18 @@ pub fn nab(data: &Path) -> Result<Report, EvalError> {
     let files = &found.all;
     let mut series = Vec::new();
     let mut scored = Vec::new();
+    let mut gaps = Vec::new();
     for file in files {
+        let share = missing(file.values.iter());
+        if share > 0.0 {
+            gaps.push(format!("{}: {} of it is missing (no finite numbers)", file.name, percent(share)));
+        }
+        if share >= 1.0 {
+            gaps.push(format!("{}: nothing to judge: it is not in the score", file.name));
+            let measures = vec![("windows", f64::NAN), ("rows", f64::NAN)];
+            series.push(SeriesReport { name: file.name.clone(), measures, ..SeriesReport::default() });
+            continue;
+        }
         let started = Instant::now();
         let score = univariate::score_series(&file.values);
         let seconds = started.elapsed().as_secs_f64();
@@ -174,8 +217,9 @@ pub fn nab(data: &Path) -> Result<Report, EvalError> {
     let mut notes = vec![
         "as in NAB itself, each profile's one threshold is optimised on the series it is scored on"
             .to_owned(),
-        format!("normalised over the {} series found", files.len()),
+        format!("normalised over the {} series that could be judged", scored.len()),
     ];
+    notes.extend(gaps);
     match files.iter().filter(|f| f.windows.is_empty()).count() {
         0 => {}
         all if all == files.len() => notes.push("no series has a window: there is no score".to_owned()),

@@ -30,6 +30,8 @@ const HORIZON: usize = 48;
 pub fn m4(data: &Path, horizon: Option<usize>) -> Result<Report, EvalError> {
     let mut series = Vec::new();
     let mut sums = [0.0; 8];
+    // series that have a MASE, and those that have not
+    let (mut scaled, mut unscaled) = (0.0, Vec::new());
     let datasets::Found { all, skipped } = datasets::m4::read(data)?;
     let longest = all.iter().map(|s| s.test.len()).max().unwrap_or(0);
     let horizon = horizon.unwrap_or(HORIZON.min(longest));
@@ -71,7 +73,14 @@ pub fn m4(data: &Path, horizon: Option<usize>) -> Result<Report, EvalError> {
         let (ours, theirs) = (smape(truth, &seen.median), smape(truth, &reference));
         let (our_mase, their_mase) = (mase(truth, &seen.median, scale), mase(truth, &reference, scale));
         let (in80, in95) = (coverage(truth, &low80, &high80), coverage(truth, &low95, &high95));
-        let all = [ours, our_mase, theirs, their_mase, in80, in95, seconds, one.train.len() as f64];
+        if our_mase.is_nan() {
+            unscaled.push(one.name.clone());
+        } else {
+            scaled += 1.0;
+        }
+        let held = |v: f64| if v.is_nan() { 0.0 } else { v };
+        let (held_mase, their_held) = (held(our_mase), held(their_mase));
+        let all = [ours, held_mase, theirs, their_held, in80, in95, seconds, one.train.len() as f64];
         sums.iter_mut().zip(all).for_each(|(s, v)| *s += v);
         series.push(SeriesReport {
             name: one.name,
@@ -87,14 +96,21 @@ pub fn m4(data: &Path, horizon: Option<usize>) -> Result<Report, EvalError> {
         });
     }
     let count = series.len() as f64;
+    if !unscaled.is_empty() {
+        notes.push(format!(
+            "{}: no MASE and no OWA, and not in their means: the seasonal naive forecast makes no error there, or there \
+             are not more than {SEASON} hours to train on",
+            unscaled.join(", ")
+        ));
+    }
     let mean = vec![
         ("smape", sums[0] / count),
-        ("mase", sums[1] / count),
-        ("owa", owa(sums[0], sums[1], sums[2], sums[3])),
+        ("mase", sums[1] / scaled),
+        ("owa", owa(sums[0] / count, sums[1] / scaled, sums[2] / count, sums[3] / scaled)),
         ("coverage_80", sums[4] / count),
         ("coverage_95", sums[5] / count),
         ("naive2_smape", sums[2] / count),
-        ("naive2_mase", sums[3] / count),
+        ("naive2_mase", sums[3] / scaled),
         ("fit_and_forecast_points_per_s", sums[7] / sums[6].max(1e-9)),
         ("with_network_training_points_per_s", sums[7] / (sums[6] + network_s).max(1e-9)),
         ("network_train_s", network_s),
@@ -126,8 +142,14 @@ fn network_of(all: &[M4Series], horizon: usize) -> Option<Network> {
     Network::train(&past, Shape::HOURLY, &TRAINING, BATCHES, &mut |_, _, _| {})
 }
 
-/// Overall weighted average against Naive2.
+/// Overall weighted average against Naive2; NaN where that makes no error to be held to.
 fn owa(smape: f64, mase: f64, naive_smape: f64, naive_mase: f64) -> f64 {
-    let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 1.0 };
+    let ratio = |a: f64, b: f64| match b {
+        _ if a.is_nan() || b.is_nan() => f64::NAN,
+        b if b > 0.0 => a / b,
+        // Both are perfect.
+        _ if a <= 0.0 => 1.0,
+        _ => f64::NAN,
+    };
     (ratio(smape, naive_smape) + ratio(mase, naive_mase)) / 2.0
 }

@@ -116,7 +116,7 @@ impl Report {
 }
 
 /// A measure, or a dash where there is none.
-fn shown(value: f64) -> String {
+pub fn shown(value: f64) -> String {
     if value.is_nan() { "–".to_owned() } else { format!("{value:.4}") }
 }
 

@@ -264,6 +264,18 @@ fn the_shipped_models_say_the_chances_and_that_they_learnt_elsewhere() {
 }
 
 #[test]
+fn counts_beyond_all_bounds_put_no_model_out_of_use() {
+    let (mut fleet, mut assessor) = with_shipped_models(4);
+    let sessions = format!("{:?}", assessor.heads);
+    let errors = metric("log.errors");
+    fleet.run(Span::minutes(5), |p, m, v| if p == 1 && m == errors { 3e38 } else { v });
+    let all = fleet.assess(&mut assessor);
+    assert_ne!(sessions, "0 sessions");
+    assert_eq!(format!("{:?}", assessor.heads), sessions, "the runtime goes on");
+    assert!(all.iter().all(|a| a.failure.iter().all(|f| f.calibration == Calibration::Shipped)), "{all:?}");
+}
+
+#[test]
 fn a_young_partition_is_not_judged_by_a_model_that_needs_its_baseline() {
     let (_, mut assessor) = with_shipped_models(2);
     let mut fleet = Fleet::new(1);

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::assess::{Assessor, BATCH, FREEZE_ABOVE};
 use super::gap::Gap;
 use super::level::{level, mean_back, stands_still};
-use super::missing::MOST_MISSING;
+use super::missing::{Common, MOST_MISSING};
 use super::past::{Past, most_hours};
 use super::season::Season;
 use crate::fleet::{PartitionId, Span, Timestamp};
@@ -101,6 +101,8 @@ impl Assessor {
         let metric_age = Span(options.max_age.0.saturating_mul(2));
         let (columns, pace) = (&self.columns, self.pace);
         let (kinds, hosted) = (&self.derived.kind, &self.derived.hosted);
+        let common = Common::new(windows, &self.derived.members, options.least_peers, metric_age, now);
+        let groups = &self.derived.group;
         let placed = hosted.iter().any(|h| *h > 0);
         (self.levels.par_chunks_mut(width), self.noises.par_chunks_mut(width))
             .into_par_iter()
@@ -113,7 +115,7 @@ impl Assessor {
             .enumerate()
             .with_min_len(BATCH)
             .for_each(|(p, ((((((levels, noises), slots), judged), row), baselines), last))| {
-                let kind = usize::from(kinds[p]);
+                let (kind, group) = (usize::from(kinds[p]), groups[p]);
                 let idle = placed && hosted[p] == 0;
                 let p = PartitionIx(p as u32);
                 let (mut fresh, mut still, mut most) = (0u32, 0u32, 0u32);
@@ -129,8 +131,10 @@ impl Assessor {
                     let seen = cells.map(|cells| (cells, level(cells, options.level_slots, reach)));
                     last[m].at = newest.map_or(last[m].at, |at| at.max(last[m].at).min(now));
                     let Some((cells, seen)) = seen.filter(|(_, seen)| seen.slots > 0) else {
-                        last[m].is_missed =
-                            !(idle && columns[m].of_work) && last[m].is_usual(&baselines[m], pace, now);
+                        let before = newest.map_or((&[][..], &[][..]), |_| windows.row(p, metric));
+                        let others = || common.has(group, m);
+                        last[m].is_missed = !(idle && columns[m].of_work)
+                            && last[m].is_usual(&baselines[m], (before, step), others, pace, now);
                         missing += if last[m].is_missed { weight } else { 0.0 };
                         continue;
                     };

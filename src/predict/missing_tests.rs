@@ -150,3 +150,69 @@ fn after_a_day_without_it_a_metric_is_not_missed_any_more() {
     assert!(!all[2].why_health.iter().any(|c| c.words.contains("missing")), "{:?}", all[2].why_health);
     assert_eq!(all[2].confidence, all[1].confidence);
 }
+
+/// A fleet of which three hours are known, by history or because it was watched for so long.
+fn young(watched: bool) -> (Fleet, Assessor) {
+    let mut fleet = Fleet::new(6);
+    let mut assessor = Assessor::new(AssessOptions::default());
+    if watched {
+        for _ in 0..36 {
+            fleet.run(Span::minutes(5), as_it_is);
+            fleet.assess(&mut assessor);
+        }
+    } else {
+        let step = Span::minutes(5);
+        let mut history =
+            Windows::new(WindowsConfig { step, len: 36, ..WindowsConfig::default() }, fleet.now);
+        for slot in 0..36 {
+            let at = history.tail() + Span(step.0 * slot);
+            for id in &fleet.ids {
+                for (m, metric) in CANONICAL.iter().enumerate() {
+                    let series = history.series(id, metric.name);
+                    history.push(series, at, value(m, &mut fleet.random));
+                }
+            }
+        }
+        assessor.observe_history(&history);
+    }
+    fleet.run(Span::minutes(5), as_it_is);
+    assert!(fleet.assess(&mut assessor).iter().all(|a| a.health.unwrap().get() > 80.0));
+    (fleet, assessor)
+}
+
+#[test]
+fn a_young_partition_most_of_whose_metrics_stop_is_unknown_and_one_that_misses_some_names_them() {
+    for watched in [false, true] {
+        let (mut fleet, mut assessor) = young(watched);
+        let before = fleet.assess(&mut assessor);
+        for _ in 0..5 {
+            // What cannot be a number of the kind (1e300 of a source) is refused, and so it is missing.
+            fleet.run(Span::minutes(2), |p, m, v| match (p, m) {
+                (2, m) if m < 14 => f32::NAN,
+                (4, 4..7) => 1e300f64 as f32,
+                _ => v,
+            });
+            fleet.assess(&mut assessor);
+        }
+        let all = fleet.assess(&mut assessor);
+        assert_eq!(health(&all, 2), None, "watched {watched}: {:?}", all[2]);
+        assert_eq!(assessor.gap(PartitionIx(2)), Some(Gap::MostMissing));
+        let named = all[4].why_health.iter().filter(|c| c.words.contains("is missing for")).count();
+        assert_eq!(named, 3, "watched {watched}: {:?}", all[4].why_health);
+        assert!(all[4].confidence < before[4].confidence);
+        assert!(fleet.windows.counters().not_finite > 3 * 10, "and is counted");
+        assert!(health(&all, 1).unwrap() > 80.0);
+    }
+}
+
+#[test]
+fn what_the_others_have_is_missed_of_one_that_is_minutes_old() {
+    let mut fleet = Fleet::new(6);
+    let mut assessor = Assessor::new(AssessOptions::default());
+    fleet.run(Span::minutes(10), as_it_is);
+    fleet.assess(&mut assessor);
+    fleet.run(Span::minutes(5), |p, m, v| if p == 2 && m < 14 { f32::NAN } else { v });
+    fleet.assess(&mut assessor);
+    assert_eq!(assessor.gap(PartitionIx(2)), Some(Gap::MostMissing));
+    assert_eq!(assessor.gap(PartitionIx(1)), None);
+}

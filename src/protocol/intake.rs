@@ -11,6 +11,9 @@ use super::command::Refusal;
 pub struct Taken {
     /// Readings that were stored; 0 where the message had been taken before.
     pub readings: u64,
+    /// Readings that were refused because they are stamped later than now: the host's clock runs ahead.
+    #[serde(default)]
+    pub from_the_future: u64,
     /// The sequence that the engine expects next from this host.
     pub next_sequence: u64,
 }

@@ -230,7 +230,9 @@ impl Windows {
         self.values[cell] = if count == 0 {
             value
         } else {
-            self.values[cell] + (value - self.values[cell]) / (f32::from(count) + 1.0)
+            // The difference of two numbers may be more than one can hold.
+            let (mean, count) = (f64::from(self.values[cell]), f64::from(count));
+            (mean + (f64::from(value) - mean) / (count + 1.0)) as f32
         };
         self.counts.add(row, slot);
         self.newest[row] = self.newest[row].max(at.0);

@@ -9,14 +9,14 @@ use std::path::Path;
 
 use foreshift::cli::failures::{parse_csv, parse_time};
 use foreshift::config::{Config, quantity};
-use foreshift::eval::datasets;
+use foreshift::eval::{datasets, failure};
 use foreshift::fleet::{MigrationId, Revision, Span, Timestamp};
 use foreshift::migrate::plan::{Approved, Plan};
 use foreshift::migrate::{Progress, journal};
 use foreshift::predict::failure::shipped;
 use foreshift::predict::keep::record;
 use foreshift::predict::models::onnx;
-use foreshift::predict::train::Card;
+use foreshift::predict::train::{Card, ForecastModel};
 use foreshift::protocol::{AgentMessage, Command, Snapshot};
 use foreshift::state::Entry;
 use foreshift::telemetry::ReplaySource;
@@ -74,17 +74,58 @@ pub fn recording(bytes: &[u8]) {
     }
 }
 
+/// Why a series of NAB with these labels of `series.csv` is refused; `None` where it is read.
+pub fn nab(series: &[u8], labels: &[u8]) -> Option<String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("series.csv"), series).expect("a file");
+    std::fs::write(folder.path().join("combined_windows.json"), labels).expect("a file");
+    datasets::nab::read(folder.path()).err().map(|e| e.to_string())
+}
+
+/// Why these engines of C-MAPSS are refused: what trains, what is tested on, the cycles that those had left.
+pub fn engines(train: &[u8], test: &[u8], left: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (part, bytes) in [("train", train), ("test", test), ("RUL", left)] {
+        std::fs::write(folder.path().join(format!("{part}_FD001.txt")), bytes).expect("a file");
+    }
+    if let Err(error) = failure::run(failure::Format::Cmapss, folder.path(), 30, 0) {
+        names("FD001", &error.to_string());
+    }
+}
+
+/// Drives of Backblaze, in one file and as a daily one.
+pub fn drives(bytes: &[u8]) {
+    for name in ["drives.csv", "2023-01-01.csv"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(name), bytes).expect("a file");
+        if let Err(error) = failure::run(failure::Format::Backblaze, folder.path(), 7, 0) {
+            names(&folder.path().display().to_string(), &error.to_string());
+        }
+    }
+}
+
+/// The card of a network for forecasts beside a file that is none, and any file beside a card.
+pub fn forecaster(bytes: &[u8]) {
+    let card = String::from_utf8_lossy(bytes);
+    let said = [
+        ForecastModel::read(shipped::files()[0], &card, "shop.onnx").err(),
+        ForecastModel::read(bytes, include_str!("../../assets/models/failure-15m.toml"), "shop.onnx").err(),
+    ];
+    for error in said {
+        names("shop.onnx", &error.expect("no network for forecasts").to_string());
+    }
+}
+
 /// Public data sets.
 pub fn public_data(bytes: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
-    for name in
-        ["series.csv", "Hourly-train.csv", "Hourly-test.csv", "m_train.txt", "m_test.txt", "m_label.txt"]
-    {
+    for name in ["Hourly-train.csv", "Hourly-test.csv", "m_train.txt", "m_test.txt", "m_label.txt"] {
         std::fs::write(folder.path().join(name), bytes).expect("a file");
     }
     let files = ["m_train.txt", "m_test.txt", "m_label.txt"].map(|name| folder.path().join(name));
     let said = [
-        datasets::nab::read(folder.path()).err().map(|e| e.to_string()),
+        nab(bytes, br#"{"series.csv": [["2014-04-01 00:00:00", "2014-04-01 00:05:00"]]}"#),
+        nab(b"timestamp,value\n2014-04-01 00:00:00,20.0\n", bytes),
         datasets::m4::read(folder.path()).err().map(|e| e.to_string()),
         datasets::smd::read("m", &files).err().map(|e| e.to_string()),
     ];

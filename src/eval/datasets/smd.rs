@@ -106,7 +106,9 @@ pub fn read(name: &str, files: &[PathBuf; 3]) -> Result<Machine, EvalError> {
             ),
         );
     };
-    if let Some(row) = truth.iter().position(|l| *l != 0.0 && (*l - 1.0).abs() > f32::EPSILON) {
+    // What is no number is none of both.
+    let is_label = |l: &f32| l.abs() <= f32::EPSILON || (*l - 1.0).abs() <= f32::EPSILON;
+    if let Some(row) = truth.iter().position(|l| !is_label(l)) {
         return Err(EvalError::malformed(label_file, row + 1, "0 or 1", &truth[row].to_string()));
     }
     let truth = truth.iter().map(|&l| l > 0.5).collect();

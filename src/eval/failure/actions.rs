@@ -39,12 +39,12 @@ pub struct Actions {
 }
 
 impl Actions {
-    /// The lead below which a share of the caught units lies (nearest rank).
+    /// The lead below which a share of the caught units lies (nearest rank); NaN where none was caught.
     pub fn lead_quantile(&self, share: f64) -> f64 {
         let mut leads = self.leads.clone();
         leads.sort_by(f64::total_cmp);
         if leads.is_empty() {
-            return 0.0;
+            return f64::NAN;
         }
         let at = share * (leads.len() - 1) as f64;
         let (low, high) = (leads[at.floor() as usize], leads[at.ceil() as usize]);

@@ -33,10 +33,8 @@ pub fn best_row_threshold(probabilities: &[f64], truth: &[bool]) -> f64 {
     best.1
 }
 
-/// Measures that say nothing where nothing failed.
-const OF_FAILURES: [&str; 6] = ["auprc", "auroc", "brier_skill", "recall", "lead_median", "lead_p10"];
-
-/// All measures of a test; without a failure, those that need none.
+/// All measures of a test; NaN where there is nothing to measure: no failure, no row without one, nothing said,
+/// nobody caught.
 pub fn judge(
     probabilities: &[f64],
     truth: &[bool],
@@ -48,15 +46,18 @@ pub fn judge(
     let hits = shown.iter().zip(truth).filter(|&(&s, &t)| s && t).count() as f64;
     let said = shown.iter().filter(|&&s| s).count() as f64;
     let real = truth.iter().filter(|&&t| t).count() as f64;
-    let share = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+    let share = |a: f64, b: f64| if b > 0.0 { a / b } else { f64::NAN };
+    let if_any = |value: f64| if real > 0.0 { value } else { f64::NAN };
+    // Both kinds of row must be there to tell them apart.
+    let if_both = |value: f64| if real < truth.len() as f64 { if_any(value) } else { f64::NAN };
     let done: Actions = act(tracks, thresholds.act, horizon);
     [
         ("rows", truth.len() as f64),
         ("base_rate", share(real, truth.len() as f64)),
-        ("auprc", auc_pr(probabilities, truth)),
-        ("auroc", auc_roc(probabilities, truth)),
+        ("auprc", if_any(auc_pr(probabilities, truth))),
+        ("auroc", if_both(auc_roc(probabilities, truth))),
         ("brier", brier(probabilities, truth)),
-        ("brier_skill", brier_skill(probabilities, truth)),
+        ("brier_skill", if_both(brier_skill(probabilities, truth))),
         ("ece", expected_calibration_error(probabilities, truth, BINS)),
         ("precision", share(hits, said)),
         ("recall", share(hits, real)),
@@ -71,7 +72,26 @@ pub fn judge(
         ("threshold", thresholds.act),
     ]
     .into_iter()
-    .filter(|(name, _)| real > 0.0 || !OF_FAILURES.contains(name))
     .map(|(name, value)| (name.to_string(), value))
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_measured_is_no_number() {
+        let at = Thresholds { row: 0.5, act: 0.5 };
+        let track =
+            |p: f64| Track { probabilities: vec![p; 4], left: vec![None; 4], seen: vec![40; 4], run_in: 0 };
+        let m = judge(&[0.1; 4], &[false; 4], &[track(0.1)], at, 30);
+        let of_failures = ["auprc", "auroc", "brier_skill", "recall", "lead_median", "lead_p10", "precision"];
+        for name in of_failures {
+            assert!(m[name].is_nan(), "{name} {}", m[name]);
+        }
+        assert!(m["base_rate"] == 0.0 && m["false_actions"] == 0.0 && m["rows"] == 4.0, "{m:?}");
+        let quiet = judge(&[0.1; 4], &[false, false, false, true], &[track(0.1)], at, 30);
+        assert!(quiet["precision"].is_nan() && quiet["recall"] == 0.0, "nothing was said: {quiet:?}");
+    }
 }

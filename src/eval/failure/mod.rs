@@ -1,5 +1,7 @@
 //! How well failures are predicted, on public data: C-MAPSS engines ([`cmapss`]) and Backblaze drives
-//! ([`backblaze`]), through the very features, models and calibration that the product uses.
+//! ([`backblaze`]), through the code of features, models and calibration that the product has. What is searched
+//! through is not the same: C-MAPSS chooses among more candidates than `foreshift train` does, and Backblaze, with few
+//! failures, chooses by folds of drives. The figures are those of the methods, not of the shipped models.
 
 pub mod actions;
 pub mod backblaze;
@@ -66,7 +68,7 @@ pub enum FailureEvalError {
 pub struct Series {
     /// `FD001`, or `FD001 test` for the second test, or `drives`.
     pub name: String,
-    /// By name; see the `eval` page of the documentation.
+    /// By name ([`judge::judge`], and those of the format); NaN, in JSON null, where there is nothing to measure.
     #[serde(flatten)]
     pub measures: BTreeMap<String, f64>,
     /// What was chosen on validation, in words.
@@ -84,7 +86,7 @@ pub struct FailureReport {
     pub protocol: String,
     /// One a test.
     pub series: Vec<Series>,
-    /// Means over the first tests (not the second ones) that have the measure.
+    /// Means over the first tests (not the second ones) that have the measure; NaN where none has.
     pub mean: BTreeMap<String, f64>,
     /// What is to be known of the figures.
     pub notes: Vec<String>,
@@ -118,7 +120,9 @@ pub fn run(
     let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for (key, value) in first.iter().flat_map(|one| &one.measures) {
         let sum = sums.entry(key.clone()).or_default();
-        *sum = (sum.0 + value, sum.1 + 1.0);
+        if !value.is_nan() {
+            *sum = (sum.0 + value, sum.1 + 1.0);
+        }
     }
     let mean = sums.into_iter().map(|(key, (sum, count))| (key, sum / count)).collect();
     let (format, protocol) = (name.into(), protocol.into());

@@ -22,11 +22,11 @@ pub fn mase_scale(history: &[f64], season: usize) -> f64 {
     sum / (history.len() - season) as f64
 }
 
-/// Mean absolute error over `scale` (see [`mase_scale`]); 0 where the scale is 0.
+/// Mean absolute error over `scale` (see [`mase_scale`]); NaN where the scale is 0: there is nothing to hold it to.
 pub fn mase(actual: &[f64], forecast: &[f64], scale: f64) -> f64 {
     let mae: f64 =
         actual.iter().zip(forecast).map(|(y, f)| (y - f).abs()).sum::<f64>() / actual.len().max(1) as f64;
-    if scale == 0.0 { 0.0 } else { mae / scale }
+    if scale > 0.0 { mae / scale } else { f64::NAN }
 }
 
 /// Share of actual values within `[low, high]`.
@@ -105,5 +105,6 @@ mod tests {
         }
         assert_eq!(smape(&[1.0], &[1.0]), 0.0);
         assert_eq!(mase(&[2.0], &[1.0], mase_scale(&[1.0, 2.0, 3.0], 1)), 1.0);
+        assert!(mase(&[500.0], &[5.0], mase_scale(&[5.0; 500], 24)).is_nan(), "not perfect");
     }
 }

@@ -1,7 +1,8 @@
 //! The features of a partition at one time, from the newest slots of its window rows: robust z of
 //! the value now, exponentially weighted means of 10 and 40 slots, their difference, the deviation
 //! over 20 slots, sums of counted events, the instability and health score, and the kind of workload
-//! that it hosts. One function for training and for the live cycle, so that the two can't differ.
+//! that it hosts. One function computes them for training and for the live cycle. What it is given differs in one place:
+//! live, the health score also holds forecast crossings and past failures; training replays history without them.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -191,7 +192,7 @@ fn fill<'w>(
     }
     at += spec.counted.len() * COUNTED.len();
     for (slot, &extra) in out[at..].iter_mut().zip(context.extras.iter().take(spec.extras.len())) {
-        *slot = extra;
+        *slot = if extra.is_finite() { extra } else { f32::NAN };
     }
     at += spec.extras.len();
     for (kind, slot) in out[at..].iter_mut().enumerate() {
@@ -243,7 +244,8 @@ fn event_sum(raw: &[f32]) -> f32 {
             seen = true;
         }
     }
-    if seen { sum.ln_1p() } else { f32::NAN }
+    // More than a number can hold is as many as it can.
+    if seen { sum.min(f32::MAX).ln_1p() } else { f32::NAN }
 }
 
 struct Weights {
@@ -365,6 +367,16 @@ mod tests {
         assert!((f[10] - (10.0 * 10.0 + 160.0f32).ln_1p()).abs() < 1e-5);
         assert_eq!(&f[12..], [90.0, 0.0, 1.0]);
         assert_eq!(compute_one(&spec, &context(), |m| (&rows[m][..50], &rows[m][50..])), f);
+    }
+
+    #[test]
+    fn counts_beyond_all_bounds_are_no_infinite_feature() {
+        let spec = spec();
+        let row = [3e38f32; 160];
+        let context = PartitionContext { extras: &[f32::INFINITY], ..context() };
+        let f = compute_one(&spec, &context, |_| (&row[..], &[]));
+        assert!(f.iter().all(|x| !x.is_infinite()), "{f:?}");
+        assert!(f[10] > 80.0 && f[12].is_nan(), "{f:?}");
     }
 
     #[test]

@@ -58,10 +58,13 @@ pub fn features_of(
         extras: &extras[row * spec.extras.len()..(row + 1) * spec.extras.len()],
         kind: kind_of(which[row]).and_then(|k| kinds.get(k as usize).copied().flatten()),
     };
-    compute(spec, partitions, context, |row, k| match metrics[k] {
+    let mut rows = compute(spec, partitions, context, |row, k| match metrics[k] {
         Some(m) => windows.row(PartitionIx(which[row]), MetricIx(m as u16)),
         None => (&[], &[]),
-    })
+    });
+    // A runtime refuses them, and with them the whole fleet.
+    rows.drop_infinite();
+    rows
 }
 
 /// The last `steps` slots of a partition's metrics in robust deviations, `[step][metric]`, missing as

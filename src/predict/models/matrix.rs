@@ -55,6 +55,16 @@ impl FeatureMatrix {
         &mut self.values
     }
 
+    /// Takes rows that hold an infinite number for missing: no model can read them, and the others go on.
+    pub fn drop_infinite(&mut self) {
+        let width = self.width.max(1);
+        for row in self.values.chunks_exact_mut(width) {
+            if row.iter().any(|x| x.is_infinite()) {
+                row.fill(f32::NAN);
+            }
+        }
+    }
+
     /// Appends one row; what is beyond the width is cut, what is short of it is missing.
     pub fn push(&mut self, row: &[f32]) {
         let taken = row.len().min(self.width);
@@ -69,5 +79,18 @@ impl FeatureMatrix {
             out.values.extend_from_slice(self.row(row));
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_with_an_infinite_number_is_missing_and_the_others_stay() {
+        let mut rows = FeatureMatrix::from_values(2, vec![1.0, f32::NAN, f32::INFINITY, 2.0, 3.0, 4.0]);
+        rows.drop_infinite();
+        assert!(rows.row(0)[0] == 1.0 && rows.row(1).iter().all(|x| x.is_nan()));
+        assert_eq!(rows.row(2), [3.0, 4.0]);
     }
 }

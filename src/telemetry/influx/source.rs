@@ -16,6 +16,7 @@ use super::mapping::{Kind, Rule, with_users};
 use super::transport::{Failure, Server};
 use super::{InfluxOptions, Place, ReadOptions};
 use crate::fleet::{Clock, HostId, PartitionId, Span, SystemClock, Timestamp};
+use crate::telemetry::WindowsConfig;
 use crate::telemetry::source::{Ingest, PullReport, Source, SourceError};
 
 /// History that baselines and training want.
@@ -243,6 +244,11 @@ impl Found {
             kept => format!("{kept} kept"),
         };
         let newest = match self.newest {
+            Some(at) if at > now + WindowsConfig::default().max_skew => format!(
+                "newest sample stamped {} from now (WARNING: a host's clock runs ahead; what it writes speaks for it \
+                 after it has fallen silent)",
+                at - now
+            ),
             Some(at) => format!("newest sample {} old", at.age(now)),
             None => {
                 "no sample of a known measurement (WARNING: does Telegraf or an agent write here?)".into()
@@ -302,5 +308,7 @@ mod tests {
             newest: Some(Timestamp(60_000)),
         };
         insta::assert_snapshot!(found.sentence("influx x/y", Timestamp(72_000)), @"influx x/y: version v2.7.12, 7 d 0 h kept (WARNING: baselines and training want 30 days; raise the retention), newest sample 12 s old, 4 hosts seen (a, b, c, …)");
+        let said = found.sentence("influx x/y", Timestamp(-3_600_000));
+        assert!(said.contains("newest sample stamped 1 h 01 from now (WARNING: a host's clock"), "{said}");
     }
 }

@@ -63,13 +63,14 @@ pub(super) fn run(
          fail later (some may have been early: nobody has seen {} days after it)",
         2 * horizon
     )];
-    if labels.contains(&true) {
-        let (low, high) = interval(&probabilities, &labels, &units, seed);
-        measures.insert("auprc_low".into(), low);
-        measures.insert("auprc_high".into(), high);
-    } else {
+    let failed = labels.contains(&true);
+    let (low, high) =
+        if failed { interval(&probabilities, &labels, &units, seed) } else { (f64::NAN, f64::NAN) };
+    measures.insert("auprc_low".into(), low);
+    measures.insert("auprc_high".into(), high);
+    if !failed {
         notes.push(format!(
-            "no drive fails within {horizon} days of {days}: what needs a failure is left out; for it, give \
+            "no drive fails within {horizon} days of {days}: what needs a failure has no figure; for it, give \
              more drives or other days"
         ));
     }
