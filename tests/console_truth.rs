@@ -6,7 +6,7 @@ mod console;
 use std::sync::Arc;
 
 use console::{Console, NOW, fleet};
-use foreshift::fleet::{Phase, PredictionState, ServingState, ShownState, Span};
+use foreshift::fleet::{HealthScore, Phase, PredictionState, ServingState, ShownState, Span};
 use foreshift::protocol::{Command, PartitionView, Reply, Snapshot, StepState, StepView};
 use foreshift::tui::update::Msg;
 
@@ -53,6 +53,7 @@ fn nothing_is_at_risk_only_while_all_is_well() {
     let all = Arc::make_mut(&mut s.partitions);
     for p in all.iter_mut() {
         (p.prediction, p.shown) = (PredictionState::Healthy, ShownState::Active);
+        (p.health, p.instability) = (HealthScore::clamped(95.0), Some(1.0));
         p.failure.clear();
     }
     let text = Console::new(s.clone(), (80, 24)).text();
@@ -63,6 +64,33 @@ fn nothing_is_at_risk_only_while_all_is_well() {
     dies(&mut Arc::make_mut(&mut s.partitions)[1]);
     let text = Console::new(s, (80, 24)).text();
     assert!(!text.contains("every partition") && !text.contains("every other"), "{text}");
+}
+
+#[test]
+fn a_healthy_partition_that_is_far_from_its_normal_is_listed() {
+    let mut s = fleet();
+    for p in Arc::make_mut(&mut s.partitions).iter_mut() {
+        (p.prediction, p.shown) = (PredictionState::Healthy, ShownState::Active);
+        (p.health, p.instability) = (HealthScore::clamped(95.0), Some(1.0));
+        p.failure = vec![console::p(0.001); 3];
+    }
+    for (health, instability) in [(7.0, 1.0), (95.0, 7.6)] {
+        let mut s = s.clone();
+        let odd = &mut Arc::make_mut(&mut s.partitions)[4];
+        (odd.health, odd.instability) = (HealthScore::clamped(health), Some(instability));
+        odd.because = "disk latency ×6".to_string();
+        let id = odd.id.to_string();
+        for size in SIZES {
+            let text = Console::new(s.clone(), size).text();
+            assert!(line(&text, &id).contains(&format!("{health}")), "{text}");
+            assert!(!text.contains("own normal") && !text.contains("nothing: "), "{text}");
+        }
+    }
+    Arc::make_mut(&mut s.partitions)[4].health = HealthScore::clamped(64.0);
+    let id = s.partitions[4].id.to_string();
+    let text = Console::new(s, (110, 32)).text();
+    assert!(text.contains(&format!("none is at risk; the least healthy is {id}, 64 of 100")), "{text}");
+    assert!(!text.contains("every partition"), "{text}");
 }
 
 #[test]
