@@ -110,9 +110,10 @@ impl Core {
             why_failure: assessment.why_failure.iter().map(reason).collect(),
             failure_base: assessment.failure_base,
             track_record: self.track_record(),
-            model: self.snapshot.models.models.first().cloned().unwrap_or_default(),
+            model: insight.model,
             maturity: maturity_words(assessment.maturity).to_string(),
-            confidence: assessment.confidence,
+            confidence: assessment.confidence.value(),
+            sure: (!assessment.failure.is_empty()).then(|| picture::sure(&assessment.confidence)),
             workloads: self.topology().on_partition(partition).map(|w| w.id.clone()).collect(),
             events,
         })

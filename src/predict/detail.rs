@@ -37,6 +37,8 @@ pub struct PartitionInsight {
     pub assessment: Assessment,
     /// Why nothing is said, if so.
     pub gap: Option<Gap>,
+    /// Who said the chance of failure of the middle window; empty where nothing is said.
+    pub model: String,
     /// Its metrics, most unusual first; those that never had a value are left out.
     pub metrics: Vec<MetricInsight>,
 }
@@ -80,6 +82,7 @@ impl Assessor {
         }
         metrics.sort_by(|a, b| b.0.total_cmp(&a.0));
         let metrics = metrics.into_iter().map(|m| m.1).collect();
-        Some(PartitionInsight { assessment, gap: row.gap, metrics })
+        let model = self.who_spoke(partition).unwrap_or_default();
+        Some(PartitionInsight { assessment, gap: row.gap, model, metrics })
     }
 }

@@ -38,13 +38,14 @@ mod schedule;
 pub mod season;
 pub mod shadow;
 pub mod shape;
+mod speaker;
 pub mod train;
 pub mod watch;
 
 pub use assess::Assessor;
 pub use assessment::{
-    Anomaly, Assessment, Calibration, Contribution, Crossing, FailureForecast, Forecast, HostRisk, Maturity,
-    WorkloadProjection,
+    Anomaly, Assessment, Calibration, Confidence, Contribution, Crossing, FailureForecast, Forecast,
+    HostRisk, Maturity, WorkloadProjection,
 };
 pub use context::{Context, Outcome, PastFailure, Subject};
 pub use detail::{MetricInsight, PartitionInsight};

@@ -75,6 +75,7 @@ fn well(random: &mut Random, sites: &[&str], racks: usize, hosts: usize, per_hos
                     rack: format!("{site}-r{rack_number}").into(),
                     risk: Some(p(random.between(0.001, 0.01))),
                     confidence: random.between(0.8, 0.97),
+                    sure: None,
                     load: Share::clamped(load),
                     partitions: indices,
                 });
@@ -579,6 +580,7 @@ pub fn detail(id: &PartitionId) -> PartitionDetail {
         model: "trees v12, trained 6 d ago on 212 failures".to_string(),
         maturity: "30 days of its own history".to_string(),
         confidence: 0.83,
+        sure: Some(Sure { known: 0.9, there: 1.0, calibrated: 1.0, inside: 0.92 }),
         workloads: vec!["carts-04".into(), "orders-17".into(), "orders-21".into()],
         events: vec![
             (ago(Span::minutes(21)), "predictive failure: 52 % within 1 h".to_string()),
