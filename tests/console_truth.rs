@@ -162,6 +162,10 @@ fn why_of_a_partition_names_what_counts_and_how_sure_it_is() {
     let text = why(Console::new(fleet(), (110, 32)).run("gg<enter>w"));
     assert!(text.contains("what makes up the 71 % within 1 h, in points:"), "{text}");
     assert!(text.contains("+34 disk write latency") && !text.contains("\n0 "), "{text}");
+    assert!(
+        text.contains("12 % within 15 m: +8 disk write latency, +5 I/O errors, 10 min, −1 all else"),
+        "{text}"
+    );
     assert!(text.contains("confidence 83 %: 90 % for how much is known of its normal"), "{text}");
     assert!(text.contains("calibrated on this fleet"), "{text}");
 }

@@ -294,7 +294,7 @@ pub(super) fn explain(
     }
 }
 
-fn words(group: &str, why: Option<&Explanation>, scene: &Scene<'_>) -> String {
+pub(super) fn words(group: &str, why: Option<&Explanation>, scene: &Scene<'_>) -> String {
     match group {
         "instability" => "how far it is from its normal, all metrics together".to_string(),
         "health" => "its health score".to_string(),

@@ -4,6 +4,7 @@ use super::assess::Assessor;
 use super::assessment::{Assessment, Forecast};
 use super::gap::Gap;
 use super::health;
+use super::others::WindowWhy;
 use crate::fleet::{MetricName, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Unit, Windows};
 
@@ -39,6 +40,8 @@ pub struct PartitionInsight {
     pub gap: Option<Gap>,
     /// Who said the chance of failure of the middle window; empty where nothing is said.
     pub model: String,
+    /// Why the chances of the other windows are what they are, where a model gave them.
+    pub others: Vec<WindowWhy>,
     /// Its metrics, most unusual first; those that never had a value are left out.
     pub metrics: Vec<MetricInsight>,
 }
@@ -83,6 +86,7 @@ impl Assessor {
         metrics.sort_by(|a, b| b.0.total_cmp(&a.0));
         let metrics = metrics.into_iter().map(|m| m.1).collect();
         let model = self.who_spoke(partition).unwrap_or_default();
-        Some(PartitionInsight { assessment, gap: row.gap, model, metrics })
+        let others = self.why_others(windows, partition);
+        Some(PartitionInsight { assessment, gap: row.gap, model, others, metrics })
     }
 }

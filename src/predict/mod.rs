@@ -26,6 +26,7 @@ mod level;
 mod missing;
 pub mod models;
 pub mod options;
+mod others;
 mod own;
 mod past;
 mod peers;
@@ -52,6 +53,7 @@ pub use detail::{MetricInsight, PartitionInsight};
 pub use gap::Gap;
 pub use hysteresis::{Evacuation, HysteresisOptions, PredictionMachine, Reading, WindowThreshold};
 pub use options::{AssessOptions, ForecastOptions, MetricWeight};
+pub use others::WindowWhy;
 pub use watch::Taught;
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ pub(super) struct Own {
     pub(super) application: ApplicationId,
     pub(super) version: u32,
     pub(super) lines: Lines,
-    model: FailureModel,
+    pub(super) model: FailureModel,
     heads: Heads,
 }
 

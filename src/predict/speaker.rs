@@ -76,6 +76,16 @@ mod tests {
         assert_eq!(all[2].confidence.calibrated, Calibration::Uncalibrated.trust());
         let mut before = (all[0].confidence.value(), all[2].confidence.value());
         assert!(before.0 > before.1);
+        // Nothing was read since: the other windows are explained, each to its chance.
+        let others = assessor.detail(&fleet.windows, PartitionIx(0)).unwrap().others;
+        let within: Vec<Span> = others.iter().map(|why| why.within).collect();
+        assert_eq!(within, [Span::minutes(15), Span::hours(24)]);
+        for why in &others {
+            let sum = why.base + why.parts.iter().map(|c| c.amount).sum::<f64>();
+            assert!((sum - 100.0 * why.probability.get()).abs() < 1e-6, "{sum} {why:?}");
+            assert_eq!(Some(why.probability), all[0].failure_within(why.within));
+        }
+        assert!(assessor.detail(&fleet.windows, PartitionIx(2)).unwrap().others.is_empty());
         // The same model calibrated on this fleet is to be relied on more; of the young one nothing changes.
         let mut opened = open(None).unwrap();
         opened.model.heads.iter_mut().for_each(|head| head.calibration = Calibration::Calibrated);

@@ -300,6 +300,9 @@ pub struct PartitionDetail {
     pub why_failure: Vec<Reason>,
     /// The base of it, in points.
     pub failure_base: f64,
+    /// The same of the other windows, where a model gave their chances.
+    #[serde(default)]
+    pub why_others: Vec<WindowReasons>,
     /// How such predictions turned out: `of 41 calls between 60 and 80 %, 29 failed in time`.
     pub track_record: String,
     /// Which model spoke, trained when on what.
@@ -315,6 +318,19 @@ pub struct PartitionDetail {
     pub workloads: Vec<WorkloadId>,
     /// What happened to it of late: time and words, newest first.
     pub events: Vec<(Timestamp, String)>,
+}
+
+/// Why a partition's chance of one window is what it is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WindowReasons {
+    /// Fails within this span.
+    pub within: Span,
+    /// The chance.
+    pub probability: Probability,
+    /// What is said where nothing is known, in points of percent.
+    pub base: f64,
+    /// Its parts, in points; with the base they sum to it.
+    pub parts: Vec<Reason>,
 }
 
 /// How bad an alert is.

@@ -576,6 +576,12 @@ pub fn detail(id: &PartitionId) -> PartitionDetail {
             reason("all else", -9.0),
         ],
         failure_base: 1.0,
+        why_others: vec![WindowReasons {
+            within: Span::minutes(15),
+            probability: p(0.12),
+            base: 0.3,
+            parts: vec![reason("disk write latency", 8.0), reason("I/O errors, 10 min", 4.6)],
+        }],
         track_record: "of 41 calls between 60 and 80 %, 29 failed in time".to_string(),
         model: "trees v12, trained 6 d ago on 212 failures".to_string(),
         maturity: "30 days of its own history".to_string(),

@@ -3,7 +3,7 @@
 
 use super::cells::{percent, window_name};
 use crate::fleet::{ShownState, Span};
-use crate::protocol::{HostView, PartitionDetail, PartitionView, Reason, Sure};
+use crate::protocol::{HostView, PartitionDetail, PartitionView, Reason, Sure, WindowReasons};
 use crate::tui::field::{middle_window, out_of_service, partitions_of, probability};
 use crate::tui::model::Model;
 use crate::tui::text::clock_or_date;
@@ -28,8 +28,12 @@ const MOST: usize = 9;
 
 /// The parts of the probability of the middle window, in at most `rows` rows.
 pub fn of_failure(detail: &PartitionDetail, probability: f64, rows: usize) -> Vec<Part<'_>> {
-    let base = Part { what: "any partition, any day", points: detail.failure_base, is_bad: true, words: "" };
-    let parts = detail.why_failure.iter().map(|r| part(r, 1.0)).chain(std::iter::once(base));
+    with_base(&detail.why_failure, detail.failure_base, rows, probability)
+}
+
+fn with_base(reasons: &[Reason], base: f64, rows: usize, probability: f64) -> Vec<Part<'_>> {
+    let base = Part { what: "any partition, any day", points: base, is_bad: true, words: "" };
+    let parts = reasons.iter().map(|r| part(r, 1.0)).chain(std::iter::once(base));
     that_sum(parts.collect(), rows, 100.0 * probability)
 }
 
@@ -77,6 +81,18 @@ fn that_sum(parts: Vec<Part<'_>>, rows: usize, total: f64) -> Vec<Part<'_>> {
 /// Points as people read them: with their sign.
 pub fn signed(points: f64) -> String {
     if points.round() == 0.0 { "0".to_string() } else { format!("{points:+.0}").replace('-', "−") }
+}
+
+/// Another window's chance and its parts, in one sentence.
+fn other_window(why: &WindowReasons) -> String {
+    const PARTS: usize = 5;
+    let parts = with_base(&why.parts, why.base, PARTS, why.probability.get());
+    let named: Vec<String> = parts.iter().map(|p| format!("{} {}", signed(p.points), p.what)).collect();
+    let within = window_name(why.within);
+    match named.is_empty() {
+        true => format!("{} within {within}: nothing makes up as much as a point of it", why.probability),
+        false => format!("{} within {within}: {}", why.probability, named.join(", ")),
+    }
 }
 
 /// How sure it is and what makes that up: `sure 69 %: 90 % known of its normal × …`.
@@ -203,6 +219,7 @@ pub fn partition(model: &Model, p: &PartitionView) -> (String, Vec<String>) {
                 says.push(format!("{} {words}", signed(part.points)));
             }
         }
+        says.extend(detail.why_others.iter().map(other_window));
         if let Some(sure) = &detail.sure {
             says.push(confidence(model, detail.confidence, sure));
         }
