@@ -47,7 +47,8 @@ impl Assessor {
         let explained = windows.filter_map(|(_, (head, forecast))| {
             let head = (*head)?;
             let stated = forecast.probability.get();
-            if !((said.row(0)[head] - stated).abs() < SAME) {
+            let off = (said.row(0)[head] - stated).abs();
+            if off.is_nan() || off >= SAME {
                 return None;
             }
             let why = model.explain_said(rows.row(0), usize::from(said.givers(0)[head]), stated)?;

@@ -23,8 +23,10 @@ pub struct Part<'a> {
 
 /// What the engine and the screens call all that has no row of its own.
 const REST: &str = "all else";
-/// Most parts of a number in the popup.
-const MOST: usize = 9;
+/// Most parts of a number in the popup, on a screen of this height: what stands below them is to be seen, too.
+fn most(height: u16) -> usize {
+    usize::from(height / 5).clamp(4, 9)
+}
 
 /// The parts of the probability of the middle window, in at most `rows` rows.
 pub fn of_failure(detail: &PartitionDetail, probability: f64, rows: usize) -> Vec<Part<'_>> {
@@ -72,7 +74,7 @@ fn that_sum(parts: Vec<Part<'_>>, rows: usize, total: f64) -> Vec<Part<'_>> {
     if points != 0.0 {
         // Taken off the health is bad, added to the chance is.
         let is_bad = (points > 0.0) == (total >= 0.0);
-        let words = engines.map_or("all else, each too small to name", |e| e.words);
+        let words = engines.map_or("all else, each less than these", |e| e.words);
         shown.push(Part { what: REST, points, is_bad, words });
     }
     shown
@@ -210,7 +212,7 @@ pub fn partition(model: &Model, p: &PartitionView) -> (String, Vec<String>) {
         let middle = middle_window(&model.snapshot);
         let shown = p.failure.get(middle).zip(model.snapshot.windows.get(middle));
         if let Some((chance, window)) = shown {
-            let parts = of_failure(detail, chance.get(), MOST);
+            let parts = of_failure(detail, chance.get(), most(model.size.1));
             if !parts.is_empty() {
                 says.push(format!("what makes up the {chance} within {}, in points:", name(*window)));
             }
