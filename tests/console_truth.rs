@@ -6,8 +6,9 @@ mod console;
 use std::sync::Arc;
 
 use console::{Console, NOW, fleet};
-use foreshift::fleet::{Phase, PredictionState, ServingState, ShownState, Span};
-use foreshift::protocol::{Command, PartitionView, Reply, Snapshot, StepState, StepView};
+use foreshift::fleet::{HealthScore, Phase, PredictionState, ServingState, ShownState, Span};
+use foreshift::protocol::{Command, HostSure, PartitionView, Reply, Snapshot, StepState, StepView, Sure};
+use foreshift::tui::model::Popup;
 use foreshift::tui::update::Msg;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (110, 32), (200, 60)];
@@ -53,6 +54,7 @@ fn nothing_is_at_risk_only_while_all_is_well() {
     let all = Arc::make_mut(&mut s.partitions);
     for p in all.iter_mut() {
         (p.prediction, p.shown) = (PredictionState::Healthy, ShownState::Active);
+        (p.health, p.instability) = (HealthScore::clamped(95.0), Some(1.0));
         p.failure.clear();
     }
     let text = Console::new(s.clone(), (80, 24)).text();
@@ -63,6 +65,33 @@ fn nothing_is_at_risk_only_while_all_is_well() {
     dies(&mut Arc::make_mut(&mut s.partitions)[1]);
     let text = Console::new(s, (80, 24)).text();
     assert!(!text.contains("every partition") && !text.contains("every other"), "{text}");
+}
+
+#[test]
+fn a_healthy_partition_that_is_far_from_its_normal_is_listed() {
+    let mut s = fleet();
+    for p in Arc::make_mut(&mut s.partitions).iter_mut() {
+        (p.prediction, p.shown) = (PredictionState::Healthy, ShownState::Active);
+        (p.health, p.instability) = (HealthScore::clamped(95.0), Some(1.0));
+        p.failure = vec![console::p(0.001); 3];
+    }
+    for (health, instability) in [(7.0, 1.0), (95.0, 7.6)] {
+        let mut s = s.clone();
+        let odd = &mut Arc::make_mut(&mut s.partitions)[4];
+        (odd.health, odd.instability) = (HealthScore::clamped(health), Some(instability));
+        odd.because = "disk latency ×6".to_string();
+        let id = odd.id.to_string();
+        for size in SIZES {
+            let text = Console::new(s.clone(), size).text();
+            assert!(line(&text, &id).contains(&format!("{health}")), "{text}");
+            assert!(!text.contains("own normal") && !text.contains("nothing: "), "{text}");
+        }
+    }
+    Arc::make_mut(&mut s.partitions)[4].health = HealthScore::clamped(64.0);
+    let id = s.partitions[4].id.to_string();
+    let text = Console::new(s, (110, 32)).text();
+    assert!(text.contains(&format!("none is at risk; the least healthy is {id}, 64 of 100")), "{text}");
+    assert!(!text.contains("every partition"), "{text}");
 }
 
 #[test]
@@ -100,6 +129,69 @@ fn why_of_a_dead_partition_says_that_it_is_dead() {
             assert!(!text.contains(untrue), "{untrue}\n{text}");
         }
     }
+}
+
+/// The points that a text shows, with their sign.
+fn points(text: &str) -> Vec<i32> {
+    let signed = text.split_whitespace().filter(|word| word.starts_with(['+', '−']));
+    signed.filter_map(|word| word.replace('−', "-").parse().ok()).collect()
+}
+
+/// The sentences of the popup that explains.
+fn why(console: &Console) -> String {
+    match &console.model.popup {
+        Some(Popup::Why { sentences, .. }) => sentences.join("\n"),
+        _ => panic!("nothing is explained:\n{}", console.text()),
+    }
+}
+
+#[test]
+fn the_reasons_that_are_shown_sum_to_the_number_over_them() {
+    for size in SIZES {
+        let text = Console::new(fleet(), size).run("gg<enter>").text();
+        let why = text.split("WHY 71 % WITHIN 1 H").nth(1).unwrap_or_else(|| panic!("{text}"));
+        let (failure, health) = why.split_once("HEALTH 31 OF 100").unwrap_or((why, ""));
+        assert_eq!(points(failure).iter().sum::<i32>(), 71, "{text}");
+        assert!(health.is_empty() || points(health).iter().sum::<i32>() == -69, "{text}");
+        assert!(!points(&text).contains(&0), "{text}");
+    }
+}
+
+#[test]
+fn why_of_a_partition_names_what_counts_and_how_sure_it_is() {
+    let text = why(Console::new(fleet(), (110, 32)).run("gg<enter>w"));
+    assert!(text.contains("what makes up the 71 % within 1 h, in points:"), "{text}");
+    assert!(text.contains("+34 disk write latency") && !text.contains("\n0 "), "{text}");
+    assert!(
+        text.contains("12 % within 15 m: +8 disk write latency, +5 I/O errors, 10 min, −1 all else"),
+        "{text}"
+    );
+    assert!(text.contains("confidence 83 %: 90 % for how much is known of its normal"), "{text}");
+    assert!(text.contains("calibrated on this fleet"), "{text}");
+}
+
+#[test]
+fn why_of_a_host_names_its_partitions_and_how_sure_that_is() {
+    let mut s = fleet();
+    let host = Arc::make_mut(&mut s.hosts).iter_mut().find(|h| h.id.as_str() == "fra-r6-07").unwrap();
+    let parts = Sure { known: 0.9, there: 1.0, calibrated: 0.8, inside: 1.0 };
+    let known = host.partitions.len() as u32;
+    let least = "fra-r6-07/p2".into();
+    host.confidence = 0.72;
+    host.sure = Some(HostSure { within: Span::hours(1), least, parts, known });
+    let mut console = Console::new(s, (110, 32));
+    let words = why(console.run("2ggw"));
+    for sentence in [
+        "within 1 h: the chance that at least one of its",
+        "fra-r6-07/p2 71 %, health 31: disk latency ×6, I/O errors",
+        "confidence 72 %: that of fra-r6-07/p2, the least sure of them",
+        "80 % for a model that is calibrated on other fleets",
+    ] {
+        assert!(words.contains(sentence), "{sentence}\n{words}");
+    }
+    assert!(words.find("fra-r6-07/p2 71 %") < words.find("fra-r6-07/p1 "), "the likeliest first\n{words}");
+    assert!(console.text().contains("why: fra-r6-07"), "{}", console.text());
+    assert!(Console::new(fleet(), (110, 32)).run("2").text().lines().last().unwrap().contains("w why"));
 }
 
 /// The fleet with a migration that could not be switched back.

@@ -9,8 +9,8 @@ use crate::fleet::{
 };
 use crate::plan::proposal::Rejected;
 use crate::plan::{Proposal, Trigger};
-use crate::predict::{Assessment, Calibration, HostRisk, WorkloadProjection};
-use crate::protocol::{HostView, MoveView, PartitionView, ProposalView, WorkloadView};
+use crate::predict::{Assessment, Calibration, Confidence, HostRisk, WorkloadProjection};
+use crate::protocol::{HostSure, HostView, MoveView, PartitionView, ProposalView, Sure, WorkloadView};
 use crate::telemetry::schema;
 
 use super::book::{Entry, Status};
@@ -66,7 +66,8 @@ pub struct Standing {
 }
 
 fn calibration_word(assessment: &Assessment) -> &'static str {
-    match assessment.failure.first().map(|f| f.calibration) {
+    // What stands first is the middle window: it is what screens and reasons speak of.
+    match assessment.failure.get(assessment.failure.len() / 2).map(|f| f.calibration) {
         None => "",
         Some(Calibration::Calibrated) => "calibrated",
         Some(Calibration::Shipped) => "shipped model",
@@ -164,12 +165,24 @@ pub fn hosts(
             rack: host.rack.clone(),
             risk: risks.get(&host.id).and_then(|r| r.risk),
             confidence: risks.get(&host.id).map_or(0.0, |r| r.confidence),
+            sure: risks.get(&host.id).and_then(host_sure),
             load: loads.get(&host.id).copied().or(host.capacity.map(|c| c.load)),
             partitions: inside.get(&host.id).cloned().unwrap_or_default(),
         })
         .collect();
     views.sort_by(|a, b| (&a.site, &a.rack, &a.id).cmp(&(&b.site, &b.rack, &b.id)));
     views
+}
+
+fn host_sure(risk: &HostRisk) -> Option<HostSure> {
+    let (least, parts) = risk.least.as_ref()?;
+    Some(HostSure { within: risk.within, least: least.clone(), parts: sure(parts), known: risk.known.0 })
+}
+
+/// What a confidence is made of.
+pub fn sure(confidence: &Confidence) -> Sure {
+    let Confidence { known, there, calibrated, inside } = *confidence;
+    Sure { known, there, calibrated, inside }
 }
 
 /// Rows of all workloads, sorted by name.

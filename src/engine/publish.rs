@@ -5,8 +5,10 @@ use std::sync::Arc;
 use super::core::Core;
 use super::picture;
 use crate::fleet::{PartitionId, Timestamp, Topology};
-use crate::predict::{Contribution, Forecast, Maturity, MetricInsight};
-use crate::protocol::{ForecastView, MetricDetail, PartitionDetail, Reason, Severity, Snapshot};
+use crate::predict::{Contribution, Forecast, Maturity, MetricInsight, WindowWhy};
+use crate::protocol::{
+    ForecastView, MetricDetail, PartitionDetail, Reason, Severity, Snapshot, WindowReasons,
+};
 use crate::telemetry::{Failing, SourceStatus};
 
 impl Core {
@@ -110,9 +112,11 @@ impl Core {
             why_failure: assessment.why_failure.iter().map(reason).collect(),
             failure_base: assessment.failure_base,
             track_record: self.track_record(),
-            model: self.snapshot.models.models.first().cloned().unwrap_or_default(),
+            why_others: insight.others.into_iter().map(other_window).collect(),
+            model: insight.model,
             maturity: maturity_words(assessment.maturity).to_string(),
-            confidence: assessment.confidence,
+            confidence: assessment.confidence.value(),
+            sure: (!assessment.failure.is_empty()).then(|| picture::sure(&assessment.confidence)),
             workloads: self.topology().on_partition(partition).map(|w| w.id.clone()).collect(),
             events,
         })
@@ -131,6 +135,15 @@ fn maturity_words(maturity: Maturity) -> &'static str {
 fn reason(c: &Contribution) -> Reason {
     let (label, _) = picture::metric_words(c.metric.as_str());
     Reason { what: label, amount: c.amount, words: c.words.clone() }
+}
+
+fn other_window(why: WindowWhy) -> WindowReasons {
+    WindowReasons {
+        within: why.within,
+        probability: why.probability,
+        base: why.base,
+        parts: why.parts.iter().map(reason).collect(),
+    }
 }
 
 fn forecast(f: Forecast) -> ForecastView {

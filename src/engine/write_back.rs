@@ -35,7 +35,7 @@ pub fn readings<'a>(
         for failure in &assessment.failure {
             fields.push((format!("failure_{}s", failure.within.0 / 1000), failure.probability.get()));
         }
-        fields.push(("confidence".into(), assessment.confidence));
+        fields.push(("confidence".into(), assessment.confidence.value()));
         out.push(Reading {
             at,
             measurement: "foreshift_score".into(),

@@ -175,7 +175,14 @@ fn design_11121981_a_risky_host_goes_to_its_preferred_target_and_its_absence_is_
     let source = scene.topology.partitions[0].id.clone();
     let host = scene.topology.hosts[0].id.clone();
     scene.set(&source, 0.3, PredictionState::Suspect);
-    scene.hosts = vec![HostRisk { host: host.clone(), risk: Some(probability(0.4)), confidence: 0.8 }];
+    scene.hosts = vec![HostRisk {
+        host: host.clone(),
+        risk: Some(probability(0.4)),
+        confidence: 0.8,
+        least: None,
+        within: Span::hours(1),
+        known: (1, 1),
+    }];
     assert!(scene.propose().proposals.is_empty(), "under the host's threshold");
     scene.hosts[0].risk = Some(probability(0.8));
     let target = scene.topology.hosts[8].id.clone();

@@ -319,6 +319,13 @@ fn a_host_over_its_risk_threshold_is_emptied_of_its_suspects_too() {
     scene.set(&id, 0.3, PredictionState::Suspect);
     assert!(scene.propose().proposals.is_empty());
     let host = scene.topology.hosts[0].id.clone();
-    scene.hosts = vec![HostRisk { host, risk: Some(probability(0.7)), confidence: 0.8 }];
+    scene.hosts = vec![HostRisk {
+        host,
+        risk: Some(probability(0.7)),
+        confidence: 0.8,
+        least: None,
+        within: Span::hours(1),
+        known: (1, 1),
+    }];
     assert_eq!(scene.propose().proposals[0].moves.len(), 1);
 }

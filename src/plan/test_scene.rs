@@ -9,7 +9,9 @@ use crate::fleet::{
     Bytes, HealthScore, Host, HostId, Partition, PartitionId, PredictionState, Probability, ProposalId,
     Share, Span, Timestamp, Topology, Workload,
 };
-use crate::predict::{Assessment, Calibration, FailureForecast, HostRisk, Maturity, WorkloadProjection};
+use crate::predict::{
+    Assessment, Calibration, Confidence, FailureForecast, HostRisk, Maturity, WorkloadProjection,
+};
 
 pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -137,8 +139,9 @@ impl Scene {
             why_health: Vec::new(),
             why_failure: Vec::new(),
             failure_base: 0.0,
+            given_by: None,
             maturity: Maturity::Own,
-            confidence: 0.8,
+            confidence: Confidence::default(),
         });
     }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
-use super::assessment::{Assessment, Forecast, Maturity};
+use super::assessment::{Assessment, Confidence, Forecast, Maturity};
 use super::baseline::Baseline;
 use super::chances::Heads;
 use super::column::Column;
@@ -29,6 +29,7 @@ use super::rebuilt::Rebuilder;
 use super::recall::Recall;
 use super::scene::Scene;
 use super::season::Pace;
+use super::speaker::Lines;
 use super::train::ForecastModel;
 use super::watch::Watch;
 use crate::fleet::{MetricName, PartitionId, Span, Timestamp};
@@ -122,6 +123,8 @@ pub struct Assessor {
     pub(super) rows: Vec<Row>,
     pub(super) assessments: Vec<Assessment>,
     pub(super) failure_model: Option<Box<FailureModel>>,
+    /// What the heads of it say of themselves, by window.
+    pub(super) lines: Lines,
     /// What runs the heads of the failure model; none = its own kernels.
     pub(super) heads: Heads,
     /// Models of one application each, by its name.
@@ -170,6 +173,7 @@ impl Assessor {
             rows: Vec::new(),
             assessments: Vec::new(),
             failure_model: None,
+            lines: Lines::default(),
             heads: Heads::default(),
             own: Vec::new(),
             spoken: Vec::new(),
@@ -275,8 +279,9 @@ impl Assessor {
                 why_health: Vec::new(),
                 why_failure: Vec::new(),
                 failure_base: 0.0,
+                given_by: None,
                 maturity: Maturity::Untrained,
-                confidence: 0.0,
+                confidence: Confidence::default(),
             });
         }
     }

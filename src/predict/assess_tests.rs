@@ -120,7 +120,7 @@ fn a_lone_partition_without_history_is_untrained_and_says_so() {
     fleet.run(Span::minutes(3), as_it_is);
     let a = &fleet.assess(&mut assessor)[0];
     assert_eq!(a.maturity, Maturity::Untrained);
-    assert!(a.confidence < 0.2);
+    assert!(a.confidence.value() < 0.2);
     assert!(a.failure.iter().all(|f| f.calibration == Calibration::Uncalibrated));
 }
 

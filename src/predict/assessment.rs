@@ -34,6 +34,48 @@ pub enum Calibration {
     Calibrated,
 }
 
+impl Calibration {
+    /// What a probability so calibrated is worth of one that states what happened here: its part of
+    /// [`Confidence`]. An order of trust, not a measurement: frequencies that were counted on this fleet, on other
+    /// fleets, or none at all.
+    pub fn trust(self) -> f64 {
+        match self {
+            Calibration::Calibrated => 1.0,
+            Calibration::Shipped => 0.8,
+            Calibration::Uncalibrated => 0.5,
+        }
+    }
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Calibration::Calibrated => "calibrated on this fleet",
+            Calibration::Shipped => "calibrated on other fleets",
+            Calibration::Uncalibrated => "not calibrated",
+        }
+    }
+}
+
+/// How far what is said of a partition may be relied on, as four shares whose product it is.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Confidence {
+    /// How much is known of its normal ([`Maturity`]).
+    pub known: f64,
+    /// Share of the metrics that it usually has that have data now.
+    pub there: f64,
+    /// How the model that gave the middle window's probability is calibrated ([`Calibration::trust`]).
+    pub calibrated: f64,
+    /// 1 less how far it lies outside of what that model was trained on.
+    pub inside: f64,
+}
+
+impl Confidence {
+    /// 0 to 1.
+    pub fn value(&self) -> f64 {
+        self.known * self.there * self.calibrated * self.inside
+    }
+}
+
 /// One part of why a score is what it is.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Contribution {
@@ -137,10 +179,14 @@ pub struct Assessment {
     pub why_failure: Vec<Contribution>,
     /// The base of `why_failure`: what is said of a partition with nothing unusual, in points.
     pub failure_base: f64,
+    /// The window of the model's head that gave the probability of the middle window: its own, or a shorter one that
+    /// says more. `None` where no model gave it: the mapping of instability stands.
+    #[serde(default)]
+    pub given_by: Option<Span>,
     /// Which model spoke.
     pub maturity: Maturity,
-    /// 0 to 1: how much data, how calibrated, how far from the training range.
-    pub confidence: f64,
+    /// How far what is said may be relied on.
+    pub confidence: Confidence,
 }
 
 impl Assessment {
@@ -179,6 +225,12 @@ pub struct HostRisk {
     pub host: HostId,
     /// Probability that any of its partitions fails within the planning window; `None` = unknown.
     pub risk: Option<Probability>,
+    /// That window.
+    pub within: Span,
     /// 0 to 1.
     pub confidence: f64,
+    /// The least sure of its partitions that anything is said of, and how sure that is.
+    pub least: Option<(PartitionId, Confidence)>,
+    /// Of how many of its partitions anything is said, and how many there are.
+    pub known: (u32, u32),
 }

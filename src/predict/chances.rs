@@ -10,13 +10,14 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 
 use super::assess::{Assessor, BATCH, SMALLEST};
-use super::assessment::{Assessment, Contribution, Maturity};
+use super::assessment::{Assessment, Contribution, FailureForecast, Maturity};
 use super::failure::open::Opened;
 use super::failure::{Explanation, FailureModel, FeatureSpec, live};
 use super::models::runtime::{Runtime, Session, Tensor};
 use super::models::{FeatureMatrix, ModelError};
 use super::rebuilt::Rebuilder;
 use super::scene::Scene;
+use super::speaker::Lines;
 use crate::fleet::{MetricName, Probability, Span, Timestamp};
 use crate::telemetry::Windows;
 
@@ -78,6 +79,7 @@ impl Assessor {
     /// the shipped one stands in ([`Assessor::take_model_troubles`]).
     pub fn use_models(&mut self, runtime: &dyn Runtime, opened: Opened) -> Result<(), ModelError> {
         self.set_failure_model(opened.model);
+        self.lines = Lines::of(&opened.cards);
         self.model_troubles.extend(opened.troubles);
         if let Some((onnx, card)) = &opened.autoencoder {
             let file =
@@ -94,6 +96,7 @@ impl Assessor {
     pub fn set_failure_model(&mut self, model: FailureModel) {
         self.drift.clear();
         self.recall.tell_again();
+        self.lines = Lines::default();
         self.failure_model = Some(Box::new(model));
     }
 
@@ -151,9 +154,8 @@ impl Assessor {
             if out.failure.is_empty() || self.has_own(p) || !has_a_say(&model.spec, out, rows.row(p)) {
                 return;
             }
-            if let Some(head) = speak(model, heads, said.row(p), out, middle) {
-                let said = said.row(p)[head];
-                explain(model, head, rows.row(p), said, &self.scene(p, &[], now), out, middle);
+            if let Some(head) = speak(model, heads, (said.row(p), said.givers(p)), out, middle) {
+                explain(model, head, rows.row(p), &self.scene(p, &[], now), out, middle);
             }
         });
         self.assessments = assessments;
@@ -164,7 +166,7 @@ impl Assessor {
             }
             let far = outside.note(model, heads, rows.row(p));
             if far > 0.0 {
-                self.assessments[p].confidence *= 1.0 - far;
+                self.assessments[p].confidence.inside *= 1.0 - far;
             }
         }
     }
@@ -207,44 +209,68 @@ pub(super) fn has_a_say(spec: &FeatureSpec, said: &Assessment, row: &[f32]) -> b
     said.maturity > Maturity::Untrained && there as f64 >= LEAST_METRICS * spec.metrics.len() as f64
 }
 
-/// Writes the probabilities. Returns the head of the middle window where the model said it.
+/// Writes the probabilities that were `said`, each given by the head of that number. Returns the head that gave that of
+/// the middle window, where a model did.
 pub(super) fn speak(
     model: &FailureModel,
     heads: &[Option<usize>],
-    said: &[f64],
+    (said, givers): (&[f64], &[u16]),
     out: &mut Assessment,
     middle: usize,
 ) -> Option<usize> {
-    let (mut spoken, mut floor) = (None, Probability::MIN);
+    let (mut given_by, mut floor): (Option<usize>, Option<FailureForecast>) = (None, None);
+    let mut of_middle = None;
     for (w, (forecast, head)) in out.failure.iter_mut().zip(heads).enumerate() {
-        let chance = head.and_then(|h| Some((h, Probability::new(said[h]).ok()?)));
-        if let Some((head, probability)) = chance {
+        let chance = head.and_then(|h| Some((usize::from(givers[h]), Probability::new(said[h]).ok()?)));
+        if let Some((giver, probability)) = chance {
             forecast.probability = probability;
-            forecast.calibration = model.heads[head].calibration;
-            spoken = spoken.or((w == middle).then_some(head));
+            forecast.calibration = model.heads[giver].calibration;
         }
         // Longer windows never show less, whoever speaks.
-        if forecast.probability.get() < floor.get() {
-            forecast.probability = floor;
+        match floor.filter(|floor| forecast.probability.get() < floor.probability.get()) {
+            Some(floor) => {
+                (forecast.probability, forecast.calibration) = (floor.probability, floor.calibration);
+            }
+            None => given_by = chance.map(|(giver, _)| giver),
         }
-        floor = forecast.probability;
+        floor = Some(*forecast);
+        if w == middle {
+            of_middle = given_by;
+            out.given_by = given_by.map(|giver| model.heads[giver].within);
+            out.confidence.calibrated = forecast.calibration.trust();
+        }
     }
-    spoken
+    if of_middle.is_none() {
+        keep_sum(out, middle);
+    }
+    of_middle
 }
 
-/// Base and parts of the middle window's probability, in points; they sum to it.
+/// The mapping has explained what it says of the middle window. Where it says less of a shorter one, but more than the
+/// model of the middle one does, that is what stands: the reasons are brought to it by a part of their own.
+fn keep_sum(out: &mut Assessment, middle: usize) {
+    let Some(shown) = out.failure.get(middle).map(|f| 100.0 * f.probability.get()) else { return };
+    let rest = shown - out.failure_base - out.why_failure.iter().map(|c| c.amount).sum::<f64>();
+    if rest.abs() > 1e-6 {
+        let words =
+            "the model of this window says less, and a longer window is never less likely than a shorter one";
+        let metric = MetricName::from("the model");
+        out.why_failure.push(Contribution { metric, amount: rest, words: words.to_string() });
+    }
+}
+
+/// Base and parts of the middle window's probability, which `head` gave, in points; they sum to it.
 pub(super) fn explain(
     model: &FailureModel,
     head: usize,
     features: &[f32],
-    probability: f64,
     scene: &Scene<'_>,
     out: &mut Assessment,
     middle: usize,
 ) {
     let shown = out.failure[middle].probability.get();
     let stands_out = shown >= WORTH_EXPLAINING.0 || out.instability.is_some_and(|i| i >= WORTH_EXPLAINING.1);
-    let why = if stands_out { model.explain_said(features, head, probability) } else { None };
+    let why = if stands_out { model.explain_said(features, head, shown) } else { None };
     let base = why.as_ref().map(|w| w.base).or_else(|| model.base(head)).unwrap_or(shown);
     out.failure_base = 100.0 * base;
     out.why_failure.clear();
@@ -269,7 +295,7 @@ pub(super) fn explain(
     }
 }
 
-fn words(group: &str, why: Option<&Explanation>, scene: &Scene<'_>) -> String {
+pub(super) fn words(group: &str, why: Option<&Explanation>, scene: &Scene<'_>) -> String {
     match group {
         "instability" => "how far it is from its normal, all metrics together".to_string(),
         "health" => "its health score".to_string(),

@@ -4,6 +4,7 @@ use super::assess::Assessor;
 use super::assessment::{Assessment, Forecast};
 use super::gap::Gap;
 use super::health;
+use super::others::WindowWhy;
 use crate::fleet::{MetricName, Span, Timestamp};
 use crate::telemetry::{MetricIx, PartitionIx, Unit, Windows};
 
@@ -37,6 +38,10 @@ pub struct PartitionInsight {
     pub assessment: Assessment,
     /// Why nothing is said, if so.
     pub gap: Option<Gap>,
+    /// Who said the chance of failure of the middle window; empty where nothing is said.
+    pub model: String,
+    /// Why the chances of the other windows are what they are, where a model gave them.
+    pub others: Vec<WindowWhy>,
     /// Its metrics, most unusual first; those that never had a value are left out.
     pub metrics: Vec<MetricInsight>,
 }
@@ -80,6 +85,8 @@ impl Assessor {
         }
         metrics.sort_by(|a, b| b.0.total_cmp(&a.0));
         let metrics = metrics.into_iter().map(|m| m.1).collect();
-        Some(PartitionInsight { assessment, gap: row.gap, metrics })
+        let model = self.who_spoke(partition).unwrap_or_default();
+        let others = self.why_others(windows, partition);
+        Some(PartitionInsight { assessment, gap: row.gap, model, others, metrics })
     }
 }

@@ -84,7 +84,7 @@ fn a_metric_that_disappears_makes_nobody_healthier() {
         fleet.run(Span::minutes(4), |p, m, v| if p == 2 && m == latency { f32::NAN } else { v });
         let all = fleet.assess(&mut assessor);
         assert!(health(&all, 2).unwrap() < sick + 5.0, "{:?}", all[2]);
-        assert!(all[2].confidence < before[2].confidence);
+        assert!(all[2].confidence.value() < before[2].confidence.value());
         let words = &all[2].why_health[0].words;
         assert!(words.contains("request latency is missing for"), "{words}");
         let p = 100.0 - all[2].why_health.iter().map(|c| c.amount).sum::<f64>();

@@ -26,6 +26,7 @@ mod level;
 mod missing;
 pub mod models;
 pub mod options;
+mod others;
 mod own;
 mod past;
 mod peers;
@@ -39,19 +40,21 @@ mod schedule;
 pub mod season;
 pub mod shadow;
 pub mod shape;
+mod speaker;
 pub mod train;
 pub mod watch;
 
 pub use assess::Assessor;
 pub use assessment::{
-    Anomaly, Assessment, Calibration, Contribution, Crossing, FailureForecast, Forecast, HostRisk, Maturity,
-    WorkloadProjection,
+    Anomaly, Assessment, Calibration, Confidence, Contribution, Crossing, FailureForecast, Forecast,
+    HostRisk, Maturity, WorkloadProjection,
 };
 pub use context::{Context, Outcome, PastFailure, Subject};
 pub use detail::{MetricInsight, PartitionInsight};
 pub use gap::Gap;
 pub use hysteresis::{Evacuation, HysteresisOptions, PredictionMachine, Reading, WindowThreshold};
 pub use options::{AssessOptions, ForecastOptions, MetricWeight};
+pub use others::WindowWhy;
 pub use watch::Taught;
 
 #[cfg(test)]

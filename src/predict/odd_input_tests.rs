@@ -23,7 +23,7 @@ fn odd_value() -> impl Strategy<Value = f32> {
 fn sane(a: &Assessment) -> bool {
     let sum: f64 = a.why_health.iter().map(|c| c.amount).sum();
     a.instability.is_none_or(f64::is_finite)
-        && a.confidence.is_finite()
+        && a.confidence.value().is_finite()
         && a.health.is_none_or(|h| (sum - (100.0 - h.get())).abs() < 1e-6)
         && (a.health.is_some() || a.failure.is_empty())
 }

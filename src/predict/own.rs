@@ -10,15 +10,17 @@ use super::failure::open::Opened;
 use super::failure::{FailureModel, live};
 use super::models::ModelError;
 use super::models::runtime::Runtime;
+use super::speaker::Lines;
 use crate::fleet::{ApplicationId, Timestamp};
 use crate::telemetry::{PartitionIx, Windows};
 
 /// The model of one application.
 #[derive(Debug)]
 pub(super) struct Own {
-    application: ApplicationId,
-    version: u32,
-    model: FailureModel,
+    pub(super) application: ApplicationId,
+    pub(super) version: u32,
+    pub(super) lines: Lines,
+    pub(super) model: FailureModel,
     heads: Heads,
 }
 
@@ -38,7 +40,8 @@ impl Assessor {
         let heads = Heads::open(runtime, &opened.files)?;
         self.forget_model_of(&application);
         self.recall.tell_again();
-        self.own.push(Own { application, version, model: opened.model, heads });
+        let lines = Lines::of(&opened.cards);
+        self.own.push(Own { application, version, lines, model: opened.model, heads });
         self.own.sort_by(|a, b| a.application.cmp(&b.application));
         Ok(())
     }
@@ -53,8 +56,12 @@ impl Assessor {
     /// Whose model, and which version of it, said the chances of a partition in the last cycle; `None` =
     /// the fleet's.
     pub fn speaker(&self, partition: PartitionIx) -> Option<(&ApplicationId, u32)> {
-        let own = self.own.get((*self.spoken.get(partition.0 as usize)?)? as usize)?;
-        Some((&own.application, own.version))
+        self.own_speaker(partition).map(|own| (&own.application, own.version))
+    }
+
+    /// The application's model that said the chances of a partition in the last cycle.
+    pub(super) fn own_speaker(&self, partition: PartitionIx) -> Option<&Own> {
+        self.own.get((*self.spoken.get(partition.0 as usize)?)? as usize)
     }
 
     /// Partitions, by their number, that did an application's work in the last cycle.
@@ -125,9 +132,9 @@ impl Assessor {
                 let Some(row) = row.filter(|row| has_a_say(&own.model.spec, out, rows.row(*row))) else {
                     return false;
                 };
-                if let Some(head) = speak(&own.model, &heads, said.row(row), out, middle) {
-                    let (chance, scene) = (said.row(row)[head], self.scene(p, &[], now));
-                    explain(&own.model, head, rows.row(row), chance, &scene, out, middle);
+                if let Some(head) = speak(&own.model, &heads, (said.row(row), said.givers(row)), out, middle)
+                {
+                    explain(&own.model, head, rows.row(row), &self.scene(p, &[], now), out, middle);
                 }
                 true
             })
@@ -138,7 +145,7 @@ impl Assessor {
             let row = place[p].map_or(&[][..], |row| rows.row(row));
             let far = outside.note(&own.model, &heads, row);
             if far > 0.0 {
-                self.assessments[p].confidence *= 1.0 - far;
+                self.assessments[p].confidence.inside *= 1.0 - far;
             }
         }
     }

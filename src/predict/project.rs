@@ -169,30 +169,50 @@ impl Projection<'_> {
 /// has no score.
 pub fn hosts(assessments: &[Assessment], topology: &Topology, window: Span, now: Timestamp) -> Vec<HostRisk> {
     let by_partition = index(assessments);
-    let mut of_host: HashMap<&str, (f64, f64, u32, u32)> = HashMap::new();
+    let mut of_host: HashMap<&str, Tally<'_>> = HashMap::new();
     for partition in &topology.partitions {
-        let (survives, confidence, known, all) =
-            of_host.entry(partition.host.as_str()).or_insert((1.0, 1.0, 0, 0));
-        *all += 1;
+        let tally = of_host.entry(partition.host.as_str()).or_default();
+        tally.all += 1;
         let live = by_partition.get(&partition.id).filter(|a| a.expires >= now && a.health.is_some());
-        if let Some((p, a)) = live.and_then(|a| a.failure_within(window).map(|p| (p, a))) {
-            *survives *= 1.0 - p.get();
-            *confidence = confidence.min(a.confidence);
-            *known += 1;
+        if let Some((p, a)) = live.and_then(|a| a.failure_within(window).map(|p| (p, *a))) {
+            tally.survives *= 1.0 - p.get();
+            tally.known += 1;
+            if tally.least.is_none_or(|least| a.confidence.value() < least.confidence.value()) {
+                tally.least = Some(a);
+            }
         }
     }
     topology
         .hosts
         .iter()
-        .map(|host| match of_host.get(host.id.as_str()) {
-            Some(&(survives, confidence, known, all)) if known > 0 => HostRisk {
+        .map(|host| {
+            let tally = of_host.remove(host.id.as_str()).unwrap_or_default();
+            let least = tally.least.map(|a| (a.partition.clone(), a.confidence));
+            let share = f64::from(tally.known) / f64::from(tally.all.max(1));
+            HostRisk {
                 host: host.id.clone(),
-                risk: Probability::clamped(1.0 - survives),
-                confidence: confidence * f64::from(known) / f64::from(all),
-            },
-            _ => HostRisk { host: host.id.clone(), risk: None, confidence: 0.0 },
+                within: window,
+                risk: least.as_ref().and_then(|_| Probability::clamped(1.0 - tally.survives)),
+                confidence: least.as_ref().map_or(0.0, |(_, least)| least.value() * share),
+                least,
+                known: (tally.known, tally.all),
+            }
         })
         .collect()
+}
+
+/// What is counted of one host.
+struct Tally<'a> {
+    survives: f64,
+    least: Option<&'a Assessment>,
+    known: u32,
+    all: u32,
+}
+
+impl Default for Tally<'_> {
+    fn default() -> Self {
+        Self { survives: 1.0, least: None, known: 0, all: 0 }
+    }
 }
 
 fn index(assessments: &[Assessment]) -> HashMap<&PartitionId, &Assessment> {

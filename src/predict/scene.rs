@@ -2,7 +2,7 @@
 //! mapping of instability to the chances of failure that stands in where no model speaks.
 
 use super::assess::{Row, SMALLEST};
-use super::assessment::{Assessment, Calibration, Contribution, FailureForecast, Maturity};
+use super::assessment::{Assessment, Calibration, Confidence, Contribution, FailureForecast, Maturity};
 use super::column::Column;
 use super::health::{self, Evidence};
 use super::missing::Last;
@@ -34,11 +34,13 @@ impl Scene<'_> {
         out.why_health.clear();
         out.why_failure.clear();
         out.anomaly = None;
+        out.given_by = None;
         out.at = self.row.seen.unwrap_or(Timestamp(0));
         out.expires = out.at + self.options.time_to_live;
         out.maturity = self.row.maturity;
         if self.row.gap.is_some() {
-            (out.health, out.instability, out.failure_base, out.confidence) = (None, None, 0.0, 0.0);
+            (out.health, out.instability, out.failure_base) = (None, None, 0.0);
+            out.confidence = Confidence::default();
             return;
         }
         let middle = self.options.middle();
@@ -55,7 +57,12 @@ impl Scene<'_> {
             Maturity::OwnScale => 0.7,
             Maturity::Own => 0.9,
         };
-        out.confidence = known * f64::from(self.row.coverage) * 0.8;
+        out.confidence = Confidence {
+            known,
+            there: f64::from(self.row.coverage),
+            calibrated: Calibration::Uncalibrated.trust(),
+            inside: 1.0,
+        };
     }
 
     /// The column of a metric, where it has a value now.
@@ -102,12 +109,11 @@ impl Scene<'_> {
         }
         out.why_health.sort_by(|a, b| b.amount.total_cmp(&a.amount));
         if rest.abs() > 1e-9 {
-            let words = if points > 100.0 {
-                self.several(evidence, points)
-            } else {
-                "all else, each too small to name".to_string()
+            let (what, words) = match points > 100.0 {
+                true => ("several at once", self.several(evidence, points)),
+                false => ("all else", "all else, each too small to name".to_string()),
             };
-            out.why_health.push(Contribution { metric: MetricName::from("all else"), amount: rest, words });
+            out.why_health.push(Contribution { metric: MetricName::from(what), amount: rest, words });
         }
     }
 

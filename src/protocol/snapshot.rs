@@ -114,6 +114,33 @@ pub struct ModelStatus {
     pub way_back: Option<String>,
 }
 
+/// How sure something is, as four shares whose product it is, each 0 to 1.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Sure {
+    /// How much is known of its normal.
+    pub known: f64,
+    /// Share of the metrics that it usually has that have data now.
+    pub there: f64,
+    /// How the model that speaks is calibrated: on this fleet, on others, not at all.
+    pub calibrated: f64,
+    /// 1 less how far it lies outside of what that model was trained on.
+    pub inside: f64,
+}
+
+/// What the confidence of a host is made of: that of its least sure partition, by the share of partitions that
+/// anything is said of.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct HostSure {
+    /// The window that the score speaks of.
+    pub within: Span,
+    /// The least sure one.
+    pub least: PartitionId,
+    /// How sure that one is.
+    pub parts: Sure,
+    /// Of how many of its partitions anything is said.
+    pub known: u32,
+}
+
 /// A host.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct HostView {
@@ -127,6 +154,9 @@ pub struct HostView {
     pub risk: Option<Probability>,
     /// Confidence of it, 0 to 1.
     pub confidence: f64,
+    /// What that is made of; `None` where nothing is known of it.
+    #[serde(default)]
+    pub sure: Option<HostSure>,
     /// Share of its capacity in use; `None` = unknown.
     pub load: Option<Share>,
     /// Its partitions, as indices into `Snapshot::partitions`.
@@ -270,6 +300,9 @@ pub struct PartitionDetail {
     pub why_failure: Vec<Reason>,
     /// The base of it, in points.
     pub failure_base: f64,
+    /// The same of the other windows, where a model gave their chances.
+    #[serde(default)]
+    pub why_others: Vec<WindowReasons>,
     /// How such predictions turned out: `of 41 calls between 60 and 80 %, 29 failed in time`.
     pub track_record: String,
     /// Which model spoke, trained when on what.
@@ -278,10 +311,26 @@ pub struct PartitionDetail {
     pub maturity: String,
     /// 0 to 1.
     pub confidence: f64,
+    /// What that is made of.
+    #[serde(default)]
+    pub sure: Option<Sure>,
     /// Its workloads.
     pub workloads: Vec<WorkloadId>,
     /// What happened to it of late: time and words, newest first.
     pub events: Vec<(Timestamp, String)>,
+}
+
+/// Why a partition's chance of one window is what it is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WindowReasons {
+    /// Fails within this span.
+    pub within: Span,
+    /// The chance.
+    pub probability: Probability,
+    /// What is said where nothing is known, in points of percent.
+    pub base: f64,
+    /// Its parts, in points; with the base they sum to it.
+    pub parts: Vec<Reason>,
 }
 
 /// How bad an alert is.

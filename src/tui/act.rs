@@ -376,7 +376,14 @@ fn why(model: &mut Model) -> Vec<Effect> {
         return Vec::new();
     }
     if let Some(p) = model.chosen_partition() {
-        let (title, sentences) = screens::partition::why(model, p);
+        let (title, sentences) = screens::why::partition(model, p);
+        model.popup = Some(Popup::Why { title, sentences });
+        return Vec::new();
+    }
+    if *model.screen() == Screen::Top(Kind::Hosts)
+        && let Some(h) = model.chosen_host_row()
+    {
+        let (title, sentences) = screens::why::host(model, h);
         model.popup = Some(Popup::Why { title, sentences });
         return Vec::new();
     }

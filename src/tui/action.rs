@@ -166,6 +166,7 @@ const MOVES: On = On::these(&[K::Pulse, K::Migrations, K::Migration]);
 const PLACES: On = On::these(&[K::Pulse, K::Hosts, K::Partitions, K::Partition]);
 const WHY: On = On::these(&[
     K::Pulse,
+    K::Hosts,
     K::Partitions,
     K::Partition,
     K::Workloads,

@@ -99,6 +99,7 @@ fn target(model: &Model, action: Action) -> Can {
         Action::Decommission | Action::Recommission => retire(model, action),
         Action::Why => match model.screen() {
             Screen::Top(Kind::Workloads) => some(model.chosen_workload()),
+            Screen::Top(Kind::Hosts) => some(model.chosen_host_row()),
             _ if model.chosen_partition().is_some()
                 || model.chosen_proposal().is_some()
                 || model.chosen_migration().is_some() =>

@@ -75,6 +75,7 @@ fn well(random: &mut Random, sites: &[&str], racks: usize, hosts: usize, per_hos
                     rack: format!("{site}-r{rack_number}").into(),
                     risk: Some(p(random.between(0.001, 0.01))),
                     confidence: random.between(0.8, 0.97),
+                    sure: None,
                     load: Share::clamped(load),
                     partitions: indices,
                 });
@@ -575,10 +576,17 @@ pub fn detail(id: &PartitionId) -> PartitionDetail {
             reason("all else", -9.0),
         ],
         failure_base: 1.0,
+        why_others: vec![WindowReasons {
+            within: Span::minutes(15),
+            probability: p(0.12),
+            base: 0.3,
+            parts: vec![reason("disk write latency", 8.0), reason("I/O errors, 10 min", 4.6)],
+        }],
         track_record: "of 41 calls between 60 and 80 %, 29 failed in time".to_string(),
         model: "trees v12, trained 6 d ago on 212 failures".to_string(),
         maturity: "30 days of its own history".to_string(),
         confidence: 0.83,
+        sure: Some(Sure { known: 0.9, there: 1.0, calibrated: 1.0, inside: 0.92 }),
         workloads: vec!["carts-04".into(), "orders-17".into(), "orders-21".into()],
         events: vec![
             (ago(Span::minutes(21)), "predictive failure: 52 % within 1 h".to_string()),

@@ -3,6 +3,7 @@
 //! units held back ([`super::calibrate`]), raised at once by failures like it ([`signature`]), with
 //! contributions that sum to what is shown. Labels say what happened ([`labels`]).
 
+mod explain;
 pub mod features;
 pub mod fit;
 pub mod labels;
@@ -16,9 +17,10 @@ pub mod shipped;
 pub mod signature;
 pub mod truth;
 
+pub use explain::Explanation;
 pub use features::{FeatureSpec, PartitionContext, compute};
 pub use labels::{Event, Outcome, label_rows};
-pub use model::{Explanation, FailureModel, Head, Predictions, Scorer};
+pub use model::{FailureModel, Head, Predictions, Scorer};
 pub use open::{Opened, open, open_whole};
 pub use ranges::Ranges;
 pub use reliability::Reliability;

@@ -100,6 +100,7 @@ pub struct FailureModel {
 pub struct Predictions {
     heads: usize,
     probabilities: Vec<f64>,
+    givers: Vec<u16>,
 }
 
 impl Predictions {
@@ -108,39 +109,15 @@ impl Predictions {
         &self.probabilities[row * self.heads..(row + 1) * self.heads]
     }
 
+    /// Which head gave each of one row's probabilities: its own, or that of a shorter window that says more, because
+    /// a longer window is never less likely.
+    pub fn givers(&self, row: usize) -> &[u16] {
+        &self.givers[row * self.heads..(row + 1) * self.heads]
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.probabilities.len().checked_div(self.heads).unwrap_or(0)
-    }
-}
-
-/// Why one probability is what it is, as probabilities: `base + Σ parts = probability`.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct Explanation {
-    /// What is said where nothing is known.
-    pub base: f64,
-    /// The probability that is explained.
-    pub probability: f64,
-    /// Of each feature, in the spec's order.
-    pub features: Vec<f64>,
-    /// Of being like a failure that was recorded since the training, and which one.
-    pub signature: (f64, Option<String>),
-}
-
-impl Explanation {
-    /// Parts by group of [`FeatureSpec::groups`]: a metric with all its features, an extra, the kind.
-    pub fn by_group(&self, spec: &FeatureSpec) -> Vec<(String, f64)> {
-        let (names, of) = spec.groups();
-        let mut sums = vec![0.0; names.len()];
-        for (feature, &group) in of.iter().enumerate() {
-            sums[group] += self.features.get(feature).copied().unwrap_or(0.0);
-        }
-        let mut parts: Vec<(String, f64)> = names.into_iter().zip(sums).collect();
-        if self.signature.0 != 0.0 {
-            parts.push(("signature".into(), self.signature.0));
-        }
-        parts.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));
-        parts
     }
 }
 
@@ -207,7 +184,7 @@ impl FailureModel {
         assert_eq!(rows.width(), self.spec.width(), "features of the rows and of the model");
         let width = rows.width().max(1);
         let heads = self.heads.len();
-        let parts: Vec<Vec<f64>> = rows
+        let parts: Vec<(Vec<f64>, Vec<u16>)> = rows
             .values()
             .par_chunks(CHUNK * width)
             .enumerate()
@@ -219,7 +196,8 @@ impl FailureModel {
                 self.predict_chunk(&part, &given, memory)
             })
             .collect();
-        Predictions { heads, probabilities: parts.concat() }
+        let (probabilities, givers): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        Predictions { heads, probabilities: probabilities.concat(), givers: givers.concat() }
     }
 
     fn predict_chunk(
@@ -227,9 +205,10 @@ impl FailureModel {
         rows: &FeatureMatrix,
         given: &[Option<&[f32]>],
         memory: &SignatureMemory,
-    ) -> Vec<f64> {
+    ) -> (Vec<f64>, Vec<u16>) {
         let heads = self.heads.len();
         let mut out = vec![f64::NAN; rows.rows() * heads];
+        let mut givers: Vec<u16> = (0..rows.rows()).flat_map(|_| 0..heads as u16).collect();
         let raises: Vec<f64> = (0..rows.rows()).map(|r| memory.raise(&self.spec, rows.row(r)).0).collect();
         for (h, head) in self.heads.iter().enumerate() {
             let margins = match given[h] {
@@ -240,60 +219,19 @@ impl FailureModel {
                 out[r * heads + h] = head.calibrator.probability(margin + raises[r]);
             }
         }
-        for (r, row) in out.chunks_exact_mut(heads.max(1)).enumerate() {
+        let every = out.chunks_exact_mut(heads.max(1)).zip(givers.chunks_exact_mut(heads.max(1)));
+        for (r, (row, givers)) in every.enumerate() {
             if rows.row(r)[..self.spec.metrics.len() * 5].iter().all(|x| x.is_nan()) {
                 row.fill(f64::NAN);
             }
             // Who fails within a quarter of an hour fails within a day.
             for h in 1..row.len() {
-                row[h] = row[h].max(row[h - 1]);
+                if row[h] < row[h - 1] {
+                    (row[h], givers[h]) = (row[h - 1], givers[h - 1]);
+                }
             }
         }
-        out
-    }
-
-    /// Why the rows of these numbers have their probability in head `head`, on all cores. The parts
-    /// and the base sum to what [`FailureModel::predict`] says, to rounding.
-    pub fn explain(&self, rows: &FeatureMatrix, wanted: &[usize], head: usize) -> Vec<Explanation> {
-        let Some(chosen) = self.heads.get(head) else { return Vec::new() };
-        wanted
-            .par_iter()
-            .with_min_len(16)
-            .map(|&row| {
-                let one = rows.select(&[row]);
-                let probability = self
-                    .predict_chunk(&one, &vec![None; self.heads.len()], &self.signatures)
-                    .get(head)
-                    .copied()
-                    .unwrap_or(f64::NAN);
-                self.explain_row(chosen, one.row(0), probability)
-            })
-            .collect()
-    }
-
-    /// Why one row of features has the `probability` that head `head` gave it. The parts and the base
-    /// sum to it, to rounding.
-    pub fn explain_said(&self, row: &[f32], head: usize, probability: f64) -> Option<Explanation> {
-        Some(self.explain_row(self.heads.get(head)?, row, probability))
-    }
-
-    /// The probability that head `head` gives where nothing is known: the base of its explanations.
-    pub fn base(&self, head: usize) -> Option<f64> {
-        self.heads.get(head).map(|h| h.calibrator.probability(h.scorer.expected()))
-    }
-
-    fn explain_row(&self, head: &Head, row: &[f32], probability: f64) -> Explanation {
-        let mut features = vec![0.0; row.len()];
-        let expected = head.scorer.explain(row, &mut features);
-        let (raise, signature) = self.signatures.raise(&self.spec, row);
-        let base = head.calibrator.probability(expected);
-        // The margin's parts, brought to probabilities by the one factor that keeps their sum.
-        let sum = features.iter().sum::<f64>() + raise;
-        let factor = if sum.abs() > 1e-12 { (probability - base) / sum } else { 0.0 };
-        features.iter_mut().for_each(|part| *part *= factor);
-        let base = if sum.abs() > 1e-12 { base } else { probability };
-        let name = signature.and_then(|s| self.signatures.name(s)).map(String::from);
-        Explanation { base, probability, features, signature: (raise * factor, name) }
+        (out, givers)
     }
 }
 
@@ -316,7 +254,7 @@ impl Scorer {
     }
 
     /// The margin where nothing is known.
-    fn expected(&self) -> f64 {
+    pub(super) fn expected(&self) -> f64 {
         match self {
             Self::Trees(trees) => trees.explainer.expected(),
             Self::Linear(linear) => linear.intercept,
@@ -327,7 +265,7 @@ impl Scorer {
 
     /// Adds the part of each feature in the margin of `row` to `out`; returns the margin where
     /// nothing is known.
-    fn explain(&self, row: &[f32], out: &mut [f64]) -> f64 {
+    pub(super) fn explain(&self, row: &[f32], out: &mut [f64]) -> f64 {
         match self {
             Self::Trees(trees) => {
                 trees.explainer.explain(&trees.forest, row, out);
@@ -421,6 +359,35 @@ mod tests {
             let groups: f64 = why.by_group(&model.spec).iter().map(|(_, part)| part).sum();
             assert!((why.base + groups - shown.row(row)[1]).abs() < 1e-9);
         }
+    }
+
+    #[test]
+    fn a_chance_raised_to_that_of_a_shorter_window_is_explained_by_the_head_that_gave_it() {
+        let (mut model, rows) = learnt();
+        // The head of 15 minutes looks at `b`, that of the hour at `a`.
+        let looks_at = |metric: usize| {
+            let labels: Vec<f32> =
+                (0..rows.rows()).map(|r| f32::from(rows.row(r)[metric * 5 + 1] > 1.0)).collect();
+            Scorer::Linear(linear::fit(&rows, &labels, &[], 1.0))
+        };
+        let scorers = [looks_at(1), looks_at(0)];
+        for (head, scorer) in model.heads.iter_mut().zip(scorers) {
+            (head.scorer, head.calibrator) = (scorer, Calibrator::Platt { slope: 1.0, offset: 0.0 });
+        }
+        let shown = model.predict(&rows);
+        let raised = (0..rows.rows()).find(|r| shown.givers(*r)[1] == 0 && shown.row(*r)[1] > 0.5).unwrap();
+        let why = &model.explain(&rows, &[raised], 1)[0];
+        assert_eq!((why.head, why.probability), (0, shown.row(raised)[0]));
+        let parts = why.by_group(&model.spec);
+        assert!((why.base + parts.iter().map(|p| p.1).sum::<f64>() - shown.row(raised)[1]).abs() < 1e-9);
+        assert!(parts[0].0 == "b" && parts[0].1 > 0.0, "{parts:?}");
+        // What is named is what counts: without it the chance is less, without the hour's metric it is not.
+        let without = |metric: usize| {
+            let mut row = rows.row(raised).to_vec();
+            row[metric * 5..metric * 5 + 5].fill(0.0);
+            model.predict(&FeatureMatrix::from_values(model.spec.width(), row)).row(0)[1]
+        };
+        assert!(without(1) < 0.5 * shown.row(raised)[1] && without(0) > 0.9 * shown.row(raised)[1]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod partition;
 pub mod proposal;
 pub mod pulse;
 pub mod tables;
+pub mod why;
 
 use ratatui::buffer::Buffer;
 

@@ -6,11 +6,12 @@ use ratatui::style::{Color, Style};
 
 use super::chrome::Item;
 use super::tables::{migration_mark, with_unit};
-use crate::fleet::{PartitionId, ShownState, Span};
-use crate::protocol::{MetricDetail, PartitionDetail, PartitionView, Reason};
+use super::why::{self, Part, signed};
+use crate::fleet::{HealthScore, PartitionId, ShownState};
+use crate::protocol::{MetricDetail, PartitionDetail};
 use crate::tui::field::middle_window;
 use crate::tui::model::{Model, ZOOMS};
-use crate::tui::text::{Pane, clock, clock_minutes, clock_or_date, wrap};
+use crate::tui::text::{Pane, clock, clock_minutes, wrap};
 use crate::tui::theme::{Look, Token};
 use crate::tui::widgets::fan_chart::fan_chart;
 use crate::tui::widgets::sparkline::{range, sparkline};
@@ -208,30 +209,41 @@ fn model_line(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
     }
 }
 
-/// What a reason counts towards: a reason against it is no trouble.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Towards {
-    Failure,
-    Health,
-}
-
-/// Reasons as rows: what, and how many points. What rounds to nothing is no reason.
-fn reasons(look: &Look, pane: &mut Pane<'_>, y: u16, reasons: &[Reason], rows: u16, towards: Towards) -> u16 {
+/// Parts as rows: what, and how many points.
+fn rows(look: &Look, pane: &mut Pane<'_>, y: u16, parts: &[Part<'_>]) -> u16 {
     let width = pane.width();
-    let weighty = || reasons.iter().filter(|r| r.amount.round() != 0.0).take(usize::from(rows));
-    for (i, reason) in weighty().enumerate() {
-        let y = y + i as u16;
-        // What is taken off the health arrives as a positive number.
-        let amount = if towards == Towards::Health { -reason.amount } else { reason.amount };
-        let style = if reason.amount > 0.0 { look[Token::Watch] } else { look[Token::Good] };
-        let x = pane.put_right(width, y, &signed(amount), style);
-        pane.put_in(0, y, x.saturating_sub(1), &reason.what, look[Token::Text]);
+    for (part, y) in parts.iter().zip(y..) {
+        let style = if part.is_bad { look[Token::Watch] } else { look[Token::Good] };
+        let x = pane.put_right(width, y, &signed(part.points), style);
+        pane.put_in(0, y, x.saturating_sub(1), part.what, look[Token::Text]);
     }
-    y + weighty().count() as u16
+    y + parts.len() as u16
 }
 
-fn signed(amount: f64) -> String {
-    if amount.round() == 0.0 { "0".to_string() } else { format!("{amount:+.0}").replace('-', "−") }
+/// What drove the health: rows as above, and of what is no metric with a chart of its own what it is, in words.
+fn health_rows(
+    model: &Model,
+    detail: &PartitionDetail,
+    pane: &mut Pane<'_>,
+    y: u16,
+    parts: &[Part<'_>],
+) -> u16 {
+    /// Lines of words under a row.
+    const LINES: usize = 6;
+    let look = model.look();
+    let mut y = y;
+    for part in parts {
+        y = rows(look, pane, y, std::slice::from_ref(part));
+        let charted = detail.metrics.iter().any(|m| m.label == part.what);
+        if charted || part.words.is_empty() || part.words.starts_with(part.what) {
+            continue;
+        }
+        for line in wrap(part.words, usize::from(pane.width().saturating_sub(2))).into_iter().take(LINES) {
+            pane.put(2, y, &line, look[Token::Dim]);
+            y += 1;
+        }
+    }
+    y
 }
 
 fn why_title(model: &Model, id: &PartitionId) -> Option<(String, String, f64)> {
@@ -256,15 +268,8 @@ fn why_panel(model: &Model, id: &PartitionId, detail: &PartitionDetail, pane: &m
         let x = pane.put(x, y, &probability, chance_style(look, value));
         pane.put(x, y, &format!(" WITHIN {}", window.to_uppercase()), look[Token::Title]);
         y += 1;
-        let base = Reason {
-            what: "any partition, any day".into(),
-            amount: detail.failure_base,
-            words: String::new(),
-        };
-        let rows = (height / 3).max(4);
         let top = y;
-        y = reasons(look, pane, y, &detail.why_failure, rows, Towards::Failure);
-        y = reasons(look, pane, y, &[base], 1, Towards::Failure);
+        y = rows(look, pane, y, &why::of_failure(detail, value, usize::from((height / 3).max(5))));
         if y == top {
             pane.put(0, y, "nothing in particular", dim);
             y += 1;
@@ -287,8 +292,9 @@ fn why_panel(model: &Model, id: &PartitionId, detail: &PartitionDetail, pane: &m
         let health = model.partition(id).and_then(|p| p.health);
         let title = health.map_or("WHY THIS HEALTH".to_string(), |h| format!("HEALTH {h} OF 100"));
         pane.put(0, y, &title, look[Token::Title]);
-        let rows = (height.saturating_sub(y + 1) / 2).max(2);
-        y = reasons(look, pane, y + 1, &detail.why_health, rows, Towards::Health) + 1;
+        let most = usize::from((height.saturating_sub(y + 1) / 2).max(2));
+        let parts = why::of_health(detail, health.map(HealthScore::get), most);
+        y = health_rows(model, detail, pane, y + 1, &parts) + 1;
     }
     y = moves(model, id, pane, y);
     if y + 1 < height && !detail.events.is_empty() {
@@ -303,24 +309,6 @@ fn why_panel(model: &Model, id: &PartitionId, detail: &PartitionDetail, pane: &m
             y += 1;
         }
     }
-}
-
-/// Why it serves nobody: nothing that is predicted matters any more.
-fn why_out(model: &Model, p: &PartitionView) -> Vec<String> {
-    let mut says = vec![
-        format!("fenced: out of service since {}", clock_or_date(p.since, model.now())),
-        if p.because.is_empty() { "nobody says why".to_string() } else { format!("why: {}", p.because) },
-    ];
-    says.push(match p.seen {
-        Some(seen) => format!("last heard from at {}", clock_or_date(seen, model.now())),
-        None => "never heard from".to_string(),
-    });
-    says.push(match p.workloads {
-        0 => "no workload is there".to_string(),
-        n => format!("{n} workloads have their place there and are served by nobody unless a copy took over"),
-    });
-    says.push("nothing is moved to or from it until its system answers again".to_string());
-    says
 }
 
 /// Migrations and proposals that concern this partition.
@@ -357,58 +345,15 @@ fn short_why(model: &Model, detail: &PartitionDetail, pane: &mut Pane<'_>) {
     let x = pane.put(x, 0, &probability, chance_style(look, value));
     pane.put(x, 0, &format!(" WITHIN {}", window.to_uppercase()), look[Token::Title]);
     let half = pane.width() / 2;
-    let rows = pane.height().saturating_sub(1);
-    let weighty: Vec<Reason> =
-        detail.why_failure.iter().filter(|r| r.amount.round() != 0.0).cloned().collect();
-    if weighty.is_empty() {
+    let height = pane.height().saturating_sub(1);
+    let parts = why::of_failure(detail, value, 2 * usize::from(height));
+    if parts.is_empty() {
         pane.put(2, 1, "nothing in particular", look[Token::Dim]);
     }
-    let (left, right) = weighty.split_at(weighty.len().min(usize::from(rows)));
-    let mut column = |x, width, part| {
-        reasons(look, &mut pane.part(x, 1, width, rows), 0, part, rows, Towards::Failure);
+    let (left, right) = parts.split_at(parts.len().min(usize::from(height)));
+    let mut column = |x, width, part: &[Part<'_>]| {
+        rows(look, &mut pane.part(x, 1, width, height), 0, part);
     };
     column(2, half - 4, left);
     column(half + 2, half.saturating_sub(4), right);
-}
-
-/// The explanation in sentences, for the popup.
-pub fn why(model: &Model, p: &PartitionView) -> (String, Vec<String>) {
-    if p.shown == ShownState::Fenced {
-        return (p.id.to_string(), why_out(model, p));
-    }
-    let mut says = Vec::new();
-    let name = |w: Span| window_name(w);
-    let chances: Vec<String> = model
-        .snapshot
-        .windows
-        .iter()
-        .zip(&p.failure)
-        .map(|(w, f)| format!("{f} within {}", name(*w)))
-        .collect();
-    if chances.is_empty() {
-        says.push("no failure probability: there is not enough data".to_string());
-    } else {
-        says.push(format!("expected to fail: {} ({})", chances.join(", "), p.calibration));
-    }
-    if let Some(health) = p.health {
-        says.push(format!("health {health} of 100; {}", p.because));
-    }
-    let detail = model.inspected.detail.as_ref().filter(|d| d.id == p.id);
-    if let Some(detail) = detail {
-        for reason in &detail.why_failure {
-            says.push(format!("{} points: {}", signed(reason.amount), reason.words));
-        }
-        says.push(format!("base: {} points", signed(detail.failure_base)));
-        for text in [&detail.track_record, &detail.model, &detail.maturity] {
-            if !text.is_empty() {
-                says.push(text.clone());
-            }
-        }
-    } else {
-        if let Some(instability) = p.instability {
-            says.push(format!("{instability:.1} robust standard deviations from its own baseline"));
-        }
-        says.push("open it for metrics, contributions and the record of the model".to_string());
-    }
-    (p.id.to_string(), says)
 }

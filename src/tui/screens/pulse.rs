@@ -8,7 +8,7 @@ use self::sections::{moving_section, risk_section, waiting_section};
 use super::migration::asks;
 use super::nothing;
 use crate::fleet::ShownState;
-use crate::protocol::Snapshot;
+use crate::protocol::{PartitionView, Snapshot};
 use crate::tui::action::{Kind, TABLE};
 use crate::tui::field::{badness, middle_window, probability};
 use crate::tui::model::Model;
@@ -58,13 +58,25 @@ fn key(snapshot: &Snapshot, row: Row) -> String {
     }
 }
 
-/// A partition is listed when its state or its probability asks for it: first what serves nobody, then what is
-/// expected to fail, then what nothing is heard of.
+/// From these on a partition is listed whatever its state: the states change only after several readings, and what
+/// is far from its own normal is to be seen before that, and also where no failure is expected of it.
+const LISTED_CHANCE: f64 = 0.05;
+const LISTED_HEALTH: f64 = 60.0;
+const LISTED_INSTABILITY: f64 = 5.0;
+
+/// What is off of a partition whose state is that of one at work.
+fn stands_out(p: &PartitionView, chance: f64) -> bool {
+    chance >= LISTED_CHANCE
+        || p.health.is_some_and(|h| h.get() < LISTED_HEALTH)
+        || p.instability.is_some_and(|i| i >= LISTED_INSTABILITY)
+}
+
+/// A partition is listed when its state, its probability, its health or its instability asks for it: first what
+/// serves nobody, then what is expected to fail, then what nothing is heard of, the least healthy first among equals.
 fn at_risk(snapshot: &Snapshot) -> Vec<u32> {
-    const WORTH_A_LOOK: f64 = 0.05;
     use ShownState as S;
     let window = middle_window(snapshot);
-    let mut risky: Vec<(u8, f64, u32)> = snapshot
+    let mut risky: Vec<(u8, f64, f64, u32)> = snapshot
         .partitions
         .iter()
         .enumerate()
@@ -73,13 +85,16 @@ fn at_risk(snapshot: &Snapshot) -> Vec<u32> {
             let listed = match p.shown {
                 S::Fenced | S::PredictiveFailure | S::Unknown | S::Suspect => true,
                 S::Decommissioned => false,
-                _ => probability >= WORTH_A_LOOK,
+                _ => stands_out(p, probability),
             };
-            listed.then(|| (badness(p.shown).min(badness(S::Migrating)), -probability, i as u32))
+            let health = p.health.map_or(100.0, |h| h.get());
+            listed.then(|| (badness(p.shown).min(badness(S::Migrating)), -probability, health, i as u32))
         })
         .collect();
-    risky.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)));
-    risky.into_iter().map(|(_, _, i)| i).collect()
+    risky.sort_by(|a, b| {
+        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2)).then(a.3.cmp(&b.3))
+    });
+    risky.into_iter().map(|row| row.3).collect()
 }
 
 /// How many rows the strip and the sections get at this height.

@@ -57,7 +57,11 @@ pub(super) fn risk_section(model: &Model, pane: &mut Pane<'_>, y: u16, rows: &[u
     y + height + 1
 }
 
-/// What is said where no partition is at risk: also which are well without being at work.
+/// Within its own normal is what has at least this health; what has less and is not listed is named.
+const NORMAL_HEALTH: f64 = 80.0;
+
+/// What is said where no partition is listed: which are well without being at work, and the least healthy one where
+/// it is not quite within its normal.
 fn nothing_at_risk(s: &Snapshot) -> String {
     if s.partitions.is_empty() {
         return "–".to_string();
@@ -69,9 +73,19 @@ fn nothing_at_risk(s: &Snapshot) -> String {
             .filter(|(count, _)| *count > 0)
             .map(|(count, word)| format!("{count} {word}"))
             .collect();
+    let working = s.partitions.iter().filter(|p| p.shown != ShownState::Decommissioned);
+    let scores = working.filter_map(|p| Some((p.health?.get(), p)));
+    let lowest = scores.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|(health, _)| *health < NORMAL_HEALTH);
+    let rest = match (others.is_empty(), lowest) {
+        (true, None) => "every partition is within its own normal".to_string(),
+        (false, None) => "every other partition is within its own normal".to_string(),
+        (_, Some((health, p))) => {
+            format!("none is at risk; the least healthy is {}, {health:.0} of 100", p.id)
+        }
+    };
     match others.is_empty() {
-        true => "nothing: every partition is within its own normal".to_string(),
-        false => format!("{}; every other partition is within its own normal", others.join(", ")),
+        true => format!("nothing: {rest}"),
+        false => format!("{}; {rest}", others.join(", ")),
     }
 }
 
