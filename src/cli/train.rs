@@ -359,7 +359,14 @@ mod tests {
         let truth = Truth::new(Vec::new(), until);
         let from = Timestamp(0);
         let train = |truth: &Truth, windows: &[Span], until: Timestamp| {
-            train_history(&rows, truth, &spec, ("test", from, until), (windows, 1), &mut |_| {})
+            train_history(
+                &rows,
+                truth,
+                &spec,
+                &data_of(&rows, truth, ("test", from, until)),
+                (windows, 1),
+                &mut |_| {},
+            )
         };
         let error = train(&truth, &windows(), until).err().unwrap().to_string();
         assert!(error.contains("0 of 20 partitions failed, too few to train on"), "{error}");

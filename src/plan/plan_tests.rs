@@ -246,11 +246,11 @@ fn where_a_move_has_failed_of_late_the_next_goes_elsewhere() {
     let mut scene = Scene::new(1, 3);
     scene.fail(0);
     let first = scene.propose().proposals[0].moves[0].destination.clone();
-    let why = BTreeMap::from([(first.clone(), "it does not start".to_string())]);
-    scene.avoided = BTreeMap::from([("w00".into(), why)]);
+    let why = std::collections::BTreeMap::from([(first.clone(), "it does not start".to_string())]);
+    scene.avoided = std::collections::BTreeMap::from([("w00".into(), why)]);
     let proposal = &scene.propose().proposals[0];
     assert_ne!(proposal.moves[0].destination, first);
-    let said = proposal.rejected.iter().find(|r| r.partition == first).map(|r| r.reason.clone());
+    let said = proposal.rejected.iter().find(|r| r.candidate == first.as_str()).map(|r| r.reason.clone());
     assert!(said.as_ref().is_some_and(|s| s.contains("failed of late: it does not start")), "{said:?}");
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Scene {
     pub(super) ended: Vec<Ended>,
     pub(super) open: Vec<Proposal>,
     pub(super) vetoes: Vetoes,
-    pub(super) avoided: BTreeMap<WorkloadId, BTreeMap<PartitionId, String>>,
+    pub(super) avoided: BTreeMap<crate::fleet::WorkloadId, BTreeMap<PartitionId, String>>,
     pub(super) disputed: BTreeMap<crate::fleet::WorkloadId, String>,
     pub(super) options: PlanOptions,
     pub(super) request: Request,

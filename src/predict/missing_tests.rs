@@ -199,7 +199,7 @@ fn a_young_partition_most_of_whose_metrics_stop_is_unknown_and_one_that_misses_s
         assert_eq!(assessor.gap(PartitionIx(2)), Some(Gap::MostMissing));
         let named = all[4].why_health.iter().filter(|c| c.words.contains("is missing for")).count();
         assert_eq!(named, 3, "watched {watched}: {:?}", all[4].why_health);
-        assert!(all[4].confidence < before[4].confidence);
+        assert!(all[4].confidence.value() < before[4].confidence.value());
         assert!(fleet.windows.counters().not_finite > 3 * 10, "and is counted");
         assert!(health(&all, 1).unwrap() > 80.0);
     }
