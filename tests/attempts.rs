@@ -46,6 +46,27 @@ async fn a_move_that_failed_cools_nothing_down() {
 }
 
 #[tokio::test]
+async fn a_source_that_was_to_stay_as_a_copy_is_not_removed_because_the_configuration_changed_meanwhile() {
+    let mut drive = Drive::begin().await;
+    drive.until_in(Phase::Soaking).await;
+    drive.mover.drops.store(true, Ordering::SeqCst);
+    let refused =
+        |runner: &Runner| runner.views()[0].log.iter().any(|(_, line)| line.contains("leaves a copy there"));
+    drive.until("refused", refused).await;
+    let retired =
+        |drive: &Drive| drive.mover.asked.lock().unwrap().iter().any(|(action, _)| *action == "retire");
+    assert!(!retired(&drive) && drive.runner.state(ID).unwrap().phase == Phase::Retiring);
+    drive.mover.drops.store(false, Ordering::SeqCst);
+    drive.until_in(Phase::Done).await;
+    assert!(retired(&drive));
+    // Approved with it, it is part of what was approved.
+    let proposal = ready::proposal();
+    let mut dropping = proposal.clone();
+    dropping.moves[0].capabilities.drops_source = true;
+    assert_ne!(proposal.hash().hex(), dropping.hash().hex());
+}
+
+#[tokio::test]
 async fn a_move_that_waits_for_its_turn_behind_another_of_its_proposal_does_not_expire_with_it() {
     let mut drive = Drive::begin().await;
     let mut proposal = ready::proposal();

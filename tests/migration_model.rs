@@ -178,6 +178,7 @@ impl Machine {
                 canary_traffic: false,
                 system_votes,
                 follows: true,
+                drops_source: false,
             },
             topology: Revision(1),
             approved_by: "a person".to_string(),

@@ -314,6 +314,9 @@ pub struct Capabilities {
     /// both while the workload is used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follows: bool,
+    /// What the move leaves at the source is removed when it is let go, and cannot be had back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drops_source: bool,
 }
 
 /// The answer of a driver that may still be at work.

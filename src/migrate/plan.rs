@@ -264,6 +264,8 @@ struct Named {
     moves: Vec<(WorkloadId, String, PartitionId, PartitionId, Generation)>,
     canary: CanaryPlan,
     soak: Span,
+    #[serde(default)]
+    drops: Vec<usize>,
 }
 
 impl Approved {
@@ -274,7 +276,8 @@ impl Approved {
 }
 
 impl Plan {
-    /// Whether this is the move that the approved canonical bytes name, with their canary and soak.
+    /// Whether this is the move that the approved canonical bytes name, with their canary and soak, and with what
+    /// becomes of the source.
     pub fn is_move_of(&self, approved: &Approved) -> bool {
         let Some(named) = &approved.named else { return false };
         let same =
@@ -285,6 +288,10 @@ impl Plan {
                     && *to == self.destination
                     && *generation == self.generation
             });
-        same && named.canary == self.canary && named.soak == self.soak && named.id == self.proposal
+        let drops = named.drops.contains(&(self.order as usize));
+        same && drops == self.capabilities.drops_source
+            && named.canary == self.canary
+            && named.soak == self.soak
+            && named.id == self.proposal
     }
 }

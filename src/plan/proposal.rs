@@ -177,8 +177,8 @@ pub struct Proposal {
 }
 
 impl Proposal {
-    /// Canonical bytes of what would be executed: moves, canary, soak, trigger, topology revision
-    /// and expiry; what only explains is not in them. Fields come in declaration order, numbers in
+    /// Canonical bytes of what would be executed: moves, canary, soak, trigger, topology revision, expiry
+    /// and where the source is removed in the end; what only explains is not in them. Fields come in declaration order, numbers in
     /// shortest round-trip form.
     pub fn canonical_bytes(&self) -> Vec<u8> {
         #[derive(Serialize)]
@@ -190,6 +190,9 @@ impl Proposal {
             soak: Span,
             expires: Timestamp,
             topology: Revision,
+            /// The moves, by number, after which nothing is left at the source.
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            drops: Vec<usize>,
         }
         let canonical = Canonical {
             id: self.id,
@@ -203,6 +206,7 @@ impl Proposal {
             soak: self.soak,
             expires: self.expires,
             topology: self.topology,
+            drops: (0..self.moves.len()).filter(|m| self.moves[*m].capabilities.drops_source).collect(),
         };
         serde_json::to_vec(&canonical).expect("plain data serialises")
     }

@@ -86,6 +86,7 @@ impl Mover for SimMover {
             canary_traffic: false,
             system_votes: false,
             follows: true,
+            drops_source: false,
         }
     }
 

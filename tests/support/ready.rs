@@ -43,6 +43,8 @@ pub struct Ready {
     pub word: Mutex<Option<PartitionId>>,
     /// It takes much longer at the destination than at the source.
     pub slow: AtomicBool,
+    /// What is left at the source is removed in the end.
+    pub drops: AtomicBool,
     /// Who sends the traffic, where somebody does.
     pub router: Option<Arc<Roads>>,
     /// Each action that was asked for, with the partition that it was to be done at first.
@@ -134,6 +136,7 @@ impl Mover for Ready {
             reverse: true,
             follows: true,
             system_votes: self.votes,
+            drops_source: self.drops.load(Ordering::SeqCst),
             ..Capabilities::default()
         }
     }

@@ -229,6 +229,7 @@ impl Mover for FilesMover {
             canary_traffic: false,
             system_votes: false,
             follows: false,
+            drops_source: false,
         }
     }
 

@@ -134,6 +134,7 @@ impl Mover for PostgresMover {
             canary_traffic: false,
             system_votes: false,
             follows: true,
+            drops_source: self.options.after_move == AfterMove::DropCopy,
         }
     }
 

@@ -128,6 +128,7 @@ impl Mover for RedisMover {
             canary_traffic: false,
             system_votes: true,
             follows: true,
+            drops_source: self.options.after_move == AfterMove::Forget,
         }
     }
 

@@ -215,7 +215,20 @@ async fn perform_call(context: &Context, state: &State, act: &Act) -> Result<Ans
                 Action::Fence { deadline } => Action::Fence { deadline: context.wall(*deadline) },
                 action => action.clone(),
             };
-            mover(context, plan)?.perform(state, act, (&job_of(plan, act.side), &action)).await
+            let mover = mover(context, plan)?;
+            if action == Action::Retire
+                && mover.capabilities().drops_source
+                && !plan.capabilities.drops_source
+            {
+                return Err(DriverError::new(
+                    Retry::Permanent,
+                    "configuration",
+                    format!("letting {} go", plan.source),
+                    "the plan that was approved leaves a copy there, and the configuration would remove it now; set \
+                     migration.after back to \"standby\" until this move has ended",
+                ));
+            }
+            mover.perform(state, act, (&job_of(plan, act.side), &action)).await
         }
         Deed::Route { share } => {
             router(context, plan)?.set(state, &weights(plan, *share)).await?;

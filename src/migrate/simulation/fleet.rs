@@ -32,6 +32,7 @@ pub(super) fn capabilities(class: &str) -> Capabilities {
         canary_traffic: false,
         system_votes: false,
         follows: true,
+        drops_source: false,
     };
     match class {
         VOTING => Capabilities { system_votes: true, reverse_proved_before_cut: false, ..base },

@@ -60,6 +60,9 @@ pub(in crate::migrate) fn put(plan: &Plan) -> Vec<u8> {
     if let Some(bound) = policy.loss_bound {
         to.byte(3).span(bound);
     }
+    if capabilities.drops_source {
+        to.byte(4);
+    }
     to.byte(0);
     to.done()
 }
@@ -89,6 +92,8 @@ fn put_capabilities(to: &mut Writer, capabilities: Capabilities) {
         canary_traffic,
         system_votes,
         follows,
+        // Behind the plan, where it is so: earlier versions do not know it.
+        drops_source: _,
     } = capabilities;
     to.flags([online, digest, reverse_proved_before_cut, reverse, fence_checked_by_target, canary_reads]);
     to.flags([canary_traffic, system_votes, follows]);
@@ -193,6 +198,7 @@ fn take_parts(from: &mut Reader<'_>) -> Result<Plan, Unreadable> {
             }
             2 => plan.policy.copy_rate = Some(Bytes(from.number("bytes a second")?)),
             3 => plan.policy.loss_bound = Some(from.span("how far behind it may be")?),
+            4 => plan.capabilities.drops_source = true,
             got => return Err(Unreadable::Odd { what, got: u64::from(got) }),
         }
     }
@@ -231,6 +237,7 @@ fn take_capabilities(from: &mut Reader<'_>) -> Result<Capabilities, Unreadable> 
         canary_traffic,
         system_votes,
         follows,
+        drops_source: false,
     })
 }
 
@@ -286,7 +293,7 @@ mod tests {
         "capabilities": {
             "online": true, "digest": false, "reverse_proved_before_cut": true, "reverse": true,
             "fence_checked_by_target": false, "canary_reads": false, "canary_traffic": true, "system_votes": false,
-            "follows": true
+            "follows": true, "drops_source": true
         },
         "topology": 9, "approved_by": "anna", "approved_at": 1790000000000, "expires": -10,
         "policy": {

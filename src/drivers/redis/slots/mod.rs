@@ -96,6 +96,7 @@ impl Mover for RedisSlotMover {
             canary_traffic: false,
             system_votes: true,
             follows: false,
+            drops_source: false,
         }
     }
 
