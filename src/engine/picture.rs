@@ -293,7 +293,10 @@ pub fn proposal(entry: &Entry, movers: &HashMap<String, std::sync::Arc<dyn Mover
         canary_carries: p
             .moves
             .first()
-            .map(|m| canary_carries(&m.capabilities))
+            .map(|m| match p.canary.steps.is_empty() {
+                true => "nothing (no steps are configured)",
+                false => canary_carries(&m.capabilities),
+            })
             .unwrap_or_default()
             .to_string(),
         soak: p.soak,

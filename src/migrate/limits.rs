@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::pace::Pace;
 use super::plan::{Place, Plan};
 use crate::fleet::{
-    Bytes, MigrationId, PartitionId, Probability, ProposalId, Span, Timestamp, Topology, WorkloadId,
+    Bytes, MigrationId, PartitionId, Probability, ProposalId, ServingState, Span, Timestamp, Topology,
+    WorkloadId,
 };
 
 /// The key whose revision every taking and giving back of tokens compares.
@@ -283,7 +284,8 @@ pub fn quorum(topology: &Topology, plan: &Plan, failing: impl Fn(&PartitionId) -
     if members < 3 || failing(&plan.source) {
         return None;
     }
-    let well = workload.replicas.iter().filter(|p| topology.partition(p).is_some() && !failing(p)).count();
+    let serves = |p: &PartitionId| topology.partition(p).is_some_and(|p| p.serving != ServingState::Fenced);
+    let well = workload.replicas.iter().filter(|p| serves(p) && !failing(p)).count();
     let needed = members / 2;
     (well < needed).then(|| {
         format!(

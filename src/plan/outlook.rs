@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::input::PlanInput;
 use super::options::ClassPolicy;
-use super::proposal::{Move, Outlook, Proposal};
+use super::proposal::{CanaryPlan, Move, Outlook, Proposal};
 use super::survival::{finish_times, survival};
 use super::world::World;
 use crate::fleet::{HostId, PartitionId, PredictionState, Probability, ServingState, Span, WorkloadId};
@@ -177,13 +177,18 @@ fn silent(source: &PartitionId) -> String {
     format!("nothing is known of {source} now: it may fail at any time")
 }
 
-/// The probability of each move that it is done before its source fails, in this order on the lanes that a host
-/// has.
-pub(super) fn time(moves: &mut [Move], world: &World) {
+/// The probability of each move that its work is off the source before that fails, in this order on the lanes that a
+/// host has: it is copied and tried before the cut, and a lane is free again when the new owner has been watched.
+pub(super) fn time(moves: &mut [Move], world: &World, canary: &CanaryPlan, soak: Span) {
     let limits = &world.input.options.limits;
-    let durations: Vec<Span> = moves.iter().map(|m| m.duration).collect();
-    let finish = finish_times(&durations, limits.host.min(limits.fleet));
-    for (m, finish) in moves.iter_mut().zip(finish) {
+    let steps = canary.steps.iter().fold(Span::ZERO, |all, step| all + step.duration);
+    let tried = |m: &Move| match m.capabilities.canary_reads || m.capabilities.canary_traffic {
+        true => steps,
+        false => Span::ZERO,
+    };
+    let taken: Vec<Span> = moves.iter().map(|m| m.duration + tried(m) + soak).collect();
+    let finish = finish_times(&taken, limits.host.min(limits.fleet));
+    for (m, finish) in moves.iter_mut().zip(finish.into_iter().map(|finish| finish - soak)) {
         // Where nothing threatens the source there is nothing to be in time for.
         m.in_time = world
             .live(&m.source)
@@ -201,7 +206,7 @@ pub fn look_again(waiting: &mut [Proposal], input: &PlanInput) {
         let mut old = late(&proposal.moves);
         old.extend(sources.iter().map(silent));
         proposal.risks.retain(|risk| !old.contains(risk));
-        time(&mut proposal.moves, &world);
+        time(&mut proposal.moves, &world, &proposal.canary, proposal.soak);
         proposal.risks.extend(late(&proposal.moves));
         proposal.risks.extend(sources.iter().filter(|s| world.live(s).is_none()).map(silent));
         proposal.outlook = outlook(&proposal.moves, &world);

@@ -2,7 +2,7 @@
 
 use super::test_scene::Scene;
 use super::{Move, Proposal, look_again};
-use crate::fleet::{PartitionId, PredictionState, ServingState};
+use crate::fleet::{PartitionId, PredictionState, ServingState, Span};
 
 /// A proposal that takes a workload off each of so many partitions, which fail with these probabilities.
 fn emptied(chances: &[f64]) -> (Scene, Proposal, Vec<PartitionId>) {
@@ -51,4 +51,25 @@ fn a_proposal_that_waits_says_what_is_known_today_and_stays_the_same_plan() {
     let says = &proposal.outlook.if_nothing;
     assert!(says.starts_with(&format!("out of service already ({})", sources[0])), "{says}");
     assert_eq!(proposal.hash(), hash);
+}
+
+#[test]
+fn the_watch_over_those_before_it_counts_towards_being_off_in_time() {
+    let last = |soak: Span| {
+        let mut scene = Scene::new(3, 4);
+        let source = scene.fail(0);
+        for i in 0..3 {
+            let w = scene.workload(&format!("w{i:02}"));
+            w.partition = source.clone();
+            w.replicas.clear();
+        }
+        scene.options.soak = soak;
+        scene.options.limits.host = 1;
+        let proposal = scene.propose().proposals.remove(0);
+        assert_eq!(proposal.moves.len(), 3, "{:?}", proposal.title);
+        (proposal.moves[0].in_time.unwrap(), proposal.moves[2].in_time.unwrap())
+    };
+    let (short, long) = (last(Span::ZERO), last(Span::minutes(20)));
+    assert_eq!(short.0, long.0, "nobody is watched before the first");
+    assert!(long.1 < short.1, "{long:?} {short:?}");
 }

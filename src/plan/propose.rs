@@ -309,7 +309,7 @@ impl Draft {
     fn finish(mut self, group: Group, world: &World, output: &PlanOutput) -> Proposal {
         let input = world.input;
         let options = input.options;
-        time(&mut self.moves, world);
+        time(&mut self.moves, world, &options.canary, options.soak);
         let mut all_risks = risks(&self.moves, &group.partitions, world);
         all_risks.splice(0..0, self.risks);
         let blocked = match group.asker {

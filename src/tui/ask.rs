@@ -132,20 +132,19 @@ fn migration(model: &Model, action: Action, m: &MigrationView) -> Confirm {
 
 fn evacuate(model: &Model) -> Option<Confirm> {
     let host = model.chosen_host()?;
-    let automatic = model.snapshot.mode == Mode::Auto;
-    let tier = if automatic { Tier::Typed(host.to_string()) } else { Tier::Light };
     let here: Vec<_> = model.snapshot.partitions.iter().filter(|p| p.host == host).collect();
     let workloads: usize = here.iter().map(|p| p.workloads as usize).sum();
     let data: Bytes = here.iter().map(|p| p.data).sum();
-    let then = if automatic {
-        "The mode is AUTO: the proposal is carried out within the limits, without a further question."
-    } else {
-        "Nothing moves yet: the proposal waits for an approval."
-    };
     Some(
-        ask(model, format!("evacuate {host}"), "propose", tier, Command::Evacuate { host: host.clone() })
-            .say(format!("A proposal is made to move {}, {data}, off {host}.", plural(workloads, "workload")))
-            .say(then),
+        ask(
+            model,
+            format!("evacuate {host}"),
+            "propose",
+            Tier::Light,
+            Command::Evacuate { host: host.clone() },
+        )
+        .say(format!("A proposal is made to move {}, {data}, off {host}.", plural(workloads, "workload")))
+        .say("Nothing moves yet: the proposal waits for an approval, in automatic mode, too."),
     )
 }
 

@@ -293,7 +293,7 @@ mod tests {
         "capabilities": {
             "online": true, "digest": false, "reverse_proved_before_cut": true, "reverse": true,
             "fence_checked_by_target": false, "canary_reads": false, "canary_traffic": true, "system_votes": false,
-            "follows": true, "drops_source": true
+            "follows": true, "drops_source": false
         },
         "topology": 9, "approved_by": "anna", "approved_at": 1790000000000, "expires": -10,
         "policy": {
