@@ -132,6 +132,12 @@ fn migration(model: &Model, action: Action, m: &MigrationView) -> Confirm {
 
 fn evacuate(model: &Model) -> Option<Confirm> {
     let host = model.chosen_host()?;
+    let then = match model.snapshot.mode {
+        Mode::Auto => {
+            "Nothing moves yet: what a person asks for waits for an approval in automatic mode, too."
+        }
+        _ => "Nothing moves yet: the proposal waits for an approval.",
+    };
     let here: Vec<_> = model.snapshot.partitions.iter().filter(|p| p.host == host).collect();
     let workloads: usize = here.iter().map(|p| p.workloads as usize).sum();
     let data: Bytes = here.iter().map(|p| p.data).sum();
@@ -144,7 +150,7 @@ fn evacuate(model: &Model) -> Option<Confirm> {
             Command::Evacuate { host: host.clone() },
         )
         .say(format!("A proposal is made to move {}, {data}, off {host}.", plural(workloads, "workload")))
-        .say("Nothing moves yet: the proposal waits for an approval, in automatic mode, too."),
+        .say(then),
     )
 }
 
