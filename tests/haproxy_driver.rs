@@ -5,6 +5,8 @@
 mod haproxy;
 mod support;
 
+use std::io::{Read, Write};
+
 use foreshift::drivers::haproxy::{HaproxyOptions, HaproxyRouter};
 use foreshift::drivers::{Permit, Retry, Router, ServerState, Weight};
 use foreshift::fleet::{Epoch, PartitionId, Share, WorkloadId};
@@ -63,6 +65,16 @@ async fn a_server_that_is_not_named_gets_nothing_of_the_workloads_traffic() {
     assert_eq!((read[0].share.get(), read[0].state), (0.0, ServerState::Drain), "{read:?}");
     for instance in &haproxies.instances {
         assert_eq!(instance.ask(40), (0, 40));
+    }
+    // Who says sorry when nobody else can is left as it was.
+    for socket in haproxies.sockets() {
+        let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+        stream.write_all(b"show servers state cart\n").unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        let sorry: Vec<&str> =
+            said.lines().find(|l| l.contains(" sorry ")).unwrap().split_ascii_whitespace().collect();
+        assert_eq!((sorry[6], sorry[7]), ("0", "1"), "administrative state and weight: {said}");
     }
 }
 

@@ -50,11 +50,12 @@ impl Haproxies {
                 "global\n  stats socket {} mode 600 level admin\n\
                  defaults\n  mode http\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\n\
                  frontend in\n  bind {front}\n  http-request set-var(txn.e) str(cart),map({},0)\n  default_backend cart\n\
-                 backend cart\n  balance {balance}\n  http-reuse never\n  server h1_p {} weight 100\n  server h2_p {} weight 100\n",
+                 backend cart\n  balance {balance}\n  http-reuse never\n  server h1_p {} weight 100\n  server h2_p {} weight 100\n  server sorry {} backup\n",
                 socket.display(),
                 epochs.display(),
                 servers[0],
                 servers[1],
+                servers[0],
             );
             std::fs::write(&config, text).expect("a configuration");
             let mut instance = Haproxy {

@@ -36,6 +36,8 @@ impl HaproxyRouter {
         Self { instances: options.sockets.iter().map(instance).collect(), options }
     }
 
+    /// The servers of a backend but its backups, which get traffic only where nobody else can take it and are
+    /// left alone.
     async fn servers(
         &self,
         instance: &Instance,
@@ -43,7 +45,11 @@ impl HaproxyRouter {
     ) -> Result<BTreeMap<String, Server>, DriverError> {
         let command = format!("show servers state {backend}");
         let answer = instance.ask(&command).await.map_err(reading)?;
-        table::read_servers(&answer).map_err(|why| instance.error(Retry::Permanent, &command, why))
+        let mut servers =
+            table::read_servers(&answer).map_err(|why| instance.error(Retry::Permanent, &command, why))?;
+        let backups = table::read_backups(&instance.ask("show stat").await.map_err(reading)?, backend);
+        servers.retain(|name, _| !backups.contains(name));
+        Ok(servers)
     }
 
     async fn sessions(

@@ -1,7 +1,7 @@
 //! What an instance says of its servers (`show servers state`, `show stat`) and which commands lead
 //! from there to what is wanted. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::drivers::router::ServerState;
 
@@ -65,17 +65,30 @@ fn state_of(admin: u32) -> ServerState {
 
 /// Reads open sessions a server from `show stat`.
 pub(super) fn read_sessions(text: &str, backend: &str) -> BTreeMap<String, u64> {
+    let of = column(text, backend, "scur").into_iter();
+    of.filter_map(|(server, current)| Some((server, current.parse().ok()?))).collect()
+}
+
+/// Reads from `show stat` which servers are backups.
+pub(super) fn read_backups(text: &str, backend: &str) -> BTreeSet<String> {
+    let of = column(text, backend, "bck").into_iter();
+    of.filter(|(_, backup)| backup == "1").map(|(server, _)| server).collect()
+}
+
+/// A column of `show stat` for the servers of a backend.
+fn column(text: &str, backend: &str, name: &str) -> Vec<(String, String)> {
     let mut lines = text.lines();
     let header = lines.next().unwrap_or_default().trim_start_matches(['#', ' ']);
     let at = |name: &str| header.split(',').position(|c| c == name);
-    let (Some(proxy), Some(server), Some(current)) = (at("pxname"), at("svname"), at("scur")) else {
-        return BTreeMap::new();
+    let (Some(proxy), Some(server), Some(wanted)) = (at("pxname"), at("svname"), at(name)) else {
+        return Vec::new();
     };
     lines
         .filter_map(|line| {
             let fields: Vec<&str> = line.split(',').collect();
             (fields.get(proxy) == Some(&backend)).then_some(())?;
-            Some((fields.get(server)?.to_string(), fields.get(current)?.parse().ok()?))
+            let server = fields.get(server).filter(|name| **name != "BACKEND" && **name != "FRONTEND")?;
+            Some((server.to_string(), fields.get(wanted)?.to_string()))
         })
         .collect()
 }
