@@ -26,6 +26,9 @@ pub(super) struct Load {
     fenced: BTreeMap<PartitionId, i64>,
     /// The vote that is under way: who gets it, at which generation, and when; until then it can be called off.
     voting: Option<(PartitionId, Generation, i64)>,
+    /// What was compared at the cut was equal, and the system has not heard that the cut is given up: who was told
+    /// to change the owner may still be on its way, also from an engine that leads no more.
+    compared: bool,
     /// The stream that runs, and when its bulk is over.
     stream: Option<(PartitionId, PartitionId, i64)>,
     /// Sides whose copy has a flipped bit.
@@ -65,6 +68,7 @@ impl System {
                 open: BTreeMap::from([(w.partition.clone(), w.generation)]),
                 fenced: BTreeMap::new(),
                 voting: None,
+                compared: false,
                 stream: None,
                 corrupt: BTreeSet::new(),
                 share: BTreeMap::new(),
@@ -153,7 +157,10 @@ impl System {
             }
             Action::StopReplication => load.stream = None,
             Action::Verify => load.compare(job, &mut evidence, false),
-            Action::VerifyAtCut => load.compare(job, &mut evidence, true),
+            Action::VerifyAtCut => {
+                load.compare(job, &mut evidence, true);
+                load.compared = evidence.equal == Some(true);
+            }
             Action::ProbeReverse => load.reverse_proved = true,
             Action::CanaryShare { share } => {
                 load.share.insert(job.destination.clone(), share.get());
@@ -164,6 +171,7 @@ impl System {
             }
             Action::Unfence => {
                 load.voting = None;
+                load.compared = false;
                 load.fenced.remove(&job.source);
             }
             Action::Commit if load.class == VOTING && takes_its_time(job) => {
@@ -269,8 +277,9 @@ impl System {
         let copies: Vec<(WorkloadId, PartitionId)> = self
             .loads
             .iter()
-            // A vote that is under way goes by what was compared.
-            .filter(|(_, l)| l.class != STATELESS && l.voting.is_none())
+            // A vote that is under way, or may be asked for at any moment, goes by what was compared; what rots
+            // after that is found when both sides are compared again.
+            .filter(|(_, l)| l.class != STATELESS && l.voting.is_none() && !(l.class == VOTING && l.compared))
             .filter_map(|(w, l)| match &l.stream {
                 Some((from, to, _))
                     if l.writable_now(from)
@@ -405,6 +414,7 @@ impl Load {
         if self.owner == destination {
             return;
         }
+        self.compared = false;
         let source = std::mem::replace(&mut self.owner, destination.clone());
         let sent = self.data.get(&source).copied().unwrap_or(0);
         self.data.insert(destination.clone(), sent);
